@@ -1,0 +1,337 @@
+"""Strategies against random on AP against boxes paid: curves, differences with intervals, verdicts.
+
+Curves are interpolated on the range of boxes that both runs of a pair cover; pairs are matched by
+seed. The difference of a pair is the mean gap of the two curves over that range. Over several seeds
+the interval is Student's t at 95 % and the verdict is inconclusive when it contains zero.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+
+from alloop.errors import ConfigError
+from alloop.ledger import RoundRecord, read_ledger
+
+Metric = Literal["ap", "ap50", "ap75"]
+GRID = 101  # points of the common box range
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One finished or unfinished run, as its ledger tells it."""
+
+    name: str
+    strategy: str
+    random_seed: int
+    label_using: bool
+    full_label: bool
+    rounds: tuple[RoundRecord, ...]
+    facts: dict[str, str]
+    pool_images: int
+
+    def curve(self, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes and AP of the rounds that have one."""
+        points = [(r.boxes, r.metrics[metric]) for r in self.rounds if r.metrics[metric] is not None]
+        return np.array([b for b, _ in points], dtype=np.float64), np.array([a for _, a in points], dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Versus:
+    """A strategy against random: mean difference in `metric` at equal boxes, over seeds."""
+
+    strategy: str
+    metric: str
+    seeds: int
+    difference: float
+    interval: tuple[float, float] | None
+    p_value: float | None
+    verdict: str
+    saving: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Everything `compare` shows."""
+
+    runs: tuple[Run, ...]
+    versus: tuple[Versus, ...]
+    penalty_matrix: dict[str, dict[str, float]]
+    metric: Metric
+
+
+def find_runs(folders: Iterable[Path]) -> list[Run]:
+    """All runs in the given folders, studies included, by strategy and seed.
+
+    Raises:
+        ConfigError: a folder without a run.
+    """
+    runs = []
+    for folder in folders:
+        paths = sorted({folder / "run.db", *folder.glob("*/run.db")})
+        paths = [path for path in paths if path.is_file()]
+        if not paths:
+            msg = f"{folder}: expected a run folder or a study folder, found no run.db in it or one level below"
+            raise ConfigError(msg)
+        runs += [read_run(path.parent) for path in paths]
+    return sorted(runs, key=lambda run: (run.full_label, run.strategy != "random", run.strategy, run.random_seed))
+
+
+def read_run(folder: Path) -> Run:
+    """One run from its ledger."""
+    with read_ledger(folder) as ledger:
+        facts, rounds, pool = ledger.facts(), ledger.rounds(), len(ledger.image_hashes())
+        first = len([c for c in ledger.charges() if c.round == 0])
+    strategy = facts.get("strategy", "unknown")
+    full = pool > 0 and first == pool
+    return Run(
+        name=folder.name,
+        strategy="full_label" if full else strategy,
+        random_seed=int(facts.get("random_seed", 0)),
+        label_using=facts.get("label_using") == "true",
+        full_label=full,
+        rounds=tuple(rounds),
+        facts=facts,
+        pool_images=pool,
+    )
+
+
+def refuse_unlike(runs: Sequence[Run]) -> None:
+    """Only runs on the same data, recipe and seed sets can be compared.
+
+    Raises:
+        ConfigError: naming the two runs and the key that differs.
+    """
+    fair = [run for run in runs if not run.full_label]
+    for run in fair[1:]:
+        first = fair[0]
+        for key, before, now in (("data", first.facts.get("data"), run.facts.get("data")), *_recipes(first, run)):
+            if before != now:
+                msg = f"{first.name} and {run.name} cannot be compared: {key} differs ({_short(before)} and {_short(now)})"
+                raise ConfigError(msg)
+    by_seed: dict[int, Run] = {}
+    for run in fair:
+        twin = by_seed.setdefault(run.random_seed, run)
+        if twin.facts.get("seed_set_sha256") != run.facts.get("seed_set_sha256"):
+            msg = f"{twin.name} and {run.name} cannot be compared: their seed sets differ under seed {run.random_seed}"
+            raise ConfigError(msg)
+
+
+def _recipes(a: Run, b: Run) -> Iterable[tuple[str, Any, Any]]:
+    first, second = (yaml.safe_load(run.facts.get("config", "{}")) for run in (a, b))
+    for block in ("detector", "training", "loop"):
+        for key in sorted({*first.get(block, {}), *second.get(block, {})} - {"checkpoint_seconds", "cache_gib", "rounds"}):
+            yield f"{block}.{key}", first.get(block, {}).get(key), second.get(block, {}).get(key)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:24]}…"  # noqa: PLR2004
+
+
+def compare(folders: Iterable[Path], metric: Metric = "ap") -> Comparison:
+    """Compare every strategy with random.
+
+    Raises:
+        ConfigError: no runs, or runs that cannot be compared.
+    """
+    runs = find_runs(folders)
+    refuse_unlike(runs)
+    fair = [run for run in runs if not run.full_label and len(run.curve(metric)[0])]
+    names = list(dict.fromkeys(run.strategy for run in fair))
+    versus = [v for name in names if name != "random" and (v := against_random(fair, name, metric))]
+    return Comparison(tuple(runs), tuple(versus), penalty_matrix(fair, names, metric), metric)
+
+
+def gap(a: Run, b: Run, metric: Metric) -> float | None:
+    """Mean of a's curve minus b's over the boxes that both cover; None where they share no range.
+
+    A range of one point (round 0 alone) gives the difference at that point.
+    """
+    (xa, ya), (xb, yb) = a.curve(metric), b.curve(metric)
+    if not len(xa) or not len(xb):
+        return None
+    low, high = max(xa[0], xb[0]), min(xa[-1], xb[-1])
+    if low > high:
+        return None
+    grid = np.linspace(low, high, GRID)
+    return float(np.mean(np.interp(grid, xa, ya) - np.interp(grid, xb, yb)))
+
+
+def paired_gaps(runs: Sequence[Run], a: str, b: str, metric: Metric) -> list[float]:
+    """The gaps of all seeds that both strategies have."""
+    of = {(run.strategy, run.random_seed): run for run in runs}
+    seeds = sorted({seed for name, seed in of if name == a} & {seed for name, seed in of if name == b})
+    gaps = [gap(of[a, seed], of[b, seed], metric) for seed in seeds]
+    return [value for value in gaps if value is not None]
+
+
+def against_random(runs: Sequence[Run], strategy: str, metric: Metric) -> Versus | None:
+    """Difference, interval, p-value, verdict and saving; None without a common seed."""
+    gaps = paired_gaps(runs, strategy, "random", metric)
+    if not gaps:
+        return None
+    interval, p_value = t_interval(gaps)
+    verdict = "inconclusive"
+    if interval is not None and not interval[0] <= 0 <= interval[1]:
+        verdict = "better" if interval[0] > 0 else "worse"
+    return Versus(
+        strategy, metric, len(gaps), float(np.mean(gaps)), interval, p_value, verdict, saving(runs, strategy, metric)
+    )
+
+
+def t_interval(values: Sequence[float]) -> tuple[tuple[float, float] | None, float | None]:
+    """Student's t interval of the mean at 95 % and the p-value of mean 0; None from one value."""
+    from scipy import stats  # noqa: PLC0415  slow to import
+
+    if len(values) < 2 or np.std(values) == 0:  # noqa: PLR2004
+        return None, None
+    result = stats.ttest_1samp(values, 0.0)
+    low, high = result.confidence_interval(LEVEL)
+    return (float(low), float(high)), float(result.pvalue)
+
+
+def mean_curve(runs: Sequence[Run], strategy: str, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes and AP averaged over the seeds, round by round, over the rounds that all seeds have."""
+    curves = [run.curve(metric) for run in runs if run.strategy == strategy]
+    length = min(len(x) for x, _ in curves)
+    return np.mean([x[:length] for x, _ in curves], axis=0), np.mean([y[:length] for _, y in curves], axis=0)
+
+
+def boxes_to_reach(boxes: np.ndarray, ap: np.ndarray, target: float) -> float | None:
+    """Boxes at which a curve first reaches a target AP, by linear interpolation; None if it never does."""
+    above = np.flatnonzero(ap >= target)
+    if not len(above):
+        return None
+    last = int(above[0])
+    if last == 0:
+        return float(boxes[0])
+    share = (target - ap[last - 1]) / (ap[last] - ap[last - 1])
+    return float(boxes[last - 1] + share * (boxes[last] - boxes[last - 1]))
+
+
+def saving(runs: Sequence[Run], strategy: str, metric: Metric) -> float | None:
+    """1 - boxes_strategy / boxes_random at the best AP of random's mean curve; None if it is not reached."""
+    boxes, ap = mean_curve(runs, "random", metric)
+    target = float(ap.max())
+    needed, paid = boxes_to_reach(*mean_curve(runs, strategy, metric), target), boxes_to_reach(boxes, ap, target)
+    return None if needed is None or not paid else 1 - needed / paid
+
+
+def penalty_matrix(runs: Sequence[Run], names: Sequence[str], metric: Metric) -> dict[str, dict[str, float]]:
+    """Entry [a][b] is 1 where a beats b clearly over the seeds (interval above zero), else 0."""
+    matrix: dict[str, dict[str, float]] = {}
+    for a in names:
+        matrix[a] = {}
+        for b in names:
+            interval = t_interval(paired_gaps(runs, a, b, metric))[0] if a != b else None
+            matrix[a][b] = float(interval is not None and interval[0] > 0)
+    return matrix
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """The fixed machine-readable form."""
+    keys = ("ap", "ap50", "ap75")
+    return {
+        "metric": comparison.metric,
+        "runs": [
+            {
+                "strategy": run.strategy,
+                "random_seed": run.random_seed,
+                "label_using": run.label_using,
+                "rounds": [
+                    {"round": r.round, "images": r.images, "boxes": r.boxes, **{key: r.metrics[key] for key in keys}}
+                    for r in run.rounds
+                ],
+            }
+            for run in comparison.runs
+        ],
+        "comparisons": [asdict(versus) for versus in comparison.versus],
+        "penalty_matrix": comparison.penalty_matrix,
+    }
+
+
+def to_csv(comparison: Comparison) -> str:
+    """One line a round of every run."""
+    lines = ["strategy,random_seed,label_using,round,images,boxes,ap,ap50,ap75"]
+    for run in to_json(comparison)["runs"]:
+        head = f"{run['strategy']},{run['random_seed']},{str(run['label_using']).lower()}"
+        for r in run["rounds"]:
+            cells = ("" if r[key] is None else f"{r[key]:.6f}" for key in ("ap", "ap50", "ap75"))
+            lines.append(f"{head},{r['round']},{r['images']},{r['boxes']},{','.join(cells)}")
+    return "\n".join(lines) + "\n"
+
+
+def to_table(comparison: Comparison, target_ap: float | None = None) -> str:
+    """Plain text for a terminal: one line a round and strategy (means over seeds), then the verdicts."""
+    metric, runs = comparison.metric, comparison.runs
+    lines = [f"{'strategy':<24}{'round':>6}{'seeds':>6}{'images':>8}{'boxes':>9}{'AP':>8}{'AP50':>8}{'AP75':>8}"]
+    for row in mean_rows(runs):
+        figures = "".join(f"{'-' if row[k] is None else format(row[k], '.3f'):>8}" for k in ("ap", "ap50", "ap75"))
+        name = f"{row['strategy']}{' (uses labels)' if row['label_using'] else ''}"
+        lines.append(
+            f"{name:<24}{row['round']:>6}{row['seeds']:>6}{row['images']:>8.0f}{row['boxes']:>9.0f}{figures}"
+        )
+    lines.append("")
+    lines += [sentence(versus) for versus in comparison.versus] or ["No strategy to compare with random yet."]
+    if target_ap is not None:
+        lines += ["", *_reach_lines(comparison, target_ap)]
+    if any(run.facts.get("reference_is_test") == "true" for run in runs):
+        lines.append("The reference split is the test split: a strategy that looks at it has seen the test labels.")
+    del metric
+    return "\n".join(lines)
+
+
+def mean_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Means over seeds by strategy and round."""
+    groups: dict[tuple[str, int], list[tuple[Run, RoundRecord]]] = {}
+    for run in runs:
+        for record in run.rounds:
+            groups.setdefault((run.strategy, record.round), []).append((run, record))
+    rows = []
+    for (strategy, round_), members in groups.items():
+        row: dict[str, Any] = {
+            "strategy": strategy,
+            "round": round_,
+            "seeds": len(members),
+            "label_using": any(run.label_using for run, _ in members),
+            "images": float(np.mean([r.images for _, r in members])),
+            "boxes": float(np.mean([r.boxes for _, r in members])),
+        }
+        for key in ("ap", "ap50", "ap75"):
+            values = [r.metrics[key] for _, r in members if r.metrics[key] is not None]
+            row[key] = float(np.mean(values)) if values else None
+        rows.append(row)
+    return rows
+
+
+def sentence(versus: Versus) -> str:
+    """One verdict in words."""
+    name = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}[versus.metric]
+    text = f"{versus.strategy} against random at equal boxes: {versus.difference:+.3f} {name}"
+    if versus.interval is None:
+        text += f" ({versus.seeds} seed{'s' * (versus.seeds > 1)}; an interval needs several seeds)"
+    else:
+        text += f" (95 % interval {versus.interval[0]:+.3f} to {versus.interval[1]:+.3f}, {versus.seeds} seeds)"
+    text += f": {versus.verdict}"
+    if versus.saving is not None:
+        text += f"; random's best {name} with {versus.saving:.0%} fewer boxes" if versus.saving >= 0 else ""
+    return text
+
+
+def _reach_lines(comparison: Comparison, target: float) -> list[str]:
+    lines = []
+    for name in dict.fromkeys(run.strategy for run in comparison.runs if run.rounds and not run.full_label):
+        needed = boxes_to_reach(*mean_curve(comparison.runs, name, comparison.metric), target)
+        lines.append(f"{name}: {comparison.metric} {target:g} {f'at {needed:.0f} boxes' if needed else 'not reached'}")
+    return lines
+
+
+def dumps(tree: Any) -> str:
+    """JSON without NaN."""
+    return json.dumps(tree, allow_nan=False, indent=2)

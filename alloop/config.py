@@ -1,0 +1,275 @@
+"""One experiment as typed models: YAML in, resolved YAML out. Unknown keys are refused with the nearest known one."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+
+from alloop.costs import Amount
+from alloop.errors import ConfigError, nearest
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+def _amount(value: object) -> Amount:
+    try:
+        return Amount.parse(value, "amount")
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix("amount: ")) from error
+
+
+AmountField = Annotated[Amount, BeforeValidator(_amount), PlainSerializer(str)]
+
+
+class Block(BaseModel):
+    """A block of a config: frozen, no unknown keys, numbers must be finite."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True, protected_namespaces=()
+    )
+
+
+class SplitConfig(Block):
+    """One split: an annotation file or folder, and the images it names."""
+
+    annotations: Path = Field(description="COCO JSON file, VOC folder or YOLO folder")
+    images: Path | None = Field(None, description="image folder; for VOC and YOLO its own by default")
+    format: Literal["coco", "voc", "yolo"] = "coco"
+
+
+class DataConfig(Block):
+    """Either `train` with `reference` and/or `test`, or the embedded `digit_scenes`."""
+
+    train: SplitConfig | None = Field(None, description="the pool: labels hidden, then bought")
+    reference: SplitConfig | None = Field(None, description="labeled images that a strategy may look at")
+    test: SplitConfig | None = Field(None, description="labeled images that AP is measured on")
+    digit_scenes: dict[str, Any] | None = Field(None, description="parameters of the embedded set")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DataConfig":
+        if (self.train is None) == (self.digit_scenes is None):
+            msg = "give either train (with reference or test) or digit_scenes"
+            raise ValueError(msg)
+        if self.train is not None and self.reference is None and self.test is None:
+            msg = "give reference, test or both: AP must be measured on something that is not the pool"
+            raise ValueError(msg)
+        if self.digit_scenes is not None and (self.reference or self.test):
+            msg = "digit_scenes brings its own reference and test splits; remove reference and test"
+            raise ValueError(msg)
+        return self
+
+
+class DetectorConfig(Block):
+    """The detector, its backbone, its weights and the size images are brought to."""
+
+    name: str = Field("fcos", description="fcos, retinanet, faster_rcnn, mask_rcnn or package.module:function")
+    backbone: str = Field("mobilenet_v2", description="tiny, mobilenet_v2, mobilenet_v3_*, resnet18/34/50/101")
+    weights: str = Field("imagenet", description="none, imagenet, digits (tiny only) or a safetensors file")
+    channels: int = Field(256, ge=32, description="width of the feature pyramid", multiple_of=32)
+    tower_convs: int = Field(4, ge=1, description="convolutions in each FCOS tower")
+    head_width: int = Field(1024, ge=8, description="width of the second stage")
+    anchor_size: float = Field(32, gt=0, description="anchor side in pixels on the finest level")
+    proposals: int = Field(1000, ge=10, description="region proposals kept an image")
+    sampled_regions: int = Field(512, ge=4, description="regions sampled an image in training")
+    trainable_stages: int | None = Field(None, ge=0, description="last stages that train; default all but two")
+    short_side: int = Field(800, ge=16, description="images are scaled to this short side in pixels")
+    long_side: int = Field(1333, ge=16, description="but no longer than this")
+    score_threshold: float = Field(0.05, ge=0, lt=1)
+    nms_threshold: float = Field(0.5, gt=0, le=1)
+    max_detections: int = Field(100, ge=1)
+
+
+class TrainingConfig(Block):
+    """One round's training."""
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(0.01, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    batch_size: int = Field(8, ge=1)
+    epochs: float | None = Field(None, gt=0, description="passes over the labeled images")
+    iterations: int | None = Field(None, ge=1, description="steps; give this or epochs")
+    warmup_iterations: int = Field(0, ge=0)
+    warmup_ratio: float = Field(1 / 3, gt=0, le=1)
+    schedule: Literal["constant", "step", "cosine"] = "step"
+    milestones: tuple[float, ...] = Field((2 / 3, 11 / 12), description="shares of the training at which lr drops")
+    gamma: float = Field(0.1, gt=0, le=1)
+    clip_norm: float | None = Field(10.0, gt=0)
+    flip: float = Field(0.5, ge=0, le=1, description="chance of a horizontal flip")
+    short_sides: tuple[int, ...] = Field((), description="multi-scale training: short sides to draw from")
+    ema: float = Field(0.0, ge=0, lt=1, description="weight averaging; 0 evaluates the last weights")
+    amp: bool = Field(default=True, description="bfloat16 autocast on CUDA")
+    channels_last: bool = Field(default=True, description="memory format on CUDA")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: int = Field(0, ge=0, description="CPU threads; 0 takes all cores")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="time between checkpoints inside a training")
+    cache_gib: float = Field(8.0, gt=0, description="scratch space for decoded images")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainingConfig":
+        if (self.epochs is None) == (self.iterations is None):
+            msg = "give either epochs or iterations"
+            raise ValueError(msg)
+        if list(self.milestones) != sorted(self.milestones) or any(not 0 < m < 1 for m in self.milestones):
+            msg = f"milestones: expected rising shares between 0 and 1, found {list(self.milestones)}"
+            raise ValueError(msg)
+        return self
+
+
+class LoopConfig(Block):
+    """How much is bought when. Amounts are `80`, `"80 images"` or `"500 boxes"`."""
+
+    seed_set: AmountField = Field(description="random images labeled before round 0")
+    query_size: AmountField = Field(description="bought after each round but the last")
+    rounds: int = Field(ge=1, le=100_000, description="rounds trained and evaluated: 0 .. rounds-1")
+    budget: AmountField | None = Field(None, description="never passed, seed set included")
+
+    @model_validator(mode="after")
+    def _possible(self) -> "LoopConfig":
+        budget = self.budget
+        if budget and budget.unit == self.seed_set.unit and self.seed_set.number > budget.number:
+            msg = f"budget: {budget} does not even pay for the seed set of {self.seed_set}"
+            raise ValueError(msg)
+        return self
+
+
+class StrategyConfig(BaseModel):
+    """A query strategy by name or import path, with its parameters beside the name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Everything but the name."""
+        return dict(self.model_extra or {})
+
+
+class OracleConfig(Block):
+    """Who answers."""
+
+    name: Literal["simulated"] = "simulated"
+
+
+class ExperimentConfig(Block):
+    """One complete experiment."""
+
+    data: DataConfig
+    detector: DetectorConfig
+    training: TrainingConfig
+    loop: LoopConfig
+    strategy: StrategyConfig
+    oracle: OracleConfig = OracleConfig()
+    random_seed: int = Field(0, ge=0, lt=2**31)
+
+    def to_yaml(self) -> str:
+        """The resolved config: every default written out, paths absolute."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Read a YAML config; `overrides` are `key.subkey=value` with YAML values.
+
+    Relative paths are relative to the config file; `${NAME}` is replaced from the environment.
+
+    Raises:
+        ConfigError: unreadable file, unknown key, wrong type, impossible combination.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        msg = f"{path}: expected a YAML config, but it cannot be read ({error})"
+        raise ConfigError(msg) from error
+    if not isinstance(tree, dict):
+        msg = f"{path}: expected the blocks data, detector, training, loop, strategy, found {type(tree).__name__}"
+        raise ConfigError(msg)
+    for override in overrides:
+        _apply(tree, override)
+    return parse_config(_resolve(tree, path.resolve().parent, str(path)), str(path))
+
+
+def parse_config(tree: Mapping[str, Any], where: str = "config") -> ExperimentConfig:
+    """Validate a tree of plain values.
+
+    Raises:
+        ConfigError: naming the key, what was expected and what was found.
+    """
+    try:
+        return ExperimentConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_sentence(item, where) for item in error.errors()[:5])) from error
+
+
+def _sentence(item: Any, where: str) -> str:
+    keys = [str(key) for key in item["loc"]]
+    name = ".".join(keys)
+    if item["type"] == "extra_forbidden":
+        return f"{where}: {name}: unknown key{nearest(keys[-1], _known_keys(keys[:-1]))}"
+    if item["type"] == "missing":
+        return f"{where}: {name}: this key is required and missing"
+    message = item["msg"].removeprefix("Value error, ")
+    found = "" if isinstance(item["input"], dict) else f", found {item['input']!r}"
+    return f"{where}: {name}: {message}{found}"
+
+
+def _known_keys(keys: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = ExperimentConfig
+    for key in keys:
+        annotation = model.model_fields[key].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), model)
+    return list(model.model_fields)
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        msg = f"--set {override!r}: expected key=value, for example --set loop.rounds=3"
+        raise ConfigError(msg)
+    *parents, last = key.split(".")
+    node = tree
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            msg = f"--set {override!r}: {parent} is not a block of the config"
+            raise ConfigError(msg)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        msg = f"--set {override!r}: the value is not YAML ({error})"
+        raise ConfigError(msg) from error
+    if key == "strategy.name" and isinstance(node, dict):
+        node.clear()  # the parameters belonged to another strategy
+    node[last] = value
+
+
+def _resolve(tree: dict[str, Any], base: Path, where: str) -> dict[str, Any]:
+    """Replace `${NAME}` and make the paths of the data and the weights absolute."""
+    data = tree.get("data")
+    for split in data.values() if isinstance(data, dict) else ():
+        if isinstance(split, dict):
+            for key in ("annotations", "images"):
+                if isinstance(split.get(key), str):
+                    split[key] = str(_absolute(split[key], base, f"{where}: data.{key}"))
+    detector = tree.get("detector")
+    if isinstance(detector, dict):
+        weights = detector.get("weights")
+        if isinstance(weights, str) and weights.endswith(".safetensors"):
+            detector["weights"] = str(_absolute(weights, base, f"{where}: detector.weights"))
+    return tree
+
+
+def _absolute(text: str, base: Path, where: str) -> Path:
+    for name in _VARIABLE.findall(text):
+        if name not in os.environ:
+            msg = f"{where}: {text!r} uses the environment variable {name}, which is not set; set it to a folder"
+            raise ConfigError(msg)
+    given = Path(_VARIABLE.sub(lambda match: os.environ[match[1]], text)).expanduser()
+    # a variable holds what the user typed at the shell, so it is relative to where they stand
+    anchor = Path.cwd() if text.startswith("${") else base
+    return (anchor / given).resolve()

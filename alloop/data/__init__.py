@@ -1,0 +1,1 @@
+"""Annotation formats, image decoding, splits, and the embedded set."""

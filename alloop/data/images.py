@@ -1,0 +1,176 @@
+"""Images through one decoder (Pillow): the header is checked before a pixel is decoded.
+
+The result is uint8 RGB as displayed: EXIF orientation applied, 1-bit, gray, 16-bit, palette, CMYK
+and alpha brought to 8-bit RGB. 16-bit gray is divided by 257, never cut off; alpha is laid on black.
+"""
+
+import io
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from alloop.data.records import image_path
+from alloop.errors import DamagedFileError, DataError
+from alloop.files import sha256_of
+from alloop.values import ImageId, ImageRecord
+
+MAX_PIXELS = 50_000_000
+_SIXTEEN_BIT = {"I;16", "I;16B", "I;16L", "I;16N", "I"}
+_ROTATED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
+_ORIENTATION = 0x0112
+
+
+class ImageSource(Protocol):
+    """Pixels by image id, and nothing else: no annotation can be reached from it."""
+
+    records: Mapping[ImageId, ImageRecord]
+
+    def read(self, image_id: ImageId) -> UInt8[np.ndarray, "h w 3"]:
+        """The image as displayed."""
+
+    def sha256(self, image_id: ImageId) -> str:
+        """Hash of the stored bytes."""
+
+
+class FolderImages:
+    """Images in a folder, read by the names of their records.
+
+    With `expected` hashes given, a file that changed since import is refused.
+    """
+
+    def __init__(self, root: Path, records: Mapping[ImageId, ImageRecord]) -> None:
+        """Nothing is read yet."""
+        self.root, self.records = root, records
+        self.expected: Mapping[ImageId, str] = {}
+
+    def read(self, image_id: ImageId) -> UInt8[np.ndarray, "h w 3"]:
+        """Decode one image.
+
+        Raises:
+            DataError: missing, truncated, too large, or not of the declared size.
+            DamagedFileError: the file differs from the one recorded at import.
+        """
+        record = self.records[image_id]
+        data = self._bytes(record)
+        if image_id in self.expected and sha256_of(data) != self.expected[image_id]:
+            msg = f"{self.root / record.file_name}: image {image_id} changed after it was imported; restore it"
+            raise DamagedFileError(msg)
+        pixels = decode(data, f"{self.root / record.file_name} (image {image_id})")
+        if pixels.shape[:2] != (record.height, record.width):
+            msg = (
+                f"{self.root / record.file_name}: image {image_id} is declared {record.width} x {record.height}, "
+                f"but shows {pixels.shape[1]} x {pixels.shape[0]} pixels; its boxes cannot be trusted"
+            )
+            raise DataError(msg)
+        return pixels
+
+    def sha256(self, image_id: ImageId) -> str:
+        """Hash of the file."""
+        return sha256_of(self._bytes(self.records[image_id]))
+
+    def _bytes(self, record: ImageRecord) -> bytes:
+        path = image_path(self.root, record.file_name)
+        try:
+            if not path.is_file():
+                raise FileNotFoundError(2, "no such file")
+            return path.read_bytes()
+        except OSError as error:
+            msg = f"{path}: image {record.image_id} cannot be read ({error.strerror}); check the image folder"
+            raise DataError(msg) from error
+
+
+class MemoryImages:
+    """Images that are already pixels."""
+
+    def __init__(
+        self, pixels: Mapping[ImageId, UInt8[np.ndarray, "h w 3"]], records: Mapping[ImageId, ImageRecord]
+    ) -> None:
+        """Hold the pixels."""
+        self._pixels, self.records = pixels, records
+
+    def read(self, image_id: ImageId) -> UInt8[np.ndarray, "h w 3"]:
+        """The pixels as given."""
+        return self._pixels[image_id]
+
+    def sha256(self, image_id: ImageId) -> str:
+        """Hash of the pixels."""
+        return sha256_of(self._pixels[image_id].tobytes())
+
+
+def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
+    """Open without decoding, after a look at the header."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data))
+    except Exception as error:  # Pillow's plug-ins raise nearly anything on garbage
+        msg = f"{where}: not an image that can be read ({error})"
+        raise DataError(msg) from error
+    if image.width * image.height > max_pixels:
+        msg = f"{where}: {image.width} x {image.height} pixels are more than the limit of {max_pixels}; scale it down"
+        raise DataError(msg)
+    return image
+
+
+def decode(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "h w 3"]:
+    """Bytes to uint8 RGB as displayed.
+
+    Args:
+        data: the encoded file.
+        where: how to name it in an error.
+        max_pixels: refused from the header when larger.
+
+    Raises:
+        DataError: not an image, truncated, or too large.
+    """
+    image = _open(data, where, max_pixels)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()
+            image = ImageOps.exif_transpose(image)
+            return np.ascontiguousarray(_to_rgb(image))
+    except Exception as error:
+        msg = f"{where}: the image data is damaged or cut short ({error})"
+        raise DataError(msg) from error
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode in _SIXTEEN_BIT:
+        wide = np.asarray(image).astype(np.int64)
+        # Pillow opens some 16-bit files as 32-bit "I": values up to 255 are then 8-bit ones
+        narrow = wide if image.mode == "I" and wide.max(initial=0) <= 255 else (wide + 128) // 257
+        return np.repeat(np.clip(narrow, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode == "F":
+        real = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=255.0, neginf=0.0)
+        scale = 255.0 if real.max(initial=0.0) <= 1.0 else 1.0
+        return np.repeat(np.clip(real * scale, 0, 255).round().astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        over = image.convert("RGBA")
+        under = Image.new("RGBA", over.size, (0, 0, 0, 255))
+        return np.asarray(Image.alpha_composite(under, over).convert("RGB"))
+    return np.asarray(image.convert("RGB"))
+
+
+def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(width, height) as displayed, from the header alone.
+
+    Raises:
+        DataError: not an image, or too large.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror})"
+        raise DataError(msg) from error
+    image = _open(data, str(path), max_pixels)
+    try:
+        rotated = image.getexif().get(_ORIENTATION) in _ROTATED
+    except Exception:  # a broken EXIF block says nothing about the orientation
+        rotated = False
+    return (image.height, image.width) if rotated else (image.width, image.height)

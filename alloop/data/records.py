@@ -1,0 +1,274 @@
+"""The records that every annotation format is read into, and the rules they must pass.
+
+Four verdicts on a record, in falling severity:
+
+- *refused*: the file cannot be used until a person mends it (ambiguous ids, numbers that are not
+  finite, unknown images or categories).
+- *skipped*: paid for, since a person drew it, but neither trained on nor evaluated (no area, less
+  than one pixel wide or high inside the image).
+- *clipped*: reaches over the edge of its image and is cut to it.
+- *noted*: used as it is, worth knowing (a repeated annotation id, one file under two image ids).
+
+Crowd records are paid, never trained on, and are regions to ignore in evaluation, as in COCO.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from alloop import boxes as box_math
+from alloop.errors import DataError
+from alloop.values import Annotations, ImageId, ImageRecord
+
+MIN_SIDE = 1.0  # pixels inside the image; anything thinner cannot be matched or regressed
+MAX_SIDE = 100_000  # pixels; a larger declared image is a typing error
+CLIP_TOLERANCE = 1e-3  # pixels; rounding of the format is not worth a message
+INT64 = range(-(2**63), 2**63)
+
+Verdict = Literal["refused", "skipped", "clipped", "noted"]
+
+
+class Image(msgspec.Struct):
+    """An image as the format files name it."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class Category(msgspec.Struct):
+    """A class as the format files name it; ids may be sparse and may be 0."""
+
+    id: int
+    name: str
+
+
+class Box(msgspec.Struct):
+    """One annotation record. `bbox` is `(x, y, width, height)` in pixels."""
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    iscrowd: int = 0
+    area: float | None = None
+    segmentation: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class Records(msgspec.Struct):
+    """A whole annotation file."""
+
+    images: list[Image]
+    categories: list[Category]
+    annotations: list[Box] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding: the verdict, where (file, key, id), and the reason."""
+
+    verdict: Verdict
+    where: str
+    reason: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.verdict}: {self.where}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """Validated records: images by id, their annotations, the classes, and what was found."""
+
+    name: str
+    images: Mapping[ImageId, ImageRecord]
+    annotations: Mapping[ImageId, Annotations]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    problems: tuple[Problem, ...] = field(default=())
+
+    @property
+    def boxes(self) -> int:
+        """Number of paid boxes."""
+        return sum(len(a) for a in self.annotations.values())
+
+    def fingerprint(self) -> str:
+        """sha256 of everything that a run depends on: images, boxes, classes."""
+        digest = hashlib.sha256()
+        digest.update(repr((self.class_names, self.category_ids)).encode())
+        for image_id in sorted(self.images):
+            record, truth = self.images[image_id], self.annotations[image_id]
+            digest.update(repr((image_id, record.file_name, record.width, record.height)).encode())
+            digest.update(annotation_sha256(truth).encode())
+        return digest.hexdigest()
+
+
+def annotation_sha256(truth: Annotations) -> str:
+    """sha256 of one image's annotations: what a charge is for."""
+    digest = hashlib.sha256()
+    for array in (truth.boxes, truth.labels, truth.crowd, truth.trainable):
+        digest.update(array.tobytes())
+    for mask in truth.masks:
+        digest.update(b"\0" if mask is None else mask)
+    return digest.hexdigest()
+
+
+def validate(records: Records, name: str) -> DataSet:
+    """Apply the rules; nothing is dropped, so `DataSet.boxes` equals the number of records.
+
+    Raises:
+        DataError: when any record is refused; the message lists the first ones.
+    """
+    problems = find_problems(records, name)
+    refused = [problem for problem in problems if problem.verdict == "refused"]
+    if refused:
+        listed = "\n  ".join(str(problem) for problem in refused[:10])
+        more = f"\n  and {len(refused) - 10} more" if len(refused) > 10 else ""
+        msg = f"{name}: cannot be used until these records are mended:\n  {listed}{more}"
+        raise DataError(msg)
+    images = {
+        ImageId(i.id): ImageRecord(ImageId(i.id), i.file_name, i.width, i.height) for i in records.images
+    }
+    return DataSet(
+        name=name,
+        images=images,
+        annotations=_group(records, images),
+        class_names=tuple(c.name for c in records.categories),
+        category_ids=tuple(c.id for c in records.categories),
+        problems=tuple(problems),
+    )
+
+
+def find_problems(records: Records, name: str) -> list[Problem]:
+    """Every finding in a file, in file order."""
+    return [*_image_problems(records, name), *_category_problems(records, name), *_box_problems(records, name)]
+
+
+def _repeated(values: list[int]) -> list[int]:
+    return [value for value, count in Counter(values).items() if count > 1]
+
+
+def _image_problems(records: Records, name: str) -> list[Problem]:
+    found = [
+        Problem("refused", f"{name}: images: id {i}", "two images share this id; give each its own")
+        for i in _repeated([image.id for image in records.images])
+    ]
+    for image in records.images:
+        where = f"{name}: images: id {image.id}"
+        if image.id not in INT64:
+            found.append(Problem("refused", where, "the id does not fit into 64 bits"))
+        if not (0 < image.width <= MAX_SIDE and 0 < image.height <= MAX_SIDE):
+            reason = f"expected a size of 1 to {MAX_SIDE} pixels, found {image.width} x {image.height}"
+            found.append(Problem("refused", where, reason))
+        if not image.file_name:
+            found.append(Problem("refused", where, "file_name is empty"))
+    names = Counter(image.file_name for image in records.images)
+    found += [
+        Problem("noted", f"{name}: images: file_name {file!r}", f"{count} images share this file")
+        for file, count in names.items()
+        if count > 1 and file
+    ]
+    return found
+
+
+def _category_problems(records: Records, name: str) -> list[Problem]:
+    if not records.categories:
+        return [Problem("refused", f"{name}: categories", "the list is empty; a detector needs a class")]
+    found = [
+        Problem("refused", f"{name}: categories: id {i}", "two categories share this id")
+        for i in _repeated([category.id for category in records.categories])
+    ]
+    names = Counter(category.name for category in records.categories)
+    found += [
+        Problem("refused", f"{name}: categories: name {text!r}", f"{count} categories share this name")
+        for text, count in names.items()
+        if count > 1
+    ]
+    return found
+
+
+def _box_problems(records: Records, name: str) -> list[Problem]:
+    found: list[Problem] = [
+        Problem("noted", f"{name}: annotations: id {i}", "several records share this id; each counts as a box")
+        for i in _repeated([box.id for box in records.annotations])
+    ]
+    sizes = {image.id: (image.width, image.height) for image in records.images}
+    categories = {category.id for category in records.categories}
+    for box in records.annotations:
+        where = f"{name}: annotations: id {box.id}"
+        if box.image_id not in sizes:
+            found.append(Problem("refused", where, f"image_id {box.image_id} is not among the images"))
+        elif not all(abs(number) < float("inf") for number in box.bbox):
+            reason = f"bbox {list(box.bbox)} (image {box.image_id}) holds a number that is not finite"
+            found.append(Problem("refused", where, reason))
+        elif geometry := _geometry_problem(box, *sizes[box.image_id]):
+            found.append(Problem(geometry[0], where, geometry[1]))
+        if box.category_id not in categories:
+            found.append(Problem("refused", where, f"category_id {box.category_id} is not among the categories"))
+        if box.iscrowd not in (0, 1):
+            found.append(Problem("refused", where, f"iscrowd: expected 0 or 1, found {box.iscrowd}"))
+    return found
+
+
+def _geometry_problem(box: Box, width: int, height: int) -> tuple[Verdict, str] | None:
+    x, y, w, h = box.bbox
+    inside_w = min(x + w, width) - max(x, 0)
+    inside_h = min(y + h, height) - max(y, 0)
+    if inside_w < MIN_SIDE or inside_h < MIN_SIDE:
+        text = f"bbox {list(box.bbox)} is less than {MIN_SIDE:g} px wide or high inside image {box.image_id}"
+        return "skipped", f"{text} ({width} x {height}); paid, not trained on"
+    if inside_w < w - CLIP_TOLERANCE or inside_h < h - CLIP_TOLERANCE:
+        return "clipped", f"bbox {list(box.bbox)} reaches over the edge of image {box.image_id} ({width} x {height})"
+    return None
+
+
+def _group(records: Records, images: Mapping[ImageId, ImageRecord]) -> dict[ImageId, Annotations]:
+    """Annotations by image, in file order; images without any get empty ones."""
+    of_category = {category.id: label for label, category in enumerate(records.categories)}
+    by_image: dict[ImageId, list[Box]] = {image_id: [] for image_id in images}
+    for box in records.annotations:
+        by_image[ImageId(box.image_id)].append(box)
+    return {i: _annotations(images[i], found, of_category) for i, found in by_image.items()}
+
+
+def _annotations(image: ImageRecord, found: list[Box], of_category: Mapping[int, int]) -> Annotations:
+    xywh = np.array([box.bbox for box in found], dtype=np.float64).reshape(-1, 4)
+    xyxy = box_math.clip(box_math.from_xywh(xywh), image.width, image.height).astype(np.float32)
+    sides = xyxy[:, 2:] - xyxy[:, :2]
+    crowd = np.array([box.iscrowd == 1 for box in found], dtype=np.bool_)
+    raw = tuple(bytes(box.segmentation) for box in found)
+    return Annotations(
+        boxes=xyxy,
+        labels=np.array([of_category[box.category_id] for box in found], dtype=np.int64),
+        crowd=crowd,
+        # float32 rounding may shave a side of exactly one pixel
+        trainable=(sides >= MIN_SIDE * (1 - 1e-4)).all(axis=1) & ~crowd,
+        masks=tuple(None if text in (b"null", b"[]") else text for text in raw),
+    )
+
+
+def image_path(root: Path, file_name: str) -> Path:
+    """The file of an image, which must lie inside `root` after links are followed.
+
+    Raises:
+        DataError: the name is absolute, holds a NUL or a backslash, or leads out of the folder.
+    """
+    if "\0" in file_name or "\\" in file_name or Path(file_name).is_absolute():
+        msg = f"file_name {file_name!r}: expected a path relative to the image folder {root}, with '/' between parts"
+        raise DataError(msg)
+    try:
+        path = (root / file_name).resolve()
+    except (OSError, RuntimeError) as error:
+        msg = f"file_name {file_name!r}: cannot be resolved inside {root} ({error})"
+        raise DataError(msg) from error
+    if not path.is_relative_to(root.resolve()):
+        msg = f"file_name {file_name!r}: leads out of the image folder {root} to {path}; only files inside are read"
+        raise DataError(msg)
+    return path

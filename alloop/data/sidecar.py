@@ -1,0 +1,30 @@
+"""What VOC and YOLO cannot hold: ids, sizes, unused classes, crowd flags. Kept in `alloop.json` beside them."""
+
+from pathlib import Path
+
+import msgspec
+
+from alloop.data.records import Category, Image
+from alloop.errors import DataError
+
+NAME = "alloop.json"
+
+
+class Sidecar(msgspec.Struct):
+    """The facts that make a conversion there and back lossless; `crowd` lists box numbers by image id."""
+
+    images: list[Image]
+    categories: list[Category]
+    crowd: dict[str, list[int]] = {}
+
+
+def read_sidecar(folder: Path) -> Sidecar | None:
+    """The sidecar of a folder, if it has one."""
+    path = folder / NAME
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Sidecar)
+    except (msgspec.MsgspecError, OSError) as error:
+        msg = f"{path}: written by alloop, but it cannot be read ({error}). Remove it to read the folder without it."
+        raise DataError(msg) from error

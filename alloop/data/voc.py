@@ -1,0 +1,109 @@
+"""Pascal VOC folders: one XML file an image. Corners are taken as written, `difficult` is the crowd flag."""
+
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from alloop.data.records import Box, Category, Image, Records
+from alloop.data.sidecar import read_sidecar
+from alloop.errors import DataError
+
+
+def read_voc(folder: Path) -> Records:
+    """Read a folder of XML files (or its `Annotations` subfolder).
+
+    Ids and class order come from the sidecar where there is one, else from sorted names.
+
+    Raises:
+        DataError: no XML, or a file that lacks what VOC requires, named with its key.
+    """
+    inner = folder / "Annotations"
+    source = inner if inner.is_dir() else folder
+    paths = sorted(source.rglob("*.xml"))
+    side = read_sidecar(folder)
+    if not paths and side is None:
+        msg = f"{folder}: expected a folder of Pascal VOC XML files, found none"
+        raise DataError(msg)
+    known_ids = {image.file_name: image.id for image in side.images} if side else {}
+    images: list[Image] = []
+    drawn: list[tuple[int, str, tuple[float, float, float, float], int]] = []
+    free_id = max(known_ids.values(), default=0)
+    for path in paths:
+        root = _parse(path)
+        file_name = _text(root, "filename", path)
+        if file_name not in known_ids:
+            free_id += 1
+        image_id = known_ids.get(file_name, free_id)
+        size = (_number(root, "size/width", path), _number(root, "size/height", path))
+        images.append(Image(image_id, file_name, int(size[0]), int(size[1])))
+        drawn += [(image_id, *_object(item, path)) for item in root.findall("object")]
+    names = sorted({name for _, name, _, _ in drawn})
+    categories = list(side.categories) if side else []
+    unlisted = [name for name in names if name not in {c.name for c in categories}]
+    first = max((c.id for c in categories), default=0) + 1
+    categories += [Category(first + number, name) for number, name in enumerate(unlisted)]
+    ids = {category.name: category.id for category in categories}
+    boxes = [
+        Box(number, image_id, ids[name], bbox, crowd)
+        for number, (image_id, name, bbox, crowd) in enumerate(drawn, start=1)
+    ]
+    return Records(images, categories, boxes)
+
+
+def _parse(path: Path) -> ET.Element:
+    try:
+        data = path.read_bytes()
+        if b"<!ENTITY" in data:
+            msg = f"{path}: holds an XML entity, which a VOC file has no use for; remove it"
+            raise DataError(msg)
+        return ET.fromstring(data)  # entities refused above, expat itself limits expansion
+    except (OSError, ET.ParseError, ValueError) as error:
+        msg = f"{path}: expected a VOC XML file, but it cannot be read ({error})"
+        raise DataError(msg) from error
+
+
+def _text(element: ET.Element, key: str, path: Path) -> str:
+    found = element.findtext(key)
+    if found is None or not found.strip():
+        msg = f"{path}: key <{key}> is missing or empty"
+        raise DataError(msg)
+    return found.strip()
+
+
+def _number(element: ET.Element, key: str, path: Path) -> float:
+    text = _text(element, key, path)
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not abs(number) < float("inf"):
+        msg = f"{path}: <{key}>: expected a finite number, found {text[:40]!r}"
+        raise DataError(msg)
+    return number
+
+
+def _object(item: ET.Element, path: Path) -> tuple[str, tuple[float, float, float, float], int]:
+    x1, y1, x2, y2 = (_number(item, f"bndbox/{key}", path) for key in ("xmin", "ymin", "xmax", "ymax"))
+    difficult = (item.findtext("difficult") or "0").strip()
+    if difficult not in ("0", "1"):
+        msg = f"{path}: <difficult>: expected 0 or 1, found {difficult[:40]!r}"
+        raise DataError(msg)
+    return _text(item, "name", path), (x1, y1, x2 - x1, y2 - y1), int(difficult)
+
+
+def voc_xml(image: Image, boxes: list[tuple[str, Box]]) -> bytes:
+    """One VOC file; `boxes` are (class name, box) pairs."""
+    root = ET.Element("annotation")
+    ET.SubElement(root, "filename").text = image.file_name
+    size = ET.SubElement(root, "size")
+    for key, value in (("width", image.width), ("height", image.height), ("depth", 3)):
+        ET.SubElement(size, key).text = str(value)
+    for name, box in boxes:
+        item = ET.SubElement(root, "object")
+        ET.SubElement(item, "name").text = name
+        ET.SubElement(item, "difficult").text = str(box.iscrowd)
+        bndbox = ET.SubElement(item, "bndbox")
+        x, y, w, h = box.bbox
+        for key, value in (("xmin", x), ("ymin", y), ("xmax", x + w), ("ymax", y + h)):
+            ET.SubElement(bndbox, key).text = f"{value:.10g}"
+    ET.indent(root)
+    return ET.tostring(root, encoding="utf-8", xml_declaration=True)

@@ -1,0 +1,139 @@
+"""YOLO folders: `labels/*.txt` with `class cx cy w h` in fractions, `images/`, `data.yaml` with the names."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from alloop.data.images import image_size
+from alloop.data.records import Box, Category, Image, Records
+from alloop.data.sidecar import Sidecar, read_sidecar
+from alloop.errors import DataError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+
+
+def read_yolo(folder: Path) -> Records:
+    """Read a YOLO folder. Sizes come from the sidecar, else from the image headers.
+
+    Raises:
+        DataError: no class names, a label file without its image, or a line that is not a box.
+    """
+    side = read_sidecar(folder)
+    categories = side.categories if side else _categories(folder)
+    images = side.images if side else _images(folder)
+    crowd = {int(k): set(v) for k, v in side.crowd.items()} if side else {}
+    boxes: list[Box] = []
+    expected = {_label_path(folder, image.file_name): image for image in images}
+    for path in sorted((folder / "labels").rglob("*.txt")):
+        if path not in expected:
+            msg = f"{path}: labels an image that is not in {folder / 'images'}; add the image or remove the file"
+            raise DataError(msg)
+    for path, image in expected.items():
+        flags = crowd.get(image.id, set())
+        for number, line in enumerate(_lines(path)):
+            label, bbox = _line(line, image, f"{path}: line {number + 1}")
+            if not 0 <= label < len(categories):
+                msg = f"{path}: line {number + 1}: class {label} has no name; {folder} names {len(categories)} classes"
+                raise DataError(msg)
+            boxes.append(Box(len(boxes) + 1, image.id, categories[label].id, bbox, int(number in flags)))
+    return Records(list(images), list(categories), boxes)
+
+
+def _label_path(folder: Path, file_name: str) -> Path:
+    return folder / "labels" / Path(file_name).with_suffix(".txt")
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        return []
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path}: expected a YOLO label file, but it cannot be read ({error})"
+        raise DataError(msg) from error
+
+
+def _line(line: str, image: Image, where: str) -> tuple[int, tuple[float, float, float, float]]:
+    parts = line.split()
+    try:
+        label, (cx, cy, w, h) = int(parts[0]), map(float, parts[1:])
+    except ValueError as error:
+        msg = f"{where}: expected 'class cx cy width height', found {line[:80]!r}"
+        raise DataError(msg) from error
+    if not all(abs(number) < float("inf") for number in (cx, cy, w, h)):
+        msg = f"{where}: holds a number that is not finite: {line[:80]!r}"
+        raise DataError(msg)
+    x, y = (cx - w / 2) * image.width, (cy - h / 2) * image.height
+    return label, (x, y, w * image.width, h * image.height)
+
+
+def _categories(folder: Path) -> list[Category]:
+    """Names from `data.yaml` (a list, or a mapping by class) or `classes.txt`; ids are the class numbers."""
+    for name in ("data.yaml", "dataset.yaml"):
+        path = folder / name
+        if path.is_file():
+            try:
+                tree: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+                names = tree["names"]
+                names = [names[i] for i in range(len(names))] if isinstance(names, dict) else list(names)
+            except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+                msg = f"{path}: expected a key 'names' with one name a class, numbered from 0 ({error!r})"
+                raise DataError(msg) from error
+            return [Category(i, str(text)) for i, text in enumerate(names)]
+    path = folder / "classes.txt"
+    if path.is_file():
+        return [Category(i, text.strip()) for i, text in enumerate(_lines(path))]
+    msg = f"{folder}: expected data.yaml with 'names' or classes.txt; a YOLO folder needs the class names"
+    raise DataError(msg)
+
+
+def _images(folder: Path) -> list[Image]:
+    root = folder / "images"
+    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not paths:
+        msg = f"{root}: expected the images that the labels belong to, found none"
+        raise DataError(msg)
+    found = []
+    for image_id, path in enumerate(paths, start=1):
+        width, height = image_size(path)
+        found.append(Image(image_id, path.relative_to(root).as_posix(), width, height))
+    return found
+
+
+def yolo_files(records: Records) -> dict[str, bytes]:
+    """The text files of a YOLO folder, by relative path, one label file an image, empty ones too."""
+    labels = {category.id: number for number, category in enumerate(records.categories)}
+    by_image: dict[int, list[Box]] = {image.id: [] for image in records.images}
+    for box in records.annotations:
+        by_image[box.image_id].append(box)
+    files = {"data.yaml": _data_yaml(records.categories)}
+    for image in records.images:
+        lines = []
+        for box in by_image[image.id]:
+            x, y, w, h = box.bbox
+            numbers = ((x + w / 2) / image.width, (y + h / 2) / image.height, w / image.width, h / image.height)
+            lines.append(" ".join([str(labels[box.category_id]), *(f"{number:.12g}" for number in numbers)]))
+        path = f"labels/{Path(image.file_name).with_suffix('.txt').as_posix()}"
+        if path in files:
+            msg = f"image {image.id}: {path} belongs to another image already; YOLO needs names that differ before the suffix"
+            raise DataError(msg)
+        files[path] = "".join(f"{line}\n" for line in lines).encode()
+    return files
+
+
+def _data_yaml(categories: list[Category]) -> bytes:
+    names = {number: category.name for number, category in enumerate(categories)}
+    return yaml.safe_dump({"path": ".", "train": "images", "val": "images", "names": names}, allow_unicode=True).encode()
+
+
+def sidecar_of(records: Records) -> Sidecar:
+    """What YOLO and VOC cannot hold."""
+    numbers: dict[int, int] = {}
+    crowd: dict[str, list[int]] = {}
+    for box in records.annotations:
+        number = numbers.get(box.image_id, 0)
+        numbers[box.image_id] = number + 1
+        if box.iscrowd:
+            crowd.setdefault(str(box.image_id), []).append(number)
+    return Sidecar(records.images, records.categories, crowd)

@@ -1,0 +1,8 @@
+"""Detectors behind one protocol; `TABLE` is the literal list of the built-in ones."""
+
+TABLE = {
+    "fcos": "alloop.detectors.one_stage:fcos",
+    "retinanet": "alloop.detectors.one_stage:retinanet",
+    "faster_rcnn": "alloop.detectors.two_stage:faster_rcnn",
+    "mask_rcnn": "alloop.detectors.two_stage:mask_rcnn",
+}

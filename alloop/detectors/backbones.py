@@ -1,0 +1,210 @@
+"""Backbones with a feature pyramid, and where their weights come from."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
+
+from alloop.errors import ConfigError, nearest
+
+SHIPPED = Path(__file__).parent / "tiny_digits.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Pyramid:
+    """A backbone module and the strides of the levels it returns, finest first."""
+
+    module: nn.Module
+    strides: tuple[int, ...]
+    levels: tuple[str, ...]
+
+
+class TinyBackbone(nn.Module):
+    """Four convolution stages of 16 to 128 channels, joined top-down into one level at stride 4.
+
+    Trains on 64-pixel scenes in seconds on a CPU.
+    """
+
+    def __init__(self, out_channels: int, norm: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        widths = (16, 32, 64, 128)
+        self.body = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(i, o, 3, stride=2, padding=1, bias=False), norm(o), nn.ReLU(inplace=True))
+            for i, o in zip((3, *widths), widths, strict=False)
+        )
+        self.lateral = nn.ModuleList(nn.Conv2d(width, out_channels, 1) for width in widths[1:])
+        self.out_channels = out_channels
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Image batch `[n, 3, h, w]` to `{"0": [n, out_channels, h/4, w/4]}`."""
+        stages = []
+        for stage in self.body:
+            x = stage(x)
+            stages.append(x)
+        merged: Tensor | None = None
+        for lateral, stage in zip(reversed(self.lateral), reversed(stages[1:]), strict=True):
+            here = lateral(stage)
+            if merged is not None:
+                here = here + nn.functional.interpolate(merged, size=here.shape[-2:], mode="nearest")
+            merged = here
+        assert merged is not None  # noqa: S101  the loop above runs three times
+        return {"0": merged}
+
+
+_RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+# module index of the last block at strides 8, 16, 32
+_MOBILENETS = {"mobilenet_v2": (6, 13, 17), "mobilenet_v3_large": (6, 12, 15), "mobilenet_v3_small": (3, 8, 11)}
+NAMES = ("tiny", *_MOBILENETS, *_RESNETS)
+
+
+def build_backbone(
+    name: str, weights: str, channels: int, trainable_stages: int | None, *, two_stage: bool
+) -> Pyramid:
+    """Build a backbone with its pyramid.
+
+    With weights, batch norm is frozen; without, it is trained.
+
+    Args:
+        name: one of `NAMES`.
+        weights: `none`, `imagenet`, `digits` (shipped, tiny only), or a safetensors file.
+        channels: width of the pyramid.
+        trainable_stages: how many of the last stages are trained; None for all but the first two.
+        two_stage: finest level at stride 4 for ResNets and an extra pooled level, as Faster R-CNN
+            uses them; one-stage detectors start at stride 8 and add P6 and P7 for ResNets.
+
+    Raises:
+        ConfigError: unknown name, weights that do not exist, cannot be fetched, or do not fit.
+    """
+    if name not in NAMES:
+        msg = f"detector.backbone: {name!r} is unknown{nearest(name, NAMES)}"
+        raise ConfigError(msg)
+    norm: Any = nn.BatchNorm2d if weights == "none" else FrozenBatchNorm2d
+    if name == "tiny":
+        tiny = TinyBackbone(channels, norm)
+        if weights == "imagenet":
+            msg = "detector.weights: there are no ImageNet weights for the tiny backbone; use none, digits or a file"
+            raise ConfigError(msg)
+        if weights != "none":
+            load_weights(tiny, SHIPPED if weights == "digits" else Path(weights))
+        return Pyramid(tiny, (4,), ("0",))
+    if weights == "digits":
+        msg = f"detector.weights: 'digits' is for the tiny backbone, not for {name}; use none, imagenet or a file"
+        raise ConfigError(msg)
+    build = _resnet if name in _RESNETS else _mobilenet
+    return build(name, weights, channels, trainable_stages, norm, two_stage)
+
+
+def _resnet(
+    name: str, weights: str, channels: int, trainable: int | None, norm: Any, two_stage: bool
+) -> Pyramid:
+    body = getattr(torchvision.models, name)(norm_layer=norm)
+    _initialise(body, name, weights)
+    stages = [[body.conv1, body.bn1], [body.layer1], [body.layer2], [body.layer3], [body.layer4]]
+    _freeze(stages, weights, trainable)
+    first = 1 if two_stage else 2
+    layers = {f"layer{k}": str(k - first) for k in range(first, 5)}
+    widths = [body.inplanes // 2 ** (4 - k) for k in range(first, 5)]
+    extra: ExtraFPNBlock = LastLevelMaxPool() if two_stage else LastLevelP6P7(channels, channels)
+    module = BackboneWithFPN(body, layers, widths, channels, extra)
+    levels = tuple(str(k) for k in range(5 - first))
+    if two_stage:
+        return Pyramid(module, (4, 8, 16, 32, 64), (*levels, "pool"))
+    return Pyramid(module, (8, 16, 32, 64, 128), (*levels, "p6", "p7"))
+
+
+class _NoExtra(ExtraFPNBlock):
+    """A pyramid that ends at stride 32."""
+
+    def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        """The levels as they are."""
+        return results, names
+
+
+def _mobilenet(
+    name: str, weights: str, channels: int, trainable: int | None, norm: Any, two_stage: bool
+) -> Pyramid:
+    whole = getattr(torchvision.models, name)(norm_layer=norm)
+    _initialise(whole, name, weights)
+    body, ends = whole.features, _MOBILENETS[name]
+    bounds = (0, ends[0] // 2 + 1, ends[0] + 1, ends[1] + 1, ends[2] + 1)
+    _freeze([[*body[a:b]] for a, b in zip(bounds, bounds[1:], strict=False)], weights, trainable)
+    with torch.no_grad():
+        probe, widths = torch.zeros(1, 3, 64, 64), []
+        body.eval()
+        for index, block in enumerate(body[: ends[2] + 1]):
+            probe = block(probe)
+            if index in ends:
+                widths.append(probe.shape[1])
+        body.train()
+    layers = {str(end): str(k) for k, end in enumerate(ends)}
+    extra: ExtraFPNBlock = LastLevelMaxPool() if two_stage else _NoExtra()
+    module = BackboneWithFPN(body, layers, widths, channels, extra)
+    if two_stage:
+        return Pyramid(module, (8, 16, 32, 64), ("0", "1", "2", "pool"))
+    return Pyramid(module, (8, 16, 32), ("0", "1", "2"))
+
+
+def _freeze(stages: list[list[nn.Module]], weights: str, trainable: int | None) -> None:
+    """Freeze all but the last `trainable` stages; by default the first two of pretrained backbones."""
+    if trainable is None:
+        trainable = len(stages) if weights == "none" else len(stages) - 2
+    for stage in stages[: max(0, len(stages) - trainable)]:
+        for module in stage:
+            module.requires_grad_(requires_grad=False)
+
+
+def _initialise(body: nn.Module, name: str, weights: str) -> None:
+    if weights == "imagenet":
+        body.load_state_dict(_imagenet(name), strict=False)
+    elif weights != "none":
+        load_weights(body, Path(weights))
+
+
+def _imagenet(name: str) -> dict[str, Tensor]:
+    entry = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+    file_name = entry.url.rsplit("/", 1)[-1]
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    try:
+        state: dict[str, Tensor] = entry.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        msg = (
+            f"detector.weights: ImageNet weights of {name} are not at {folder / file_name} and could not be fetched "
+            f"({error}). Put the file there, point TORCH_HOME at a folder that has hub/checkpoints/{file_name} "
+            f"(now {os.environ.get('TORCH_HOME', 'not set')}), or set weights to none or to a safetensors file."
+        )
+        raise ConfigError(msg) from error
+    return state
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Load a safetensors file; every tensor of the module must be in it, under its name or `backbone.` + name.
+
+    Raises:
+        ConfigError: no such file, another format, missing tensors or other shapes.
+    """
+    try:
+        state = load_safetensors(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        msg = f"detector.weights: {path} cannot be read as a safetensors file ({error})"
+        raise ConfigError(msg) from error
+    wanted = {key: value for key, value in module.state_dict().items() if "num_batches_tracked" not in key}
+    found = {}
+    for key, value in wanted.items():
+        tensor = state.get(key, state.get(f"backbone.{key}"))
+        if tensor is None or tensor.shape != value.shape:
+            has = "no such tensor" if tensor is None else f"shape {tuple(tensor.shape)}"
+            msg = f"detector.weights: {path}: expected {key} of shape {tuple(value.shape)}, found {has}"
+            raise ConfigError(msg)
+        found[key] = tensor
+    module.load_state_dict(found, strict=False)

@@ -1,0 +1,143 @@
+"""A trained detector as strategies and the evaluation see it: images by id in, arrays out."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from alloop.data.images import ImageSource
+from alloop.detectors.protocol import Detector, Target
+from alloop.training.batches import PixelCache, to_tensor
+from alloop.training.supervised import seeded
+from alloop.values import Annotations, Detections, ImageId
+
+
+class FittedTorchDetector:
+    """Streams images through a detector in batches of one image size, so nobody's padding changes a result.
+
+    It holds pixels and weights and no annotation. Detections and embeddings are kept for the round.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        source: ImageSource,
+        cache: PixelCache,
+        class_names: tuple[str, ...],
+        *,
+        batch_size: int,
+        device: torch.device,
+        progress: Callable[[str, int, int], None] = lambda *_: None,
+    ) -> None:
+        """Nothing is computed yet."""
+        self.detector, self.class_names = detector, class_names
+        self._source, self._cache = source, cache
+        self._batch_size, self._device, self._progress = batch_size, device, progress
+        self._kept: dict[str, dict[ImageId, Any]] = {"detections": {}, "embeddings": {}}
+
+    def detections(self, image_ids: Sequence[ImageId]) -> list[Detections]:
+        """Detections of each image in pixels of the image as displayed."""
+
+        def run(ids: list[ImageId], images: list[torch.Tensor]) -> list[Any]:
+            found = self.detector.detect(images)
+            return [self._detections(image_id, result) for image_id, result in zip(ids, found, strict=True)]
+
+        return self._each("detections", image_ids, run)
+
+    def embeddings(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, "n d"]:
+        """One feature vector an image."""
+
+        def run(_: list[ImageId], images: list[torch.Tensor]) -> list[Any]:
+            return list(self.detector.embed(images).float().cpu().numpy())
+
+        return np.stack(self._each("embeddings", image_ids, run))
+
+    def image_losses(
+        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations]
+    ) -> Float32[np.ndarray, " n"]:
+        """The training loss of each image alone; sampling inside two-stage heads is fixed by the image id."""
+        module = self.detector.module
+        losses = []
+        for image_id in image_ids:
+            image = to_tensor(self._cache.read(image_id), self._device)
+            with torch.no_grad(), seeded(int(image_id) % 2**31), _training_but_norm(module):
+                terms = self.detector.losses([image], [self._target(image_id, annotations[image_id])])
+            losses.append(sum(float(term.sum()) for term in terms.values()))
+        return np.array(losses, dtype=np.float32)
+
+    def region_features(
+        self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "n 4"]]
+    ) -> list[Float32[np.ndarray, "n d"]]:
+        """One feature vector a box, for each image."""
+        found: dict[ImageId, np.ndarray] = {}
+        for ids, images in self._batches("region features", image_ids):
+            scaled = [torch.from_numpy(boxes[i] * self._to_cached(i)).to(self._device) for i in ids]
+            features = self.detector.region_features(images, scaled)
+            found |= {i: f.float().cpu().numpy() for i, f in zip(ids, features, strict=True)}
+        return [found[i] for i in image_ids]
+
+    def _each(self, what: str, image_ids: Sequence[ImageId], run: Callable[..., list[Any]]) -> list[Any]:
+        kept = self._kept[what]
+        for ids, images in self._batches(what, [i for i in image_ids if i not in kept]):
+            kept.update(zip(ids, run(ids, images), strict=True))
+        return [kept[i] for i in image_ids]
+
+    def _batches(self, what: str, image_ids: Sequence[ImageId]) -> Iterator[tuple[list[ImageId], list[torch.Tensor]]]:
+        """Batches of equal size in pixels, ids ascending: the same whatever order they are asked in."""
+        by_size: dict[tuple[int, int], list[ImageId]] = {}
+        for image_id in sorted(image_ids):
+            by_size.setdefault(self._cache.size(image_id), []).append(image_id)
+        done = 0
+        for _, ids in sorted(by_size.items()):
+            for start in range(0, len(ids), self._batch_size):
+                batch = ids[start : start + self._batch_size]
+                yield batch, [to_tensor(self._cache.read(i), self._device) for i in batch]
+                done += len(batch)
+                self._progress(what, done, len(image_ids))
+
+    def _to_cached(self, image_id: ImageId) -> Float32[np.ndarray, "4"]:
+        record, (width, height) = self._source.records[image_id], self._cache.size(image_id)
+        return np.array([width / record.width, height / record.height] * 2, dtype=np.float32)
+
+    def _detections(self, image_id: ImageId, result: Mapping[str, torch.Tensor]) -> Detections:
+        arrays = {key: value.detach().cpu() for key, value in result.items()}
+        masks = arrays.get("masks")
+        if masks is not None:
+            record = self._source.records[image_id]
+            size = (record.height, record.width)
+            if masks.shape[-2:] != size and len(masks):
+                masks = torch.nn.functional.interpolate(masks[None].float(), size=size)[0].to(torch.uint8)
+        return Detections(
+            boxes=arrays["boxes"].float().numpy() / self._to_cached(image_id),
+            scores=arrays["scores"].float().numpy(),
+            labels=arrays["labels"].numpy(),
+            probabilities=arrays["probabilities"].float().numpy(),
+            masks=None if masks is None else masks.numpy(),
+        )
+
+    def _target(self, image_id: ImageId, truth: Annotations) -> Target:
+        keep = truth.trainable
+        return Target(
+            boxes=torch.from_numpy(truth.boxes[keep] * self._to_cached(image_id)).to(self._device),
+            labels=torch.from_numpy(truth.labels[keep].copy()).to(self._device),
+        )
+
+
+class _training_but_norm:  # noqa: N801  a context manager, used like a function
+    """Train mode, since torchvision only then returns losses, with batch norm in eval mode."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self._module = module
+
+    def __enter__(self) -> None:
+        self._modes = {name: child.training for name, child in self._module.named_modules()}
+        self._module.train()
+        for child in self._module.modules():
+            if isinstance(child, torch.nn.modules.batchnorm._BatchNorm):
+                child.eval()
+
+    def __exit__(self, *_: object) -> None:
+        for name, child in self._module.named_modules():
+            child.training = self._modes[name]

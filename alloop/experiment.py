@@ -1,0 +1,132 @@
+"""What one experiment consists of, built from its config and checked before anything is trained."""
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from alloop.config import ExperimentConfig
+from alloop.data.splits import Splits, load_splits
+from alloop.detectors import TABLE as DETECTORS
+from alloop.detectors.protocol import Detector
+from alloop.errors import ConfigError
+from alloop.randomness import derive_seed
+from alloop.strategy import Strategy, load_class, make_strategy
+from alloop.training.supervised import seeded
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Config, data, strategy, and where to compute."""
+
+    config: ExperimentConfig
+    splits: Splits
+    strategy: Strategy
+    device: torch.device
+    threads: int
+
+    def new_detector(self, round_: int) -> Detector:
+        """A freshly initialised detector: every round starts from the configured weights, never from the last round."""
+        build = load_class(self.config.detector.name, DETECTORS, "detector")
+        with seeded(derive_seed(self.config.random_seed, round_, "init")):
+            detector: Detector = build(self.config.detector, len(self.splits.train.dataset.class_names))
+        return detector
+
+
+def prepare(
+    config: ExperimentConfig, table: Mapping[str, str], recorded: Mapping[str, str] | None = None
+) -> Experiment:
+    """Read the data and check config, detector and strategy against each other.
+
+    Args:
+        config: the experiment.
+        table: strategies by name.
+        recorded: facts of a run that goes on; its device and threads are kept, since others would
+            change the last bits.
+
+    Raises:
+        ConfigError: a strategy that needs what the detector lacks, an amount larger than the pool.
+        DataError: data that cannot be used.
+    """
+    recorded = recorded or {}
+    strategy = make_strategy(config.strategy.name, config.strategy.parameters, table)
+    device = choose_device(recorded.get("device", config.training.device))
+    threads = int(recorded.get("threads", config.training.threads or os.cpu_count() or 1))
+    torch.set_num_threads(threads)
+    splits = load_splits(config.data)
+    experiment = Experiment(config, splits, strategy, device, threads)
+    detector = experiment.new_detector(0)
+    lacking = sorted(strategy.needs - detector.gives)
+    if lacking:
+        msg = (
+            f"strategy.name: {config.strategy.name!r} needs {', '.join(lacking)}, which detector "
+            f"{config.detector.name!r} does not give; it gives {', '.join(sorted(detector.gives))}"
+        )
+        raise ConfigError(msg)
+    _check_amounts(config, splits)
+    return experiment
+
+
+def _check_amounts(config: ExperimentConfig, splits: Splits) -> None:
+    pool, seed_set = len(splits.train.dataset.images), config.loop.seed_set
+    if seed_set.unit == "images" and seed_set.number > pool:
+        msg = f"loop.seed_set: {seed_set} are more than the {pool} images of the pool"
+        raise ConfigError(msg)
+    if config.detector.name == "mask_rcnn":
+        truths = splits.train.dataset.annotations
+        bare = [i for i, a in truths.items() for mask, ok in zip(a.masks, a.trainable, strict=True) if ok and mask is None]
+        if bare:
+            msg = f"detector.name: mask_rcnn needs masks, but image {bare[0]} has boxes without a segmentation"
+            raise ConfigError(msg)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes CUDA where there is one.
+
+    Raises:
+        ConfigError: a device that this machine lacks.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = "cuda" if available["cuda"] else "cpu"
+    if not available.get(name, False):
+        msg = f"training.device: {name} is not available on this machine; use cpu or auto"
+        raise ConfigError(msg)
+    return torch.device(name)
+
+
+def environment(experiment: Experiment) -> dict[str, str]:
+    """What the last bits of a result depend on."""
+    return {
+        "device": experiment.device.type,
+        "threads": str(experiment.threads),
+        "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+        "numpy": version("numpy"),
+        "alloop": version("alloop"),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "hardware": torch.cuda.get_device_name() if experiment.device.type == "cuda" else platform.processor(),
+        "command": " ".join(sys.argv),
+    }
+
+
+def training_key(experiment: Experiment, round_: int, labeled: Mapping[Any, str]) -> dict[str, Any]:
+    """Everything that determines the model of a round and its figures."""
+    config = experiment.config
+    facts = environment(experiment)
+    same = ("device", "threads", "torch", "torchvision", "numpy", "alloop", "machine", "hardware")
+    return {
+        "round": round_,
+        "random_seed": config.random_seed,
+        "detector": config.detector.model_dump(mode="json"),
+        "training": config.training.model_dump(mode="json", exclude={"checkpoint_seconds", "cache_gib"}),
+        "data": experiment.splits.fingerprint(),
+        "labeled": sorted((int(i), sha256) for i, sha256 in labeled.items()),
+        "environment": {name: facts[name] for name in same},
+    }

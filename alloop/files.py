@@ -1,0 +1,78 @@
+"""The only place that writes files of a run: temporary name, fsync, rename, fsync of the folder."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from alloop.errors import DamagedFileError, RunInUseError
+
+
+def sha256_of(data: bytes) -> str:
+    """Hex digest of bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file, read in blocks."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def atomic_write(path: Path, data: bytes) -> str:
+    """Write a whole file or nothing, durably; return the sha256 of what was written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return sha256_of(data)
+
+
+def read_verified(path: Path, sha256: str) -> bytes:
+    """Read a file that was recorded with a hash; raise DamagedFileError when it differs."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        msg = f"{path}: recorded in run.db but cannot be read ({error.strerror}). Restore it, or start a new run."
+        raise DamagedFileError(msg) from error
+    if sha256_of(data) != sha256:
+        msg = (
+            f"{path}: expected sha256 {sha256[:16]}…, found {sha256_of(data)[:16]}…: the file was changed or "
+            "damaged after it was recorded. Restore it from a copy, or start a new run in another folder."
+        )
+        raise DamagedFileError(msg)
+    return data
+
+
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Hold the run for one process; the lock vanishes with the process.
+
+    Raises:
+        RunInUseError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        msg = f"{folder}: another process is working on this run. Wait until it ends, or stop it."
+        raise RunInUseError(msg) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,399 @@
+"""`run.db`: the truth about a run. One writer, one transaction a round, opened by nothing else.
+
+SQLite with a rollback journal and `synchronous=EXTRA`: a committed round survives a power cut, an
+uncommitted one never happened. Files are worth what their row here says: a file without a row is
+rubbish, a file with another hash is an error.
+
+A charge belongs to the first round that trains on its image: the seed set to round 0, what round r
+asked for to round r+1. So the charges of rounds 0..r add up to what the AP of round r cost.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alloop.costs import Spent
+from alloop.data.records import annotation_sha256
+from alloop.errors import AlloopError, ConfigError, DamagedFileError
+from alloop.files import atomic_write, read_verified, sha256_file, sha256_of
+from alloop.values import Annotations, Charge, ImageId, Selection
+
+FORMAT = "1"
+_SCHEMA = """
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE image (image_id INTEGER PRIMARY KEY, file_name TEXT NOT NULL, sha256 TEXT NOT NULL);
+CREATE TABLE round (round INTEGER PRIMARY KEY, metrics TEXT, timings TEXT, model_sha256 TEXT, notes TEXT);
+CREATE TABLE selection (
+    round INTEGER NOT NULL REFERENCES round, rank INTEGER NOT NULL, image_id INTEGER NOT NULL REFERENCES image,
+    utility REAL, predicted_boxes REAL, PRIMARY KEY (round, rank), UNIQUE (round, image_id));
+CREATE TABLE charge (
+    image_id INTEGER PRIMARY KEY REFERENCES image, round INTEGER NOT NULL REFERENCES round,
+    boxes INTEGER NOT NULL CHECK (boxes >= 0), seconds REAL NOT NULL CHECK (seconds >= 0),
+    cost REAL NOT NULL CHECK (cost >= 0), annotation TEXT NOT NULL, annotation_sha256 TEXT NOT NULL);
+CREATE TABLE file (path TEXT PRIMARY KEY, sha256 TEXT NOT NULL, round INTEGER NOT NULL, step INTEGER);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """One finished round: figures, what was labeled when it trained, what the queries cost."""
+
+    round: int
+    images: int
+    boxes: int
+    metrics: Mapping[str, float | None]
+    per_class: Mapping[str, float | None]
+    timings: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """What is booked when a round closes: the selection it made and the answers it paid for."""
+
+    selection: Selection
+    predicted_boxes: Sequence[float]
+    annotations: Mapping[ImageId, Annotations]
+
+
+class Ledger:
+    """The only door to `run.db`."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+        """Use `open_ledger` or `read_ledger`."""
+        self.folder, self._db = folder, connection
+
+    def _rows(self, sql: str, *arguments: Any) -> list[sqlite3.Row]:
+        try:
+            return self._db.execute(sql, arguments).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _damaged(self.folder, error) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or nothing."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    # facts
+
+    def fact(self, name: str) -> str | None:
+        """A recorded fact of the run."""
+        rows = self._rows("SELECT value FROM fact WHERE name = ?", name)
+        return rows[0]["value"] if rows else None
+
+    def facts(self) -> dict[str, str]:
+        """All recorded facts."""
+        return {row["name"]: row["value"] for row in self._rows("SELECT name, value FROM fact ORDER BY name")}
+
+    # writing
+
+    def begin(
+        self,
+        facts: Mapping[str, str],
+        images: Sequence[tuple[ImageId, str, str]],
+        seed_set: Sequence[ImageId],
+        annotations: Mapping[ImageId, Annotations],
+    ) -> None:
+        """Book the pool and the seed set, in one transaction."""
+        with self._transaction():
+            self._db.executemany("INSERT INTO fact VALUES (?, ?)", [("format", FORMAT), *facts.items()])
+            self._db.executemany("INSERT INTO image VALUES (?, ?, ?)", images)
+            self._open_round(0, seed_set, annotations)
+
+    def close_round(
+        self,
+        round_: int,
+        *,
+        metrics: Mapping[str, Any],
+        timings: Mapping[str, float],
+        model_sha256: str,
+        notes: Mapping[str, Any],
+        bought: Bought | None,
+    ) -> None:
+        """Book a round: its figures, its selection and the charges of what it bought, in one transaction."""
+        with self._transaction():
+            changed = self._db.execute(
+                "UPDATE round SET metrics = ?, timings = ?, model_sha256 = ?, notes = ? WHERE round = ? AND metrics IS NULL",
+                (_json(metrics), _json(timings), model_sha256, _json(notes), round_),
+            ).rowcount
+            if changed != 1:
+                msg = f"{self.folder}: round {round_} is closed already; nothing was booked"
+                raise AlloopError(msg)
+            if bought is not None:
+                self._db.executemany(
+                    "INSERT INTO selection VALUES (?, ?, ?, ?, ?)",
+                    [
+                        (round_, rank, image_id, float(utility), float(predicted))
+                        for rank, (image_id, utility, predicted) in enumerate(
+                            zip(bought.selection.image_ids, bought.selection.utilities, bought.predicted_boxes, strict=True)
+                        )
+                    ],
+                )
+                self._open_round(round_ + 1, bought.selection.image_ids, bought.annotations)
+
+    def _open_round(
+        self, round_: int, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations]
+    ) -> None:
+        self._db.execute("INSERT INTO round (round) VALUES (?)", (round_,))
+        for image_id in image_ids:
+            truth = annotations[image_id]
+            text = _encode(truth)
+            self._db.execute(
+                "INSERT INTO charge VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (image_id, round_, len(truth), 0.0, float(len(truth)), text, annotation_sha256(truth)),
+            )
+
+    # files
+
+    def store(self, path: str, data: bytes, round_: int, step: int | None = None) -> str:
+        """Write a file of the run and then record it; returns its sha256."""
+        sha256 = atomic_write(self.folder / path, data)
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)", (path, sha256, round_, step))
+        return sha256
+
+    def drop(self, path: str) -> None:
+        """Forget a file, then remove it."""
+        with self._transaction():
+            self._db.execute("DELETE FROM file WHERE path = ?", (path,))
+        (self.folder / path).unlink(missing_ok=True)
+
+    def stored(self, path: str) -> bytes | None:
+        """A recorded file, verified; None when there is no record.
+
+        Raises:
+            DamagedFileError: the file is missing or differs from its record.
+        """
+        rows = self._rows("SELECT sha256 FROM file WHERE path = ?", path)
+        return read_verified(self.folder / path, rows[0]["sha256"]) if rows else None
+
+    def files(self, round_: int | None = None) -> list[tuple[str, str, int | None]]:
+        """(path, sha256, step) of the recorded files."""
+        where, arguments = ("WHERE round = ?", (round_,)) if round_ is not None else ("", ())
+        rows = self._rows(f"SELECT path, sha256, step FROM file {where} ORDER BY path", *arguments)  # noqa: S608
+        return [(row["path"], row["sha256"], row["step"]) for row in rows]
+
+    # reading
+
+    def open_round(self) -> int | None:
+        """The round that is to be worked on; None when the run is finished."""
+        rows = self._rows("SELECT round FROM round WHERE metrics IS NULL")
+        return int(rows[0]["round"]) if rows else None
+
+    def labeled(self) -> dict[ImageId, Annotations]:
+        """Every paid image with the annotations that were paid for."""
+        rows = self._rows("SELECT image_id, annotation FROM charge ORDER BY image_id")
+        return {ImageId(row["image_id"]): _decode(row["annotation"]) for row in rows}
+
+    def spent(self) -> Spent:
+        """Everything paid so far."""
+        row = self._rows("SELECT COUNT(*) AS images, COALESCE(SUM(boxes), 0) AS boxes FROM charge")[0]
+        return Spent(int(row["images"]), int(row["boxes"]))
+
+    def charges(self) -> list[Charge]:
+        """Every charge, by round and image id."""
+        rows = self._rows("SELECT round, image_id, boxes, seconds, cost FROM charge ORDER BY round, image_id")
+        return [Charge(row["round"], row["image_id"], row["boxes"], row["seconds"], row["cost"]) for row in rows]
+
+    def rounds(self) -> list[RoundRecord]:
+        """Finished rounds in order."""
+        rows = self._rows(
+            "SELECT r.round, r.metrics, r.timings, COUNT(c.image_id) AS images, COALESCE(SUM(c.boxes), 0) AS boxes "
+            "FROM round r LEFT JOIN charge c ON c.round <= r.round WHERE r.metrics IS NOT NULL "
+            "GROUP BY r.round ORDER BY r.round"
+        )
+        return [self._record(row) for row in rows]
+
+    def _record(self, row: sqlite3.Row) -> RoundRecord:
+        try:
+            metrics = json.loads(row["metrics"])
+            return RoundRecord(
+                row["round"], row["images"], row["boxes"], metrics["values"], metrics["per_class"], json.loads(row["timings"])
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(self.folder, error) from error
+
+    def selections(self) -> list[tuple[int, int, ImageId, float, float]]:
+        """(round, rank, image_id, utility, predicted_boxes) of everything ever selected."""
+        rows = self._rows("SELECT * FROM selection ORDER BY round, rank")
+        return [tuple(row) for row in rows]
+
+    def image_hashes(self) -> dict[ImageId, str]:
+        """sha256 of each image of the pool as imported."""
+        return {ImageId(row["image_id"]): row["sha256"] for row in self._rows("SELECT image_id, sha256 FROM image")}
+
+    # verification
+
+    def verify(self) -> list[str]:
+        """Recheck every invariant and hash; returns what is wrong, nothing when all is well."""
+        wrong = [f"run.db: {row[0]}" for row in self._rows("PRAGMA integrity_check") if row[0] != "ok"]
+        wrong += [f"run.db: broken reference in {row[0]}" for row in self._rows("PRAGMA foreign_key_check")]
+        spent_boxes = 0
+        for row in self._rows("SELECT image_id, round, boxes, cost, annotation, annotation_sha256 FROM charge"):
+            try:
+                truth = _decode(row["annotation"])
+            except (ValueError, KeyError, TypeError, AlloopError):
+                wrong.append(f"charge of image {row['image_id']}: its stored annotation cannot be read")
+                continue
+            spent_boxes += len(truth)
+            if len(truth) != row["boxes"]:
+                wrong.append(f"charge of image {row['image_id']}: {row['boxes']} boxes booked, {len(truth)} stored")
+            if annotation_sha256(truth) != row["annotation_sha256"]:
+                wrong.append(f"charge of image {row['image_id']}: the stored annotation differs from its hash")
+        wrong += self._verify_facts(spent_boxes)
+        wrong += self._verify_rounds()
+        for path, sha256, _ in self.files():
+            if not (self.folder / path).is_file():
+                wrong.append(f"{path}: recorded, but missing")
+            elif sha256_file(self.folder / path) != sha256:
+                wrong.append(f"{path}: differs from its recorded sha256")
+        return wrong
+
+    def _verify_facts(self, spent_boxes: int) -> list[str]:
+        wrong = []
+        config = self.fact("config") or ""
+        if sha256_of(config.encode()) != self.fact("config_sha256"):
+            wrong.append("fact config: differs from its recorded sha256")
+        budget = self.fact("budget")
+        if budget:
+            number, unit = budget.split()
+            used = spent_boxes if unit == "boxes" else self.spent().images
+            if used > int(number):
+                wrong.append(f"budget: {number} {unit} allowed, {used} spent")
+        return wrong
+
+    def _verify_rounds(self) -> list[str]:
+        wrong = []
+        rounds = self._rows("SELECT round, metrics FROM round ORDER BY round")
+        if [row["round"] for row in rounds] != list(range(len(rounds))):
+            wrong.append("rounds: not numbered 0, 1, 2, ... without a gap")
+        if any(row["metrics"] is None for row in rounds[:-1]):
+            wrong.append("rounds: one before the last was never closed")
+        for row in self._rows(
+            "SELECT s.round, s.image_id FROM selection s LEFT JOIN charge c "
+            "ON c.image_id = s.image_id AND c.round = s.round + 1 WHERE c.image_id IS NULL"
+        ):
+            wrong.append(f"selection of round {row['round']}: image {row['image_id']} was not charged to the next round")
+        for row in self._rows(
+            "SELECT c.round, c.image_id FROM charge c LEFT JOIN selection s "
+            "ON s.image_id = c.image_id AND s.round = c.round - 1 WHERE c.round > 0 AND s.image_id IS NULL"
+        ):
+            wrong.append(f"charge of round {row['round']}: image {row['image_id']} was never selected")
+        return wrong
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+
+def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.resolve().as_uri()}?mode={'rwc' if writable else 'ro'}", uri=True, isolation_level=None, timeout=10
+    )
+    connection.row_factory = sqlite3.Row
+    if writable:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA synchronous = EXTRA")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+@contextmanager
+def open_ledger(folder: Path) -> Iterator[Ledger]:
+    """Open for writing; the caller holds the run lock.
+
+    Raises:
+        DamagedFileError: `run.db` is not a ledger of this format.
+    """
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = _connect(folder / "run.db", writable=True)
+        if not connection.execute("SELECT name FROM sqlite_master").fetchall():
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        _check_format(folder, connection)
+    except sqlite3.DatabaseError as error:
+        if connection is not None:
+            connection.close()
+        raise _damaged(folder, error) from error
+    ledger = Ledger(folder, connection)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+@contextmanager
+def read_ledger(folder: Path) -> Iterator[Ledger]:
+    """Open for reading, also while another process writes.
+
+    Raises:
+        ConfigError: there is no run in this folder.
+        DamagedFileError: `run.db` is not a ledger of this format.
+    """
+    path = folder / "run.db"
+    if not path.is_file():
+        msg = f"{folder}: expected a run folder with run.db, found none; give the --out folder of `alloop run`"
+        raise ConfigError(msg)
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = _connect(path, writable=False)
+        _check_format(folder, connection)
+    except sqlite3.DatabaseError as error:
+        if connection is not None:
+            connection.close()
+        raise _damaged(folder, error) from error
+    ledger = Ledger(folder, connection)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _check_format(folder: Path, connection: sqlite3.Connection) -> None:
+    rows = connection.execute("SELECT value FROM fact WHERE name = 'format'").fetchall()
+    if rows and rows[0][0] != FORMAT:
+        msg = f"{folder / 'run.db'}: written in format {rows[0][0]}, this version of alloop reads format {FORMAT}"
+        raise DamagedFileError(msg)
+
+
+def _damaged(folder: Path, error: Exception) -> DamagedFileError:
+    return DamagedFileError(f"{folder / 'run.db'}: cannot be read as a ledger ({error}). Restore it from a copy.")
+
+
+def _json(value: Any) -> str:
+    """JSON that refuses NaN and infinity."""
+    return json.dumps(value, allow_nan=False, sort_keys=True)
+
+
+def _encode(truth: Annotations) -> str:
+    return _json(
+        {
+            "boxes": truth.boxes.tolist(),
+            "labels": truth.labels.tolist(),
+            "crowd": truth.crowd.tolist(),
+            "trainable": truth.trainable.tolist(),
+            "masks": [None if mask is None else mask.decode() for mask in truth.masks],
+        }
+    )
+
+
+def _decode(text: str) -> Annotations:
+    tree = json.loads(text)
+    return Annotations(
+        boxes=np.array(tree["boxes"], dtype=np.float32).reshape(-1, 4),
+        labels=tree["labels"],
+        crowd=tree["crowd"],
+        trainable=tree["trainable"],
+        masks=tuple(None if mask is None else mask.encode() for mask in tree["masks"]),
+    )

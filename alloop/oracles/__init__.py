@@ -1,0 +1,1 @@
+"""Who answers when a strategy asks for annotations."""

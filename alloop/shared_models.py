@@ -1,0 +1,65 @@
+"""Trained and evaluated models that runs of a study share by content.
+
+The key is the hash of everything that determines the training: data, labeled images, detector,
+training, seed, round, threads, device, versions. So round 0 is trained once for all strategies of a
+seed, and two runs that label the same images share that round too.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from alloop.errors import DamagedFileError
+from alloop.files import atomic_write, read_verified
+
+
+@dataclass(frozen=True, slots=True)
+class SharedModel:
+    """Final weights as safetensors, and the figures measured with them."""
+
+    weights: bytes
+    metrics: dict[str, Any]
+
+
+class SharedModels:
+    """A folder of models by key; the JSON beside a model is its record and is written last."""
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing is read yet."""
+        self._folder = folder
+
+    @contextmanager
+    def working_on(self, key: str) -> Iterator[None]:
+        """Let one process at a time make a model; the others wait and then find it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._folder / f"{key}.lock"):
+            yield
+
+    def get(self, key: str) -> SharedModel | None:
+        """The model of this key, verified, or None.
+
+        Raises:
+            DamagedFileError: the weights differ from their record.
+        """
+        path = self._folder / f"{key}.json"
+        if not path.is_file():
+            return None
+        try:
+            record = json.loads(path.read_bytes())
+            return SharedModel(
+                read_verified(self._folder / f"{key}.safetensors", record["sha256"]), record["metrics"]
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            msg = f"{path}: cannot be read as the record of a shared model ({error}); remove it to train again"
+            raise DamagedFileError(msg) from error
+
+    def put(self, key: str, model: SharedModel) -> None:
+        """Store a model, then its record."""
+        sha256 = atomic_write(self._folder / f"{key}.safetensors", model.weights)
+        record = {"sha256": sha256, "metrics": model.metrics}
+        atomic_write(self._folder / f"{key}.json", json.dumps(record, allow_nan=False).encode())

@@ -1,0 +1,201 @@
+"""Train a detector for one round; go on from a checkpoint as if nothing had happened."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor, nn
+
+from alloop.config import TrainingConfig
+from alloop.detectors.protocol import Detector
+from alloop.errors import TrainingError
+from alloop.randomness import derive_seed
+from alloop.training.batches import TrainingBatches
+from alloop.training.schedule import lr_at
+
+
+class CheckpointStore(Protocol):
+    """Where a training leaves off and goes on."""
+
+    def load(self) -> bytes | None:
+        """The last recorded state, if any."""
+
+    def save(self, state: bytes, step: int) -> None:
+        """Record a state; the one before may then be dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """Steps done, seconds spent in this process, and the last batch loss."""
+
+    steps: int
+    seconds: float
+    last_loss: float
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's generators at a seed, and back as they were afterwards."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def make_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """SGD or AdamW over what is not frozen."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+    return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+
+
+class WeightAverage:
+    """Exponential moving average of all floating tensors; early steps weigh less, so it is never stale."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self.tensors = {k: v.detach().clone() for k, v in module.state_dict().items()} if decay else {}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Fold in the weights after `step`."""
+        if not self._decay:
+            return
+        decay = min(self._decay, (1 + step) / (10 + step))
+        averaged, latest = [], []
+        for name, tensor in module.state_dict().items():
+            if tensor.is_floating_point():
+                averaged.append(self.tensors[name])
+                latest.append(tensor.detach())
+            else:
+                self.tensors[name].copy_(tensor)
+        torch._foreach_lerp_(averaged, latest, 1 - decay)
+
+    def apply(self, module: nn.Module) -> None:
+        """Give the module the averaged weights."""
+        if self._decay:
+            module.load_state_dict(self.tensors)
+
+
+def train(
+    detector: Detector,
+    batches: TrainingBatches,
+    config: TrainingConfig,
+    *,
+    steps: int,
+    random_seed: int,
+    round_: int,
+    device: torch.device,
+    store: CheckpointStore,
+    progress: Callable[[int, float], None],
+) -> TrainingResult:
+    """Train to the end of the schedule and leave the final (or averaged) weights in the detector.
+
+    Raises:
+        TrainingError: a loss that is not finite, with the image ids of that batch.
+    """
+    module = detector.module
+    module.to(device).train()
+    if device.type == "cuda" and config.channels_last:
+        module.to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(module, config)
+    average = WeightAverage(module, config.ema)
+    first = _restore(store.load(), module, optimizer, average)
+    started = saved = time.monotonic()
+    loss_value = 0.0
+    for step in range(first, steps):
+        for group in optimizer.param_groups:
+            group["lr"] = lr_at(config, step, steps)
+        loss_value = _step(detector, optimizer, batches, config, step, derive_seed(random_seed, round_, "step", step))
+        average.update(module, step)
+        progress(step + 1, loss_value)
+        if step + 1 < steps and time.monotonic() - saved >= config.checkpoint_seconds:
+            store.save(_state(module, optimizer, average, step + 1), step + 1)
+            saved = time.monotonic()
+    average.apply(module)
+    return TrainingResult(steps, time.monotonic() - started, loss_value)
+
+
+def _step(
+    detector: Detector,
+    optimizer: torch.optim.Optimizer,
+    batches: TrainingBatches,
+    config: TrainingConfig,
+    step: int,
+    seed: int,
+) -> float:
+    """One update; returns the loss."""
+    images, targets, ids = batches(step)
+    on_cuda = images[0].device.type == "cuda"
+    amp = torch.autocast("cuda", torch.bfloat16) if on_cuda and config.amp else nullcontext()
+    with seeded(seed), amp:
+        terms = detector.losses(images, targets)
+        loss = torch.stack([term.sum() for term in terms.values()]).sum()
+    value = float(loss.detach())
+    if not abs(value) < float("inf"):
+        values = {name: float(term.detach().sum()) for name, term in terms.items()}
+        msg = (
+            f"training: the loss at step {step} is not finite ({values}); images of this batch: {sorted(set(ids))}. "
+            "Look at their boxes, lower training.lr, or set training.clip_norm."
+        )
+        raise TrainingError(msg)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if config.clip_norm is not None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+    optimizer.step()
+    return value
+
+
+def _state(module: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage, step: int) -> bytes:
+    """Everything the next step depends on, as safetensors; scalars travel as JSON in its header."""
+    tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in module.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in average.tensors.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
+    stored = {key: value.detach().contiguous().clone() for key, value in tensors.items()}
+    return save_safetensors(stored, metadata={"alloop": json.dumps({"step": step})})
+
+
+def _restore(
+    data: bytes | None, module: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage
+) -> int:
+    """Load a state into place; returns the step to go on with."""
+    if data is None:
+        return 0
+    tensors = load_safetensors(data)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    step = int(json.loads(header["__metadata__"]["alloop"])["step"])
+    module.load_state_dict(_under("model.", tensors))
+    average.tensors = {k: v.to(next(module.parameters()).device) for k, v in _under("ema.", tensors).items()}
+    tree: dict[str, Any] = optimizer.state_dict()
+    tree["state"] = {}
+    for key, value in _under("optimizer.", tensors).items():
+        index, _, name = key.partition(".")
+        tree["state"].setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict(tree)
+    return step
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def weights_of(module: nn.Module) -> bytes:
+    """The final weights as safetensors."""
+    return save_safetensors({k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()})
+
+
+def load_weights_of(module: nn.Module, data: bytes) -> None:
+    """Put stored weights back."""
+    module.load_state_dict(load_safetensors(data))

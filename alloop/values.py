@@ -1,0 +1,166 @@
+"""The values that travel between the parts: frozen, and validated where they are made.
+
+Boxes are float32 `(x1, y1, x2, y2)` in absolute pixels of the image as displayed. Labels are
+class indices `0 .. K-1` in the order of the data set's categories.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NewType
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int64
+
+from alloop.errors import AlloopError, StrategyError
+
+ImageId = NewType("ImageId", int)
+
+
+def _freeze(owner: object, name: str, value: Any, dtype: Any, shape: tuple[int | None, ...]) -> None:
+    """Store `value` on a frozen dataclass as a read-only array of the given dtype and shape."""
+    array = np.array(value, dtype=dtype)
+    if array.ndim != len(shape) and array.size == 0:
+        array = array.reshape([0 if side is None else side for side in shape])
+    expected = tuple("n" if side is None else side for side in shape)
+    if array.ndim != len(shape) or any(
+        side is not None and side != found for side, found in zip(shape, array.shape, strict=True)
+    ):
+        msg = f"{type(owner).__name__}.{name}: expected shape {expected}, found {array.shape}"
+        raise AlloopError(msg)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        msg = f"{type(owner).__name__}.{name}: expected finite numbers, found NaN or infinity"
+        raise AlloopError(msg)
+    array.flags.writeable = False
+    object.__setattr__(owner, name, array)
+
+
+def _same_length(owner: object, **arrays: np.ndarray) -> None:
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        msg = f"{type(owner).__name__}: expected equal lengths, found {lengths}"
+        raise AlloopError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image of a data set: its id, file and size in pixels as displayed."""
+
+    image_id: ImageId
+    file_name: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Annotations:
+    """The truth about one image, as an oracle gave it. `len()` is what a person is paid for.
+
+    `trainable` is false for records that cost money and teach nothing: crowds, boxes of no area,
+    boxes outside the image. `masks` holds the segmentation of each record as JSON bytes, or None.
+    """
+
+    boxes: Float32[np.ndarray, "n 4"]
+    labels: Int64[np.ndarray, " n"]
+    crowd: Bool[np.ndarray, " n"]
+    trainable: Bool[np.ndarray, " n"]
+    masks: tuple[bytes | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Freeze the arrays; raise AlloopError on wrong shapes or numbers that are not finite."""
+        _freeze(self, "boxes", self.boxes, np.float32, (None, 4))
+        _freeze(self, "labels", self.labels, np.int64, (None,))
+        _freeze(self, "crowd", self.crowd, np.bool_, (None,))
+        _freeze(self, "trainable", self.trainable, np.bool_, (None,))
+        if not self.masks:
+            object.__setattr__(self, "masks", (None,) * len(self.boxes))
+        _same_length(
+            self,
+            boxes=self.boxes,
+            labels=self.labels,
+            crowd=self.crowd,
+            trainable=self.trainable,
+            masks=np.empty(len(self.masks)),
+        )
+
+    def __len__(self) -> int:
+        """Number of paid boxes: every record, trainable or not."""
+        return len(self.boxes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """What a detector says about one image, most confident first.
+
+    `probabilities[i, k]` is the posterior of class k for detection i. Softmax heads leave out the
+    background, so rows sum to at most 1; sigmoid heads give independent probabilities.
+    `masks` are uint8 `[n, height, width]` or None.
+    """
+
+    boxes: Float32[np.ndarray, "n 4"]
+    scores: Float32[np.ndarray, " n"]
+    labels: Int64[np.ndarray, " n"]
+    probabilities: Float32[np.ndarray, "n k"]
+    masks: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Freeze the arrays; raise AlloopError on wrong shapes or numbers that are not finite."""
+        _freeze(self, "boxes", self.boxes, np.float32, (None, 4))
+        _freeze(self, "scores", self.scores, np.float32, (None,))
+        _freeze(self, "labels", self.labels, np.int64, (None,))
+        _freeze(self, "probabilities", self.probabilities, np.float32, (None, None))
+        _same_length(
+            self,
+            boxes=self.boxes,
+            scores=self.scores,
+            labels=self.labels,
+            probabilities=self.probabilities,
+        )
+
+    def __len__(self) -> int:
+        """Number of detections."""
+        return len(self.boxes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """A strategy's answer: images in ranking order with a finite utility each.
+
+    `predicted_boxes` is what the strategy expects each image to cost; without it the engine
+    books the mean of the labeled images. `notes` are figures worth recording.
+    """
+
+    image_ids: tuple[ImageId, ...]
+    utilities: Float[np.ndarray, " n"]
+    predicted_boxes: Float[np.ndarray, " n"] | None = None
+    notes: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise StrategyError on repeated ids, wrong lengths or numbers that are not finite."""
+        object.__setattr__(self, "image_ids", tuple(ImageId(int(i)) for i in self.image_ids))
+        if len(set(self.image_ids)) != len(self.image_ids):
+            repeated = next(i for i in self.image_ids if self.image_ids.count(i) > 1)
+            msg = f"Selection: image {repeated} is named more than once; a ranking names an image once"
+            raise StrategyError(msg)
+        for name in ("utilities", "predicted_boxes"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            array = np.array(value, dtype=np.float64)
+            if array.shape != (len(self.image_ids),) or not np.isfinite(array).all():
+                msg = (
+                    f"Selection.{name}: expected {len(self.image_ids)} finite numbers, one an image, "
+                    f"found shape {array.shape} with {int((~np.isfinite(array)).sum())} not finite"
+                )
+                raise StrategyError(msg)
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One booked payment: image, round that trains on it first, boxes, seconds, cost."""
+
+    round: int
+    image_id: ImageId
+    boxes: int
+    seconds: float
+    cost: float

@@ -1,0 +1,48 @@
+"""From the uncertainty of each detection to the utility of an image: max, mean or sum over its detections."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from alloop.query import Query
+from alloop.values import Detections, Selection
+
+Aggregation = Literal["max", "mean", "sum"]
+_AGGREGATE: dict[Aggregation, Callable[[np.ndarray], np.floating]] = {"max": np.max, "mean": np.mean, "sum": np.sum}
+
+
+def class_distribution(detections: Detections) -> Float[np.ndarray, "n k1"]:
+    """Foreground posteriors and the background's remainder, each row scaled to sum to 1.
+
+    Sigmoid heads give independent probabilities whose sum may pass 1; the background then gets 0.
+    """
+    foreground = detections.probabilities.astype(np.float64)
+    background = np.maximum(0.0, 1.0 - foreground.sum(axis=1, keepdims=True))
+    rows = np.concatenate([foreground, background], axis=1)
+    return rows / np.maximum(rows.sum(axis=1, keepdims=True), 1e-12)
+
+
+def select_uncertain(
+    query: Query,
+    uncertainty: Callable[[Detections], Float[np.ndarray, " n"]],
+    aggregation: Aggregation,
+    score_threshold: float,
+) -> Selection:
+    """Rank by aggregated uncertainty, largest first. An image without detections has utility 0.
+
+    Args:
+        query: the question.
+        uncertainty: a non-negative number for each detection.
+        aggregation: how an image's detections become one number. `sum` favours images of many boxes.
+        score_threshold: detections below it are left out; those above are the predicted boxes.
+    """
+    ids = sorted(query.unlabeled)
+    utilities, predicted = np.zeros(len(ids)), np.zeros(len(ids))
+    for row, found in enumerate(query.detector.detections(ids)):
+        values = uncertainty(found)[found.scores >= score_threshold]
+        predicted[row] = len(values)
+        if len(values):
+            utilities[row] = _AGGREGATE[aggregation](values)
+    return query.top(ids, utilities, predicted)

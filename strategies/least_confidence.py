@@ -1,0 +1,31 @@
+"""Least confidence: u = 1 - max_k p_k (Lewis and Gale 1994; Settles 2009, section 2.2.1)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float
+
+from alloop.query import Need, Query
+from alloop.values import Detections, Selection
+from strategies.box_uncertainty import Aggregation, select_uncertain
+
+
+def detection_doubt(detections: Detections) -> Float[np.ndarray, " n"]:
+    """1 - max_k p_k over the foreground classes."""
+    return 1.0 - detections.probabilities.astype(np.float64).max(axis=1, initial=0.0)
+
+
+@dataclass(frozen=True)
+class LeastConfidence:
+    """Images whose detections the detector believes least."""
+
+    aggregation: Aggregation = "max"
+    score_threshold: float = 0.1
+
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.DETECTIONS})
+    source: ClassVar[str] = "Lewis and Gale 1994"
+
+    def select(self, query: Query) -> Selection:
+        """Largest aggregated doubt first."""
+        return select_uncertain(query, detection_doubt, self.aggregation, self.score_threshold)
