@@ -1,0 +1,32 @@
+"""alloop: active learning for object detection with an exact account of every box that is paid for.
+
+`import alloop` loads neither torch nor matplotlib; the names below load what they need when used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from alloop.compare import compare
+    from alloop.config import load_config
+    from alloop.engine import run_experiment
+    from alloop.study import run_study
+
+_HOMES = {
+    "compare": "alloop.compare",
+    "load_config": "alloop.config",
+    "run_experiment": "alloop.engine",
+    "run_study": "alloop.study",
+}
+
+__all__ = ["__version__", "compare", "load_config", "run_experiment", "run_study"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module on first use."""
+    if name not in _HOMES:
+        msg = f"module 'alloop' has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(_HOMES[name]), name)

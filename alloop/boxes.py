@@ -7,7 +7,8 @@ from jaxtyping import Float, Float32
 def area(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
     """Width times height of each box; 0 where a side is negative."""
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    return np.maximum(width, 0) * np.maximum(height, 0)
+    product: np.ndarray = np.maximum(width, 0) * np.maximum(height, 0)
+    return product
 
 
 def pairwise_iou(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
@@ -17,7 +18,8 @@ def pairwise_iou(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Fl
     sides = np.maximum(high - low, 0)  # [n, m, 2]
     intersection = sides[..., 0] * sides[..., 1]  # [n, m]
     union = area(a)[:, None] + area(b)[None, :] - intersection  # [n, m]
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    iou: np.ndarray = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    return iou
 
 
 def from_xywh(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
@@ -33,4 +35,5 @@ def to_xywh(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
 def clip(boxes: Float32[np.ndarray, "n 4"], width: int, height: int) -> Float32[np.ndarray, "n 4"]:
     """Cut boxes to the image `0 .. width`, `0 .. height`."""
     limit = np.array([width, height, width, height], dtype=boxes.dtype)
-    return np.clip(boxes, 0, limit)
+    cut: np.ndarray = np.clip(boxes, 0, limit)
+    return cut

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alloop.errors import AlloopError, ConfigError, nearest
+from alloop.errors import AlloopError, ConfigError
 
 if TYPE_CHECKING:
     from alloop.data.records import DataSet, Records
@@ -71,10 +71,10 @@ def one_paragraph(command: Callable[..., None]) -> Callable[..., None]:
                 raise
             print(f"alloop: {error}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
-        except (OSError, MemoryError) as error:
-            if debug:
+        except OSError as error:
+            if debug or isinstance(error, BrokenPipeError):
                 raise
-            what = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else error
+            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
             print(f"alloop: {type(error).__name__}: {what}. Nothing that was booked is lost; "
                   "mend the cause and run the same command again.", file=sys.stderr)  # fmt: skip
             raise typer.Exit(1) from None
@@ -222,7 +222,9 @@ def status(folder: RunFolder, debug: Debug = False) -> None:
     planned = facts.get("rounds_planned", "?")
     state = "finished" if current is None and rounds else f"round {current} is open" if rounds or facts else "not begun"
     print(f"strategy {facts.get('strategy', '?')}, random seed {facts.get('random_seed', '?')}: {state}")
-    print(f"rounds   {len(rounds)} of {planned} done" + (f"; training checkpoint at step {max(steps)}" if steps else ""))
+    print(
+        f"rounds   {len(rounds)} of {planned} done" + (f"; training checkpoint at step {max(steps)}" if steps else "")
+    )
     print(f"paid     {spent.images} of {pool} images, {spent.boxes} boxes" + _budget(facts.get("budget")))
     if rounds:
         values = rounds[-1].metrics
@@ -380,7 +382,8 @@ def _print_counts(records: "Records") -> None:
     print(f"images {images}, boxes {total}, classes {len(records.categories)}")
     print(f"crowd {sum(box.iscrowd for box in records.annotations)}, images without a box {counts.count(0)}")
     if counts:
-        print(f"boxes per image: least {counts[0]}, median {counts[images // 2]}, most {counts[-1]}, mean {total / images:.2f}")
+        middle, mean = counts[images // 2], total / images
+        print(f"boxes per image: least {counts[0]}, median {middle}, most {counts[-1]}, mean {mean:.2f}")
     for category in sorted(records.categories, key=lambda c: -per_class[c.id]):
         print(f"  {category.name} (id {category.id}): {per_class[category.id]}")
 
@@ -452,6 +455,3 @@ def main() -> None:
     except BrokenPipeError:
         _redirect_broken_output()
         sys.exit(0)
-
-
-__all__ = ["app", "main", "nearest"]

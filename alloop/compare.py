@@ -37,7 +37,7 @@ class Run:
 
     def curve(self, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
         """Boxes and AP of the rounds that have one."""
-        points = [(r.boxes, r.metrics[metric]) for r in self.rounds if r.metrics[metric] is not None]
+        points = [(r.boxes, value) for r in self.rounds if (value := r.metrics[metric]) is not None]
         return np.array([b for b, _ in points], dtype=np.float64), np.array([a for _, a in points], dtype=np.float64)
 
 
@@ -112,7 +112,8 @@ def refuse_unlike(runs: Sequence[Run]) -> None:
         first = fair[0]
         for key, before, now in (("data", first.facts.get("data"), run.facts.get("data")), *_recipes(first, run)):
             if before != now:
-                msg = f"{first.name} and {run.name} cannot be compared: {key} differs ({_short(before)} and {_short(now)})"
+                values = f"{_short(before)} and {_short(now)}"
+                msg = f"{first.name} and {run.name} cannot be compared: {key} differs ({values})"
                 raise ConfigError(msg)
     by_seed: dict[int, Run] = {}
     for run in fair:
@@ -125,13 +126,15 @@ def refuse_unlike(runs: Sequence[Run]) -> None:
 def _recipes(a: Run, b: Run) -> Iterable[tuple[str, Any, Any]]:
     first, second = (yaml.safe_load(run.facts.get("config", "{}")) for run in (a, b))
     for block in ("detector", "training", "loop"):
-        for key in sorted({*first.get(block, {}), *second.get(block, {})} - {"checkpoint_seconds", "cache_gib", "rounds"}):
+        for key in sorted(
+            {*first.get(block, {}), *second.get(block, {})} - {"checkpoint_seconds", "cache_gib", "rounds"}
+        ):
             yield f"{block}.{key}", first.get(block, {}).get(key), second.get(block, {}).get(key)
 
 
 def _short(value: object) -> str:
     text = str(value)
-    return text if len(text) <= 24 else f"{text[:24]}…"  # noqa: PLR2004
+    return text if len(text) <= 24 else f"{text[:24]}…"
 
 
 def compare(folders: Iterable[Path], metric: Metric = "ap") -> Comparison:
@@ -189,7 +192,7 @@ def t_interval(values: Sequence[float]) -> tuple[tuple[float, float] | None, flo
     """Student's t interval of the mean at 95 % and the p-value of mean 0; None from one value."""
     from scipy import stats  # noqa: PLC0415  slow to import
 
-    if len(values) < 2 or np.std(values) == 0:  # noqa: PLR2004
+    if len(values) < 2 or np.std(values) == 0:
         return None, None
     result = stats.ttest_1samp(values, 0.0)
     low, high = result.confidence_interval(LEVEL)
@@ -269,21 +272,18 @@ def to_csv(comparison: Comparison) -> str:
 
 def to_table(comparison: Comparison, target_ap: float | None = None) -> str:
     """Plain text for a terminal: one line a round and strategy (means over seeds), then the verdicts."""
-    metric, runs = comparison.metric, comparison.runs
+    runs = comparison.runs
     lines = [f"{'strategy':<24}{'round':>6}{'seeds':>6}{'images':>8}{'boxes':>9}{'AP':>8}{'AP50':>8}{'AP75':>8}"]
     for row in mean_rows(runs):
         figures = "".join(f"{'-' if row[k] is None else format(row[k], '.3f'):>8}" for k in ("ap", "ap50", "ap75"))
         name = f"{row['strategy']}{' (uses labels)' if row['label_using'] else ''}"
-        lines.append(
-            f"{name:<24}{row['round']:>6}{row['seeds']:>6}{row['images']:>8.0f}{row['boxes']:>9.0f}{figures}"
-        )
+        lines.append(f"{name:<24}{row['round']:>6}{row['seeds']:>6}{row['images']:>8.0f}{row['boxes']:>9.0f}{figures}")
     lines.append("")
     lines += [sentence(versus) for versus in comparison.versus] or ["No strategy to compare with random yet."]
     if target_ap is not None:
         lines += ["", *_reach_lines(comparison, target_ap)]
     if any(run.facts.get("reference_is_test") == "true" for run in runs):
         lines.append("The reference split is the test split: a strategy that looks at it has seen the test labels.")
-    del metric
     return "\n".join(lines)
 
 
@@ -304,7 +304,7 @@ def mean_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
             "boxes": float(np.mean([r.boxes for _, r in members])),
         }
         for key in ("ap", "ap50", "ap75"):
-            values = [r.metrics[key] for _, r in members if r.metrics[key] is not None]
+            values = [value for _, r in members if (value := r.metrics[key]) is not None]
             row[key] = float(np.mean(values)) if values else None
         rows.append(row)
     return rows

@@ -59,9 +59,7 @@ class Purchase:
     budget_exhausted: bool
 
 
-def buy(
-    ranking: Iterable[tuple[ImageId, int]], quota: Amount, spent: Spent, budget: Amount | None
-) -> Purchase:
+def buy(ranking: Iterable[tuple[ImageId, int]], quota: Amount, spent: Spent, budget: Amount | None) -> Purchase:
     """Take images in ranking order until the quota is met; never let the total pass the budget.
 
     The quota counts what this round buys and may be overshot by the boxes of its last image, since

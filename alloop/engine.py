@@ -14,6 +14,7 @@ import yaml
 from alloop.config import ExperimentConfig
 from alloop.costs import Amount, Purchase, buy
 from alloop.data.images import FolderImages
+from alloop.data.pixels import PixelCache
 from alloop.data.records import annotation_sha256
 from alloop.data.splits import Split
 from alloop.detectors.fitted import FittedTorchDetector
@@ -29,7 +30,7 @@ from alloop.progress import Progress
 from alloop.query import Need, Query
 from alloop.shared_models import SharedModel, SharedModels
 from alloop.strategy import checked_selection
-from alloop.training.batches import PixelCache, TrainingBatches
+from alloop.training.batches import TrainingBatches
 from alloop.training.schedule import total_steps
 from alloop.training.supervised import load_weights_of, train, weights_of
 from alloop.values import Annotations, ImageId, Selection
@@ -108,7 +109,7 @@ def refuse_other_config(out: Path, recorded: Mapping[str, str], config: Experime
         key = differing[0]
         msg = (
             f"{out}: this run began with {key} = {before.get(key)!r}, the config now says {now.get(key)!r} "
-            f"({len(differing)} keys differ: {', '.join(differing[:5])}). Use another --out folder for another experiment."
+            f"({len(differing)} keys differ: {', '.join(differing[:5])}). Another experiment needs another --out."
         )
         raise ConfigError(msg)
 
@@ -128,9 +129,7 @@ def begin_run(experiment: Experiment, ledger: Ledger, oracle: Oracle, progress: 
         progress.step("hashing images", done, len(train_split.dataset.images))
     order = seed_set_order(train_split.dataset.images, config.random_seed)
     answers = oracle.annotate(order)
-    purchase = buy(
-        ((i, len(answers[i])) for i in order), config.loop.seed_set, ledger.spent(), config.loop.budget
-    )
+    purchase = buy(((i, len(answers[i])) for i in order), config.loop.seed_set, ledger.spent(), config.loop.budget)
     text = config.to_yaml()
     facts = {
         "config": text,

@@ -10,14 +10,15 @@ from typing import Any
 
 import torch
 
+from alloop import __version__
 from alloop.config import ExperimentConfig
 from alloop.data.splits import Splits, load_splits
 from alloop.detectors import TABLE as DETECTORS
 from alloop.detectors.protocol import Detector
+from alloop.detectors.seeding import seeded
 from alloop.errors import ConfigError
 from alloop.randomness import derive_seed
 from alloop.strategy import Strategy, load_class, make_strategy
-from alloop.training.supervised import seeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,9 @@ def _check_amounts(config: ExperimentConfig, splits: Splits) -> None:
         raise ConfigError(msg)
     if config.detector.name == "mask_rcnn":
         truths = splits.train.dataset.annotations
-        bare = [i for i, a in truths.items() for mask, ok in zip(a.masks, a.trainable, strict=True) if ok and mask is None]
+        bare = [
+            i for i, a in truths.items() for mask, ok in zip(a.masks, a.trainable, strict=True) if ok and mask is None
+        ]
         if bare:
             msg = f"detector.name: mask_rcnn needs masks, but image {bare[0]} has boxes without a segmentation"
             raise ConfigError(msg)
@@ -108,7 +111,7 @@ def environment(experiment: Experiment) -> dict[str, str]:
         "torch": torch.__version__,
         "torchvision": version("torchvision"),
         "numpy": version("numpy"),
-        "alloop": version("alloop"),
+        "alloop": __version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "hardware": torch.cuda.get_device_name() if experiment.device.type == "cuda" else platform.processor(),

@@ -124,7 +124,8 @@ class Ledger:
         """Book a round: its figures, its selection and the charges of what it bought, in one transaction."""
         with self._transaction():
             changed = self._db.execute(
-                "UPDATE round SET metrics = ?, timings = ?, model_sha256 = ?, notes = ? WHERE round = ? AND metrics IS NULL",
+                "UPDATE round SET metrics = ?, timings = ?, model_sha256 = ?, notes = ? "
+                "WHERE round = ? AND metrics IS NULL",
                 (_json(metrics), _json(timings), model_sha256, _json(notes), round_),
             ).rowcount
             if changed != 1:
@@ -136,7 +137,12 @@ class Ledger:
                     [
                         (round_, rank, image_id, float(utility), float(predicted))
                         for rank, (image_id, utility, predicted) in enumerate(
-                            zip(bought.selection.image_ids, bought.selection.utilities, bought.predicted_boxes, strict=True)
+                            zip(
+                                bought.selection.image_ids,
+                                bought.selection.utilities,
+                                bought.predicted_boxes,
+                                strict=True,
+                            )
                         )
                     ],
                 )
@@ -219,7 +225,12 @@ class Ledger:
         try:
             metrics = json.loads(row["metrics"])
             return RoundRecord(
-                row["round"], row["images"], row["boxes"], metrics["values"], metrics["per_class"], json.loads(row["timings"])
+                row["round"],
+                row["images"],
+                row["boxes"],
+                metrics["values"],
+                metrics["per_class"],
+                json.loads(row["timings"]),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(self.folder, error) from error
@@ -280,16 +291,20 @@ class Ledger:
             wrong.append("rounds: not numbered 0, 1, 2, ... without a gap")
         if any(row["metrics"] is None for row in rounds[:-1]):
             wrong.append("rounds: one before the last was never closed")
-        for row in self._rows(
-            "SELECT s.round, s.image_id FROM selection s LEFT JOIN charge c "
-            "ON c.image_id = s.image_id AND c.round = s.round + 1 WHERE c.image_id IS NULL"
-        ):
-            wrong.append(f"selection of round {row['round']}: image {row['image_id']} was not charged to the next round")
-        for row in self._rows(
-            "SELECT c.round, c.image_id FROM charge c LEFT JOIN selection s "
-            "ON s.image_id = c.image_id AND s.round = c.round - 1 WHERE c.round > 0 AND s.image_id IS NULL"
-        ):
-            wrong.append(f"charge of round {row['round']}: image {row['image_id']} was never selected")
+        wrong += [
+            f"selection of round {row['round']}: image {row['image_id']} was not charged to the next round"
+            for row in self._rows(
+                "SELECT s.round, s.image_id FROM selection s LEFT JOIN charge c "
+                "ON c.image_id = s.image_id AND c.round = s.round + 1 WHERE c.image_id IS NULL"
+            )
+        ]
+        wrong += [
+            f"charge of round {row['round']}: image {row['image_id']} was never selected"
+            for row in self._rows(
+                "SELECT c.round, c.image_id FROM charge c LEFT JOIN selection s "
+                "ON s.image_id = c.image_id AND s.round = c.round - 1 WHERE c.round > 0 AND s.image_id IS NULL"
+            )
+        ]
         return wrong
 
     def close(self) -> None:

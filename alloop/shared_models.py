@@ -51,9 +51,7 @@ class SharedModels:
             return None
         try:
             record = json.loads(path.read_bytes())
-            return SharedModel(
-                read_verified(self._folder / f"{key}.safetensors", record["sha256"]), record["metrics"]
-            )
+            return SharedModel(read_verified(self._folder / f"{key}.safetensors", record["sha256"]), record["metrics"])
         except (ValueError, KeyError, TypeError) as error:
             msg = f"{path}: cannot be read as the record of a shared model ({error}); remove it to train again"
             raise DamagedFileError(msg) from error

@@ -32,7 +32,9 @@ def load_class(name: str, table: Mapping[str, str], kind: str) -> Any:
     path = table.get(name, name)
     module_name, colon, attribute = path.partition(":")
     if not colon:
-        msg = f"{kind}.name: {name!r} is not in the table{nearest(name, table)}; your own is named 'package.module:Name'"
+        msg = (
+            f"{kind}.name: {name!r} is not in the table{nearest(name, table)}; your own is named 'package.module:Name'"
+        )
         raise ConfigError(msg)
     try:
         return getattr(importlib.import_module(module_name), attribute)

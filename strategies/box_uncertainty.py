@@ -21,7 +21,8 @@ def class_distribution(detections: Detections) -> Float[np.ndarray, "n k1"]:
     foreground = detections.probabilities.astype(np.float64)
     background = np.maximum(0.0, 1.0 - foreground.sum(axis=1, keepdims=True))
     rows = np.concatenate([foreground, background], axis=1)
-    return rows / np.maximum(rows.sum(axis=1, keepdims=True), 1e-12)
+    scaled: np.ndarray = rows / np.maximum(rows.sum(axis=1, keepdims=True), 1e-12)
+    return scaled
 
 
 def select_uncertain(

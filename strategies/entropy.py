@@ -14,7 +14,8 @@ from strategies.box_uncertainty import Aggregation, class_distribution, select_u
 def detection_entropy(detections: Detections) -> Float[np.ndarray, " n"]:
     """H in nats over the classes and the background; 0 log 0 = 0."""
     p = class_distribution(detections)
-    return -(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1)
+    entropy: np.ndarray = -(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1)
+    return entropy
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def farthest_first(
 
 def _check(features: np.ndarray, labeled_rows: Sequence[int], k: int, metric: str) -> None:
     n = len(features)
-    if features.ndim != 2 or features.dtype.kind != "f":  # noqa: PLR2004
+    if features.ndim != 2 or features.dtype.kind != "f":
         msg = f"k_center_greedy: expected floating features [n, d], found {features.dtype} {features.shape}"
         raise AlloopError(msg)
     if metric not in ("euclidean", "cosine"):
@@ -82,7 +82,7 @@ def _check(features: np.ndarray, labeled_rows: Sequence[int], k: int, metric: st
 
 
 def _squared_norms(features: np.ndarray) -> np.ndarray:
-    norms = np.einsum("nd,nd->n", features, features)
+    norms: np.ndarray = np.einsum("nd,nd->n", features, features)
     if not np.isfinite(norms).all():
         row = int(np.flatnonzero(~np.isfinite(norms))[0])
         msg = f"k_center_greedy: features of row {row} are not finite (or their squares overflow)"
@@ -151,5 +151,3 @@ class KCenter:
         rows, radii = farthest_first(features, range(len(labeled)), query.count, self.metric)
         finite = np.where(np.isfinite(radii), radii, 0.0)
         return Selection(tuple(candidates[row - len(labeled)] for row in rows), finite)
-
-

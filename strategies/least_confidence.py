@@ -13,7 +13,8 @@ from strategies.box_uncertainty import Aggregation, select_uncertain
 
 def detection_doubt(detections: Detections) -> Float[np.ndarray, " n"]:
     """1 - max_k p_k over the foreground classes."""
-    return 1.0 - detections.probabilities.astype(np.float64).max(axis=1, initial=0.0)
+    doubt: np.ndarray = 1.0 - detections.probabilities.astype(np.float64).max(axis=1, initial=0.0)
+    return doubt
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from strategies.box_uncertainty import Aggregation, class_distribution, select_u
 def detection_closeness(detections: Detections) -> Float[np.ndarray, " n"]:
     """1 - (p_(1) - p_(2)); with one class the second is the background."""
     p = np.sort(class_distribution(detections), axis=1)
-    return 1.0 - (p[:, -1] - p[:, -2])
+    closeness: np.ndarray = 1.0 - (p[:, -1] - p[:, -2])
+    return closeness
 
 
 @dataclass(frozen=True)

@@ -83,10 +83,14 @@ def _explain(path: Path, data: bytes, error: Exception) -> DataError:
     except DataError as better:
         return better
     if not isinstance(tree, dict):
-        return DataError(f"{path}: expected an object with images, annotations, categories, found a {type(tree).__name__}")
+        return DataError(
+            f"{path}: expected an object with images, annotations, categories, found a {type(tree).__name__}"
+        )
     for key in ("images", "categories"):
         if key not in tree:
-            return DataError(f"{path}: key {key!r} is missing; a COCO instance file has images, annotations, categories")
+            return DataError(
+                f"{path}: key {key!r} is missing; a COCO instance file has images, annotations, categories"
+            )
     found = list(_misshapen(tree))
     listed = "\n  ".join(found[:10]) or str(error)
     return DataError(f"{path}: cannot be used until these records are mended:\n  {listed}")

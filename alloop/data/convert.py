@@ -36,7 +36,8 @@ def convert_annotations(source: Path, target: Path, from_: str, to: str) -> str:
         atomic_write(path, data)
     again = validate(READERS[to](target), str(target))
     if (again.boxes, len(again.images)) != (dataset.boxes, len(dataset.images)):
-        msg = f"{target}: holds {again.boxes} boxes in {len(again.images)} images instead of {dataset.boxes} in {len(dataset.images)}"
+        wanted = f"{dataset.boxes} in {len(dataset.images)}"
+        msg = f"{target}: holds {again.boxes} boxes in {len(again.images)} images instead of {wanted}"
         raise DataError(msg)
     crowd = sum(box.iscrowd for box in records.annotations)
     empty = sum(not len(a) for a in dataset.annotations.values())
@@ -58,7 +59,7 @@ def files_of(records: Records, target: Path, to: str) -> dict[Path, bytes]:
     for image in records.images:
         path = target / "Annotations" / Path(image.file_name).with_suffix(".xml")
         if path in files:
-            msg = f"image {image.id}: {path.name} belongs to another image already; VOC needs names that differ before the suffix"
+            msg = f"image {image.id}: {path.name} is taken; VOC needs names that differ before the suffix"
             raise DataError(msg)
         files[path] = voc_xml(image, by_image[image.id])
     return files | side

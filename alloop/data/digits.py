@@ -191,9 +191,7 @@ def _box(number: int, image_id: int, label: int, mask: np.ndarray) -> Box:
     if flat[-1]:
         counts = counts[:-1]
     rle = json.dumps({"size": list(mask.shape), "counts": counts}).encode()
-    return Box(
-        number, image_id, label, (x, y, width, height), 0, float(mask.sum()), msgspec.Raw(rle)
-    )
+    return Box(number, image_id, label, (x, y, width, height), 0, float(mask.sum()), msgspec.Raw(rle))
 
 
 def seed_of(parameters: DigitScenes) -> int:

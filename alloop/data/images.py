@@ -171,6 +171,6 @@ def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     image = _open(data, str(path), max_pixels)
     try:
         rotated = image.getexif().get(_ORIENTATION) in _ROTATED
-    except Exception:  # a broken EXIF block says nothing about the orientation
+    except Exception:  # noqa: BLE001  a broken EXIF block says nothing about the orientation
         rotated = False
     return (image.height, image.width) if rotated else (image.width, image.height)

@@ -48,7 +48,7 @@ def _polygons(polygons: list[list[float]], width: int, height: int) -> np.ndarra
     mask = np.zeros((height, width), dtype=np.uint8)
     for polygon in polygons:
         points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
-        if not np.isfinite(points).all() or np.abs(points).max(initial=0) > 1e6:  # noqa: PLR2004
+        if not np.isfinite(points).all() or np.abs(points).max(initial=0) > 1e6:
             msg = "polygon coordinates must be finite and inside a million pixels"
             raise ValueError(msg)
         cv2.fillPoly(mask, [points.astype(np.int32)], 1)
@@ -76,12 +76,12 @@ def _unpack(text: str) -> list[int]:
         value, shift, more = 0, 0, True
         while more:
             digit = ord(text[position]) - 48
-            if not 0 <= digit < 64:  # noqa: PLR2004
+            if not 0 <= digit < 64:
                 msg = f"character {text[position]!r} is not part of packed counts"
                 raise ValueError(msg)
             value |= (digit & 0x1F) << shift
             more, shift, position = bool(digit & 0x20), shift + 5, position + 1
             if not more and digit & 0x10:
                 value |= -1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))  # noqa: PLR2004
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
     return runs

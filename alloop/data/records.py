@@ -133,9 +133,7 @@ def validate(records: Records, name: str) -> DataSet:
         more = f"\n  and {len(refused) - 10} more" if len(refused) > 10 else ""
         msg = f"{name}: cannot be used until these records are mended:\n  {listed}{more}"
         raise DataError(msg)
-    images = {
-        ImageId(i.id): ImageRecord(ImageId(i.id), i.file_name, i.width, i.height) for i in records.images
-    }
+    images = {ImageId(i.id): ImageRecord(ImageId(i.id), i.file_name, i.width, i.height) for i in records.images}
     return DataSet(
         name=name,
         images=images,

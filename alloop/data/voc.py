@@ -103,7 +103,8 @@ def voc_xml(image: Image, boxes: list[tuple[str, Box]]) -> bytes:
         ET.SubElement(item, "difficult").text = str(box.iscrowd)
         bndbox = ET.SubElement(item, "bndbox")
         x, y, w, h = box.bbox
-        for key, value in (("xmin", x), ("ymin", y), ("xmax", x + w), ("ymax", y + h)):
-            ET.SubElement(bndbox, key).text = f"{value:.10g}"
+        for key, edge in (("xmin", x), ("ymin", y), ("xmax", x + w), ("ymax", y + h)):
+            ET.SubElement(bndbox, key).text = f"{edge:.10g}"
     ET.indent(root)
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    data: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return data

@@ -116,7 +116,7 @@ def yolo_files(records: Records) -> dict[str, bytes]:
             lines.append(" ".join([str(labels[box.category_id]), *(f"{number:.12g}" for number in numbers)]))
         path = f"labels/{Path(image.file_name).with_suffix('.txt').as_posix()}"
         if path in files:
-            msg = f"image {image.id}: {path} belongs to another image already; YOLO needs names that differ before the suffix"
+            msg = f"image {image.id}: {path} is taken; YOLO needs names that differ before the suffix"
             raise DataError(msg)
         files[path] = "".join(f"{line}\n" for line in lines).encode()
     return files
@@ -124,7 +124,9 @@ def yolo_files(records: Records) -> dict[str, bytes]:
 
 def _data_yaml(categories: list[Category]) -> bytes:
     names = {number: category.name for number, category in enumerate(categories)}
-    return yaml.safe_dump({"path": ".", "train": "images", "val": "images", "names": names}, allow_unicode=True).encode()
+    return yaml.safe_dump(
+        {"path": ".", "train": "images", "val": "images", "names": names}, allow_unicode=True
+    ).encode()
 
 
 def sidecar_of(records: Records) -> Sidecar:

@@ -1,5 +1,6 @@
 """Backbones with a feature pyramid, and where their weights come from."""
 
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
-from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
@@ -49,8 +49,8 @@ class TinyBackbone(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Image batch `[n, 3, h, w]` to `{"0": [n, out_channels, h/4, w/4]}`."""
         stages = []
-        for stage in self.body:
-            x = stage(x)
+        for step in self.body:
+            x = step(x)
             stages.append(x)
         merged: Tensor | None = None
         for lateral, stage in zip(reversed(self.lateral), reversed(stages[1:]), strict=True):
@@ -58,7 +58,7 @@ class TinyBackbone(nn.Module):
             if merged is not None:
                 here = here + nn.functional.interpolate(merged, size=here.shape[-2:], mode="nearest")
             merged = here
-        assert merged is not None  # noqa: S101  the loop above runs three times
+        assert merged is not None
         return {"0": merged}
 
 
@@ -68,9 +68,7 @@ _MOBILENETS = {"mobilenet_v2": (6, 13, 17), "mobilenet_v3_large": (6, 12, 15), "
 NAMES = ("tiny", *_MOBILENETS, *_RESNETS)
 
 
-def build_backbone(
-    name: str, weights: str, channels: int, trainable_stages: int | None, *, two_stage: bool
-) -> Pyramid:
+def build_backbone(name: str, weights: str, channels: int, trainable_stages: int | None, *, two_stage: bool) -> Pyramid:
     """Build a backbone with its pyramid.
 
     With weights, batch norm is frozen; without, it is trained.
@@ -102,12 +100,10 @@ def build_backbone(
         msg = f"detector.weights: 'digits' is for the tiny backbone, not for {name}; use none, imagenet or a file"
         raise ConfigError(msg)
     build = _resnet if name in _RESNETS else _mobilenet
-    return build(name, weights, channels, trainable_stages, norm, two_stage)
+    return build(name, weights, channels, trainable_stages, norm, two_stage=two_stage)
 
 
-def _resnet(
-    name: str, weights: str, channels: int, trainable: int | None, norm: Any, two_stage: bool
-) -> Pyramid:
+def _resnet(name: str, weights: str, channels: int, trainable: int | None, norm: Any, *, two_stage: bool) -> Pyramid:
     body = getattr(torchvision.models, name)(norm_layer=norm)
     _initialise(body, name, weights)
     stages = [[body.conv1, body.bn1], [body.layer1], [body.layer2], [body.layer3], [body.layer4]]
@@ -123,22 +119,20 @@ def _resnet(
     return Pyramid(module, (8, 16, 32, 64, 128), (*levels, "p6", "p7"))
 
 
-class _NoExtra(ExtraFPNBlock):
+class _NoExtra(ExtraFPNBlock):  # type: ignore[misc]
     """A pyramid that ends at stride 32."""
 
-    def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+    def forward(self, results: list[Tensor], _x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
         """The levels as they are."""
         return results, names
 
 
-def _mobilenet(
-    name: str, weights: str, channels: int, trainable: int | None, norm: Any, two_stage: bool
-) -> Pyramid:
+def _mobilenet(name: str, weights: str, channels: int, trainable: int | None, norm: Any, *, two_stage: bool) -> Pyramid:
     whole = getattr(torchvision.models, name)(norm_layer=norm)
     _initialise(whole, name, weights)
     body, ends = whole.features, _MOBILENETS[name]
     bounds = (0, ends[0] // 2 + 1, ends[0] + 1, ends[1] + 1, ends[2] + 1)
-    _freeze([[*body[a:b]] for a, b in zip(bounds, bounds[1:], strict=False)], weights, trainable)
+    _freeze([[*body[a:b]] for a, b in itertools.pairwise(bounds)], weights, trainable)
     with torch.no_grad():
         probe, widths = torch.zeros(1, 3, 64, 64), []
         body.eval()

@@ -5,13 +5,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from alloop.data.images import ImageSource
+from alloop.data.pixels import PixelCache
 from alloop.detectors.protocol import Detector, Target
-from alloop.training.batches import PixelCache, to_tensor
-from alloop.training.supervised import seeded
+from alloop.detectors.seeding import seeded
 from alloop.values import Annotations, Detections, ImageId
+
+
+def to_tensor(pixels: UInt8[np.ndarray, "h w 3"], device: torch.device) -> torch.Tensor:
+    """uint8 HWC to float32 CHW in 0..1."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(device).float().div_(255)
 
 
 class FittedTorchDetector:
@@ -135,7 +140,7 @@ class _training_but_norm:  # noqa: N801  a context manager, used like a function
         self._modes = {name: child.training for name, child in self._module.named_modules()}
         self._module.train()
         for child in self._module.modules():
-            if isinstance(child, torch.nn.modules.batchnorm._BatchNorm):
+            if isinstance(child, torch.nn.BatchNorm2d):
                 child.eval()
 
     def __exit__(self, *_: object) -> None:

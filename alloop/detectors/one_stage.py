@@ -63,9 +63,7 @@ class PerImageFCOSHead(FCOSHead):  # type: ignore[misc]
 
         reach = self.box_coder.encode(flat_anchors, true_boxes)  # [f, 4] left, top, right, bottom
         left_right, top_bottom = reach[:, [0, 2]], reach[:, [1, 3]]
-        centerness = torch.sqrt(
-            (left_right.amin(1) / left_right.amax(1)) * (top_bottom.amin(1) / top_bottom.amax(1))
-        )
+        centerness = torch.sqrt((left_right.amin(1) / left_right.amax(1)) * (top_bottom.amin(1) / top_bottom.amax(1)))
         per_place_centerness = binary_cross_entropy_with_logits(
             head_outputs["bbox_ctrness"][image, place, 0], centerness, reduction="none"
         )
@@ -110,7 +108,10 @@ class PerImageRetinaNetHead(RetinaNetHead):  # type: ignore[misc]
         """Focal and box loss, each `[batch]`, divided by the number of images."""
         rows = [
             super(PerImageRetinaNetHead, self).compute_loss(
-                [target], {key: value[i : i + 1] for key, value in head_outputs.items()}, [anchors[i]], [matched_idxs[i]]
+                [target],
+                {key: value[i : i + 1] for key, value in head_outputs.items()},
+                [anchors[i]],
+                [matched_idxs[i]],
             )
             for i, target in enumerate(targets)
         ]
@@ -183,9 +184,7 @@ def _thresholds(config: DetectorConfig) -> dict[str, Any]:
 
 def fcos(config: DetectorConfig, classes: int) -> Detector:
     """FCOS with one place a pixel; level bounds follow from the strides."""
-    pyramid = build_backbone(
-        config.backbone, config.weights, config.channels, config.trainable_stages, two_stage=False
-    )
+    pyramid = build_backbone(config.backbone, config.weights, config.channels, config.trainable_stages, two_stage=False)
     places = AnchorGenerator(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
     head = PerImageFCOSHead(config.channels, classes, config.tower_convs)
     model = PosteriorFCOS(pyramid.module, classes, anchor_generator=places, head=head, **_thresholds(config))
@@ -195,9 +194,7 @@ def fcos(config: DetectorConfig, classes: int) -> Detector:
 
 def retinanet(config: DetectorConfig, classes: int) -> Detector:
     """RetinaNet with three scales and three ratios a place."""
-    pyramid = build_backbone(
-        config.backbone, config.weights, config.channels, config.trainable_stages, two_stage=False
-    )
+    pyramid = build_backbone(config.backbone, config.weights, config.channels, config.trainable_stages, two_stage=False)
     sides = [config.anchor_size * stride / pyramid.strides[0] for stride in pyramid.strides]
     sizes = tuple(tuple(int(side * 2 ** (k / 3)) for k in range(3)) for side in sides)
     anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))

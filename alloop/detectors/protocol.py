@@ -34,5 +34,3 @@ class Detector(Protocol):
 
     def region_features(self, images: list[Tensor], boxes: list[Float[Tensor, "n 4"]]) -> list[Float[Tensor, "n d"]]:
         """One feature vector a box, for each image."""
-
-

@@ -26,9 +26,9 @@ class NormalizeOnly(GeneralizedRCNNTransform):  # type: ignore[misc]
         return image, target
 
 
-def one_based(targets: Sequence[Target]) -> list[dict[str, Tensor]]:
+def one_based(targets: Sequence[Target]) -> list[dict[str, Any]]:
     """Targets for heads that keep label 0 for the background."""
-    return [{**target, "labels": target["labels"] + 1} for target in targets]  # type: ignore[misc]
+    return [{**target, "labels": target["labels"] + 1} for target in targets]
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def captured(*modules: nn.Module) -> Iterator[list[list[Tensor]]]:
             handle.remove()
 
 
-def batch_of(module: nn.Module, images: list[Tensor]) -> tuple[ImageList, dict[str, Tensor]]:
+def batch_of(module: Any, images: list[Tensor]) -> tuple[ImageList, dict[str, Tensor]]:
     """Normalized, padded batch and the features of the backbone."""
     batch, _ = module.transform(images)
     features = module.backbone(batch.tensors)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, smooth_l1_loss, softmax
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.mask_rcnn import MaskRCNN
+from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference, project_masks_on_boxes
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import MultiScaleRoIAlign, batched_nms, clip_boxes_to_image, remove_small_boxes
@@ -111,7 +111,8 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
         boxes = [box[row] for box, row in zip(proposals, rows, strict=True)]
         logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, boxes, shapes)))  # [p, k, m, m]
         if not len(logits):
-            return by_image + logits.sum() * 0
+            nothing: Tensor = by_image + logits.sum() * 0
+            return nothing
         truth = torch.cat(
             [
                 project_masks_on_boxes(target["masks"], box, match[row], logits.shape[-1])
@@ -122,7 +123,8 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
         label = torch.cat([label[row] for label, row in zip(labels, rows, strict=True)])
         own = logits[torch.arange(len(label), device=label.device), label]
         per_mask = binary_cross_entropy_with_logits(own, truth, reduction="none").mean(dim=(1, 2))
-        return by_image.index_add(0, _image_rows(boxes), per_mask.to(by_image.dtype)) / len(label)
+        summed: Tensor = by_image.index_add(0, _image_rows(boxes), per_mask.to(by_image.dtype)) / len(label)
+        return summed
 
     def _detections(
         self, features: dict[str, Tensor], proposals: list[Tensor], shapes: list[tuple[int, int]]
@@ -130,7 +132,7 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
         logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals, shapes)))
         counts = [len(boxes) for boxes in proposals]
         decoded = self.box_coder.decode(deltas, proposals).split(counts)
-        posterior = softmax(logits, dim=-1).split(counts)
+        posterior = torch.split(softmax(logits, dim=-1), counts)
         found = [self._cut(*part) for part in zip(decoded, posterior, shapes, strict=True)]
         if self.has_mask():
             pooled = self.mask_roi_pool(features, [f["boxes"] for f in found], shapes)
@@ -183,7 +185,7 @@ class TwoStageDetector:
         for result in found:
             result["labels"] = result["labels"] - 1
             if "masks" in result:
-                result["masks"] = (result["masks"][:, 0] > 0.5).to(torch.uint8)  # noqa: PLR2004
+                result["masks"] = (result["masks"][:, 0] > 0.5).to(torch.uint8)
         return found
 
     def embed(self, images: list[Tensor]) -> Tensor:
@@ -199,9 +201,7 @@ class TwoStageDetector:
 
 
 def _build(config: DetectorConfig, classes: int, *, masks: bool) -> Detector:
-    pyramid = build_backbone(
-        config.backbone, config.weights, config.channels, config.trainable_stages, two_stage=True
-    )
+    pyramid = build_backbone(config.backbone, config.weights, config.channels, config.trainable_stages, two_stage=True)
     sides = [config.anchor_size * stride / pyramid.strides[0] for stride in pyramid.strides]
     one_level = len(sides) == 1
     sizes = tuple(tuple(int(s * k) for k in (1, 2, 3)) if one_level else (int(s),) for s in sides)
@@ -224,18 +224,13 @@ def _build(config: DetectorConfig, classes: int, *, masks: bool) -> Detector:
         box_nms_thresh=config.nms_threshold,
         box_detections_per_img=config.max_detections,
         **({"mask_roi_pool": MultiScaleRoIAlign(fine, 14, 2), "num_classes": None} if masks else {}),
-        **({"mask_predictor": _mask_predictor(classes + 1)} if masks else {}),
+        **({"mask_predictor": MaskRCNNPredictor(256, 256, classes + 1)} if masks else {}),
     )
     model.transform = NormalizeOnly()
+    # torchvision builds these two inside its constructor; ours have the same fields and other losses
     model.rpn.__class__ = PerImageRPN
     model.roi_heads.__class__ = PerImageRoIHeads
     return TwoStageDetector(model, pyramid, TWO_STAGE_GIVES | ({Need.MASKS} if masks else set()))
-
-
-def _mask_predictor(classes: int) -> nn.Module:
-    from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor  # noqa: PLC0415
-
-    return MaskRCNNPredictor(256, 256, classes)
 
 
 def faster_rcnn(config: DetectorConfig, classes: int) -> Detector:

@@ -59,16 +59,16 @@ def coco_dicts(
     for image_id in sorted(found):
         seen = found[image_id]
         xywh, areas = box_math.to_xywh(seen.boxes.astype(np.float64)), box_math.area(seen.boxes.astype(np.float64))
-        for row in range(len(seen)):
+        for number in range(len(seen)):
             result: dict[str, Any] = {
                 "image_id": numbers[image_id],
-                "category_id": int(seen.labels[row]) + 1,
-                "score": float(seen.scores[row]),
+                "category_id": int(seen.labels[number]) + 1,
+                "score": float(seen.scores[number]),
             }
             if kind == "bbox":
-                result |= {"bbox": xywh[row].tolist(), "area": float(areas[row])}
+                result |= {"bbox": xywh[number].tolist(), "area": float(areas[number])}
             elif seen.masks is not None:
-                result["segmentation"] = _encode(seen.masks[row])
+                result["segmentation"] = _encode(seen.masks[number])
             results.append(result)
     tree = {
         "info": {},
@@ -77,9 +77,7 @@ def coco_dicts(
         "annotations": annotations,
     }
     if kind == "segm" and sizes is not None:
-        tree["images"] = [
-            {"id": number, "width": sizes[i][0], "height": sizes[i][1]} for i, number in numbers.items()
-        ]
+        tree["images"] = [{"id": number, "width": sizes[i][0], "height": sizes[i][1]} for i, number in numbers.items()]
     return tree, results
 
 
@@ -143,8 +141,9 @@ def precision_table(tree: dict[str, Any], results: list[dict[str, Any]], kind: s
         evaluator = COCOeval_faster(real, real.loadRes(results), iouType=kind)
         evaluator.evaluate()
         evaluator.accumulate()
-    table = np.asarray(evaluator.eval["precision"])[:, :, :, :, -1]
-    return np.nan_to_num(table, nan=-1.0)
+    found: np.ndarray = np.asarray(evaluator.eval["precision"])[:, :, :, :, -1]
+    found[np.isnan(found)] = -1.0
+    return found
 
 
 def _zero_where_truth(table: np.ndarray, tree: dict[str, Any]) -> None:

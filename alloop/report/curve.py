@@ -16,9 +16,6 @@ _NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}
 
 def draw(comparison: Comparison, metric: Metric) -> object:
     """A matplotlib figure: one line a strategy, mean over seeds, with every seed as a faint line."""
-    import matplotlib  # noqa: PLC0415  slow to import
-
-    matplotlib.use("Agg")
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
@@ -62,7 +59,9 @@ def curve_svg(comparison: Comparison, metric: Metric) -> str:
     import matplotlib as mpl  # noqa: PLC0415
 
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "alloop", "font.family": "sans-serif", "font.size": 11}):
+    with mpl.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": "alloop", "font.family": "sans-serif", "font.size": 11}
+    ):
         draw(comparison, metric).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})  # type: ignore[attr-defined]
     text = buffer.getvalue().replace(_INK, "currentColor")
     return text[text.index("<svg") :]

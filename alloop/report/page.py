@@ -9,7 +9,20 @@ from alloop.compare import Comparison, Run, dumps, mean_rows, sentence, to_csv, 
 from alloop.files import atomic_write
 from alloop.report.curve import curve_svg
 
-_CARD = ("alloop", "torch", "torchvision", "numpy", "python", "machine", "hardware", "device", "threads", "data", "config_sha256", "command")
+_CARD = (
+    "alloop",
+    "torch",
+    "torchvision",
+    "numpy",
+    "python",
+    "machine",
+    "hardware",
+    "device",
+    "threads",
+    "data",
+    "config_sha256",
+    "command",
+)
 
 
 def write_report(comparison: Comparison, path: Path, title: str) -> list[Path]:
@@ -57,18 +70,26 @@ def _summary(comparison: Comparison) -> str:
     seeds = sorted({run.random_seed for run in comparison.runs})
     names = dict.fromkeys(run.strategy for run in comparison.runs)
     pool = max((run.pool_images for run in comparison.runs), default=0)
-    return f"{len(comparison.runs)} runs: {', '.join(names)}; seeds {', '.join(map(str, seeds))}; a pool of {pool} images."
+    return (
+        f"{len(comparison.runs)} runs: {', '.join(names)}; seeds {', '.join(map(str, seeds))}; a pool of {pool} images."
+    )
 
 
 def _warnings(comparison: Comparison) -> list[str]:
     found = []
     open_ = [run.name for run in comparison.runs if str(len(run.rounds)) != run.facts.get("rounds_planned", "")]
     if open_:
-        found.append(f"fewer rounds than planned (still running, or the pool or the budget ran out): {', '.join(open_)}.")
+        found.append(
+            f"fewer rounds than planned (still running, or the pool or the budget ran out): {', '.join(open_)}."
+        )
     if any(run.label_using for run in comparison.runs):
-        found.append("runs marked “uses labels” chose images by their true annotations, which a real project does not have.")
+        found.append(
+            "runs marked “uses labels” chose images by their true annotations, which a real project does not have."
+        )
     if any(run.facts.get("reference_is_test") == "true" for run in comparison.runs):
-        found.append("one split served as reference and as test split; a strategy that looks at it has seen the test labels.")
+        found.append(
+            "one split served as reference and as test split; a strategy that looks at it has seen the test labels."
+        )
     return found
 
 

@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from alloop.config import TrainingConfig
 from alloop.detectors.protocol import Detector
+from alloop.detectors.seeding import seeded
 from alloop.errors import TrainingError
 from alloop.randomness import derive_seed
 from alloop.training.batches import TrainingBatches
@@ -39,22 +40,11 @@ class TrainingResult:
     last_loss: float
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """torch's generators at a seed, and back as they were afterwards."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
-
-
 def make_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """SGD or AdamW over what is not frozen."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-        )
+        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
 
 
@@ -149,7 +139,7 @@ def _step(
         )
         raise TrainingError(msg)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     if config.clip_norm is not None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
@@ -167,9 +157,7 @@ def _state(module: nn.Module, optimizer: torch.optim.Optimizer, average: WeightA
     return save_safetensors(stored, metadata={"alloop": json.dumps({"step": step})})
 
 
-def _restore(
-    data: bytes | None, module: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage
-) -> int:
+def _restore(data: bytes | None, module: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage) -> int:
     """Load a state into place; returns the step to go on with."""
     if data is None:
         return 0

@@ -1,4 +1,4 @@
-"""How `tiny_digits.safetensors` was made: `python -m alloop.detectors.pretrain_tiny OUT.safetensors`.
+"""How `tiny_digits.safetensors` was made: `python -m alloop.training.pretrain_tiny OUT.safetensors`.
 
 Trains the tiny FCOS on scenes of the 400 handwritten originals that no split of `digit_scenes` uses,
 all classes alike, and keeps the backbone. About 15 minutes on one CPU core, deterministic.
@@ -12,11 +12,13 @@ from safetensors.torch import save
 
 from alloop.config import DetectorConfig, TrainingConfig
 from alloop.data.digits import DigitScenes, digit_scenes
+from alloop.data.pixels import PixelCache
 from alloop.detectors.one_stage import fcos
+from alloop.detectors.seeding import seeded
 from alloop.files import atomic_write
 from alloop.progress import Progress
-from alloop.training.batches import PixelCache, TrainingBatches
-from alloop.training.supervised import seeded, train
+from alloop.training.batches import TrainingBatches
+from alloop.training.supervised import train
 
 SCENES = 12_000
 STEPS = 10_000
@@ -76,7 +78,7 @@ def pretrain(scenes_count: int = SCENES, steps: int = STEPS, progress: Progress 
         store=_NoCheckpoints(),
         progress=lambda step, loss: progress.step("pretraining", step, steps, f"loss {loss:.3f}"),
     )
-    state = detector.module.backbone.state_dict()
+    state = detector.module.get_submodule("backbone").state_dict()
     return save({name: tensor.contiguous() for name, tensor in state.items() if "num_batches" not in name})
 
 

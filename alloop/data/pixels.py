@@ -1,0 +1,66 @@
+"""Pixels at the size they are used at, each image decoded once."""
+
+import tempfile
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image as PillowImage
+
+from alloop.data.images import ImageSource
+from alloop.values import ImageId
+
+
+def scaled_size(width: int, height: int, short_side: int, long_side: int) -> tuple[int, int]:
+    """(width, height) after scaling to the short side, or to the long side where that would be passed."""
+    scale = min(short_side / min(width, height), long_side / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def resized(pixels: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Bilinear with antialiasing."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.asarray(PillowImage.fromarray(pixels).resize((width, height), PillowImage.Resampling.BILINEAR))
+
+
+class PixelCache:
+    """Images at the size they are trained or scored at, each decoded once.
+
+    The pixels lie in an unnamed scratch file, so the page cache decides how much of it stays in
+    memory and the process never holds more than it uses. Images past `limit` bytes are decoded anew.
+    """
+
+    def __init__(
+        self, source: ImageSource, image_ids: Sequence[ImageId], short_side: int, long_side: int, limit: int
+    ) -> None:
+        """Reserve space; nothing is read yet."""
+        self._source, self._sides = source, (short_side, long_side)
+        self._places: dict[ImageId, tuple[int, int, int]] = {}
+        self._filled: set[ImageId] = set()
+        offset = 0
+        for image_id in image_ids:
+            width, height = self.size(image_id)
+            if offset + 3 * width * height > limit:
+                break
+            self._places[image_id] = (offset, width, height)
+            offset += 3 * width * height
+        self._scratch = tempfile.TemporaryFile(prefix="alloop-pixels-")  # noqa: SIM115  lives as long as the cache
+        self._scratch.truncate(max(1, offset))
+        self._memory = np.memmap(self._scratch, dtype=np.uint8, mode="r+", shape=(max(1, offset),))
+
+    def size(self, image_id: ImageId) -> tuple[int, int]:
+        """(width, height) of the cached image."""
+        record = self._source.records[image_id]
+        return scaled_size(record.width, record.height, *self._sides)
+
+    def read(self, image_id: ImageId) -> UInt8[np.ndarray, "h w 3"]:
+        """Pixels at the cached size."""
+        if image_id not in self._places:
+            return resized(self._source.read(image_id), *self.size(image_id))
+        offset, width, height = self._places[image_id]
+        view = self._memory[offset : offset + 3 * width * height].reshape(height, width, 3)
+        if image_id not in self._filled:
+            view[:] = resized(self._source.read(image_id), width, height)
+            self._filled.add(image_id)
+        return view
