@@ -139,7 +139,7 @@ def check_order_free(strategy: Strategy) -> None:
     turned = dataclasses.replace(
         query,
         unlabeled=tuple(reversed(query.unlabeled)),
-        labeled=MappingProxyType(dict(reversed(query.labeled.items()))),
+        labeled=MappingProxyType(dict(reversed(list(query.labeled.items())))),
     )
     _same(strategy.select(query), strategy.select(turned), "the order of the pool changed the selection")
 
@@ -183,7 +183,7 @@ def check_input_untouched(strategy: Strategy) -> None:
 
 
 def check_ties_not_by_position(strategy: Strategy) -> None:
-    """Where all images look the same, the choice is neither the head nor the tail of the pool, and the seed moves it."""
+    """Where all images look the same, neither the head nor the tail of the pool is chosen; the seed decides."""
     picks = []
     for seed in range(6):
         query = make_query(distinct=1, count=9, random_seed=seed)

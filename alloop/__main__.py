@@ -1,0 +1,5 @@
+"""`python -m alloop` is the `alloop` command."""
+
+from alloop.cli import main
+
+main()
