@@ -1,7 +1,7 @@
 """Arithmetic of boxes: float32 `(x1, y1, x2, y2)`, absolute pixels, no `+1` anywhere."""
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 
 
 def area(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
@@ -32,7 +32,7 @@ def to_xywh(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
-def clip(boxes: Float32[np.ndarray, "n 4"], width: int, height: int) -> Float32[np.ndarray, "n 4"]:
+def clip(boxes: Float[np.ndarray, "n 4"], width: int, height: int) -> Float[np.ndarray, "n 4"]:
     """Cut boxes to the image `0 .. width`, `0 .. height`."""
     limit = np.array([width, height, width, height], dtype=boxes.dtype)
     cut: np.ndarray = np.clip(boxes, 0, limit)

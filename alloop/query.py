@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -23,6 +23,7 @@ class Need(StrEnum):
     MASKS = "masks"
 
 
+@runtime_checkable
 class FittedDetector(Protocol):
     """The trained detector of this round, reading images by id. All results follow the given order."""
 

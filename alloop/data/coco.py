@@ -105,7 +105,7 @@ def _misshapen(tree: dict[str, Any]) -> Iterable[str]:
         for position, row in enumerate(rows):
             try:
                 msgspec.json.decode(msgspec.json.encode(row), type=shape)
-            except (msgspec.MsgspecError, OverflowError, RecursionError, TypeError) as error:
+            except (msgspec.MsgspecError, OverflowError, RecursionError, TypeError, ValueError) as error:
                 name = row.get("id", "missing") if isinstance(row, dict) else "missing"
                 yield f"{key}[{position}], id {name}: {error}"
 

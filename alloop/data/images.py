@@ -8,7 +8,7 @@ import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -25,6 +25,7 @@ _ROTATED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 _ORIENTATION = 0x0112
 
 
+@runtime_checkable
 class ImageSource(Protocol):
     """Pixels by image id, and nothing else: no annotation can be reached from it."""
 

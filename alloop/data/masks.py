@@ -44,7 +44,7 @@ def decode_mask(segmentation: bytes, width: int, height: int, where: str) -> UIn
         raise DataError(msg) from error
 
 
-def _polygons(polygons: list[list[float]], width: int, height: int) -> np.ndarray:
+def _polygons(polygons: list[Any], width: int, height: int) -> np.ndarray:
     mask = np.zeros((height, width), dtype=np.uint8)
     for polygon in polygons:
         points = np.array(polygon, dtype=np.float64).reshape(-1, 2)

@@ -45,9 +45,9 @@ class PixelCache:
                 break
             self._places[image_id] = (offset, width, height)
             offset += 3 * width * height
-        self._scratch = tempfile.TemporaryFile(prefix="alloop-pixels-")  # noqa: SIM115  lives as long as the cache
-        self._scratch.truncate(max(1, offset))
-        self._memory = np.memmap(self._scratch, dtype=np.uint8, mode="r+", shape=(max(1, offset),))
+        with tempfile.TemporaryFile(prefix="alloop-pixels-") as scratch:  # the map keeps it alive
+            scratch.truncate(max(1, offset))
+            self._memory = np.memmap(scratch, dtype=np.uint8, mode="r+", shape=(max(1, offset),))
 
     def size(self, image_id: ImageId) -> tuple[int, int]:
         """(width, height) of the cached image."""

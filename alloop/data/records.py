@@ -237,7 +237,8 @@ def _group(records: Records, images: Mapping[ImageId, ImageRecord]) -> dict[Imag
 
 
 def _annotations(image: ImageRecord, found: list[Box], of_category: Mapping[int, int]) -> Annotations:
-    xywh = np.array([box.bbox for box in found], dtype=np.float64).reshape(-1, 4)
+    # far outside is far outside: the limit only keeps x + width from overflowing
+    xywh = np.clip(np.array([box.bbox for box in found], dtype=np.float64).reshape(-1, 4), -1e9, 1e9)
     xyxy = box_math.clip(box_math.from_xywh(xywh), image.width, image.height).astype(np.float32)
     sides = xyxy[:, 2:] - xyxy[:, :2]
     crowd = np.array([box.iscrowd == 1 for box in found], dtype=np.bool_)

@@ -1,7 +1,7 @@
 """What a detector is to the engine. Another detector is one file with a class that does this."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ class Target(TypedDict, total=False):
     masks: Tensor
 
 
+@runtime_checkable
 class Detector(Protocol):
     """A trainable detector. Images are float32 `[3, h, w]` in 0..1; boxes are pixels of those images."""
 

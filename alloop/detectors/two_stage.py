@@ -34,7 +34,7 @@ class PerImageRPN(RegionProposalNetwork):  # type: ignore[misc]
     """The region proposal network whose losses come as one number an image."""
 
     def compute_loss(
-        self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
+        self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: Sequence[Tensor], regression_targets: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Objectness and box loss, each `[batch]`, divided by the samples of the whole batch."""
         positive, negative = self.fg_bg_sampler(labels)
@@ -42,7 +42,7 @@ class PerImageRPN(RegionProposalNetwork):  # type: ignore[misc]
         image, place = torch.where(positive | negative)
         samples = max(1, len(image))
         entropy = binary_cross_entropy_with_logits(
-            objectness.reshape(positive.shape)[image, place], torch.stack(labels)[image, place], reduction="none"
+            objectness.reshape(positive.shape)[image, place], torch.stack(list(labels))[image, place], reduction="none"
         )
         hit, anchor = torch.where(positive)
         deltas = pred_bbox_deltas.reshape(*positive.shape, 4)[hit, anchor]
@@ -62,7 +62,7 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
     def forward(
         self,
         features: dict[str, Tensor],
-        proposals: list[Tensor],
+        proposals: Sequence[Tensor],
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
@@ -74,7 +74,7 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
     def _losses(
         self,
         features: dict[str, Tensor],
-        proposals: list[Tensor],
+        proposals: Sequence[Tensor],
         shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]],
     ) -> dict[str, Tensor]:
@@ -99,11 +99,11 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
     def _mask_loss(
         self,
         features: dict[str, Tensor],
-        proposals: list[Tensor],
+        proposals: Sequence[Tensor],
         shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]],
-        labels: list[Tensor],
-        matched: list[Tensor],
+        labels: Sequence[Tensor],
+        matched: Sequence[Tensor],
         by_image: Tensor,
     ) -> Tensor:
         """Pixel cross entropy of the true class's mask on positive proposals, divided by all of their pixels."""
@@ -127,7 +127,7 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
         return summed
 
     def _detections(
-        self, features: dict[str, Tensor], proposals: list[Tensor], shapes: list[tuple[int, int]]
+        self, features: dict[str, Tensor], proposals: Sequence[Tensor], shapes: list[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
         logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals, shapes)))
         counts = [len(boxes) for boxes in proposals]
@@ -158,7 +158,7 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
         }
 
 
-def _image_rows(boxes: list[Tensor]) -> Tensor:
+def _image_rows(boxes: Sequence[Tensor]) -> Tensor:
     """For each box of a batch, the row of its image."""
     counts = torch.tensor([len(b) for b in boxes], device=boxes[0].device)
     return torch.arange(len(boxes), device=counts.device).repeat_interleave(counts)

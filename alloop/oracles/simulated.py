@@ -1,11 +1,12 @@
 """The oracle of a simulated study: the labels exist and are revealed when they are paid for."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from alloop.values import Annotations, ImageId
 
 
+@runtime_checkable
 class Oracle(Protocol):
     """Answers questions about images; asking the same again gives the same and costs nothing."""
 

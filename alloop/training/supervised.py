@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors.torch import load as load_safetensors
@@ -21,6 +21,7 @@ from alloop.training.batches import TrainingBatches
 from alloop.training.schedule import lr_at
 
 
+@runtime_checkable
 class CheckpointStore(Protocol):
     """Where a training leaves off and goes on."""
 
