@@ -103,7 +103,7 @@ def _approach_all(
     distance: np.ndarray, features: np.ndarray, rows: np.ndarray, norms: np.ndarray, scale: np.ndarray | None
 ) -> None:
     """Lower `distance` to many centers, block by block of the features."""
-    step = max(1, 2**22 // len(rows))
+    step = max(1, features.size // (50 * len(rows)))  # products take a fiftieth of the features
     for start in range(0, len(features), step):
         cut = slice(start, start + step)
         products = features[cut] @ features[rows].T  # [block, rows]
