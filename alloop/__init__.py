@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from alloop.compare import compare
+    from alloop.compare import compare_runs
     from alloop.config import load_config
     from alloop.engine import run_experiment
     from alloop.study import run_study
 
 _HOMES = {
-    "compare": "alloop.compare",
+    "compare_runs": "alloop.compare",
     "load_config": "alloop.config",
     "run_experiment": "alloop.engine",
     "run_study": "alloop.study",
 }
 
-__all__ = ["__version__", "compare", "load_config", "run_experiment", "run_study"]
+__all__ = ["__version__", "compare_runs", "load_config", "run_experiment", "run_study"]
 
 
 def __getattr__(name: str) -> Any:

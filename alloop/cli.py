@@ -198,8 +198,7 @@ def _study(
 
 
 def _show(folder: Path, title: str) -> None:
-    from alloop.compare import compare as compare_runs  # noqa: PLC0415
-    from alloop.compare import to_table  # noqa: PLC0415
+    from alloop.compare import compare_runs, to_table  # noqa: PLC0415
     from alloop.report.page import write_report  # noqa: PLC0415
 
     comparison = compare_runs([folder], "ap50")
@@ -298,9 +297,9 @@ def list_strategies(
             print(f"{row['name']:<20}{', '.join(row['needs']) or '-':<14}{row['source']:<26}{parameters or '-'}")
 
 
-@app.command(name="compare")
+@app.command()
 @one_paragraph
-def compare_command(
+def compare(
     folders: Folders,
     target_ap: Annotated[float | None, typer.Option(help="Also tell the boxes needed for this AP.")] = None,
     metric: Annotated[CompareMetric, typer.Option(help="What the curves show.")] = CompareMetric.AP,
@@ -309,8 +308,7 @@ def compare_command(
 ) -> None:
     """Compare strategies with random at equal boxes."""
     del debug
-    from alloop.compare import compare as compare_runs  # noqa: PLC0415
-    from alloop.compare import dumps, to_csv, to_json, to_table  # noqa: PLC0415
+    from alloop.compare import compare_runs, dumps, to_csv, to_json, to_table  # noqa: PLC0415
 
     comparison = compare_runs(folders, metric.value)
     if output is TableFormat.JSON:
@@ -330,7 +328,7 @@ def report(
 ) -> None:
     """Write one offline HTML file, with the same numbers beside it as CSV and JSON."""
     del debug
-    from alloop.compare import compare as compare_runs  # noqa: PLC0415
+    from alloop.compare import compare_runs  # noqa: PLC0415
     from alloop.report.page import write_report  # noqa: PLC0415
 
     for path in write_report(compare_runs([folder], "ap50"), out or folder / "report.html", f"alloop: {folder.name}"):

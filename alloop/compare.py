@@ -137,7 +137,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 24 else f"{text[:24]}…"
 
 
-def compare(folders: Iterable[Path], metric: Metric = "ap") -> Comparison:
+def compare_runs(folders: Iterable[Path], metric: Metric = "ap") -> Comparison:
     """Compare every strategy with random.
 
     Raises:
@@ -192,11 +192,14 @@ def t_interval(values: Sequence[float]) -> tuple[tuple[float, float] | None, flo
     """Student's t interval of the mean at 95 % and the p-value of mean 0; None from one value."""
     from scipy import stats  # noqa: PLC0415  slow to import
 
-    if len(values) < 2 or np.std(values) == 0:
+    n = len(values)
+    if n < 2:
         return None, None
-    result = stats.ttest_1samp(values, 0.0)
-    low, high = result.confidence_interval(LEVEL)
-    return (float(low), float(high)), float(result.pvalue)
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / np.sqrt(n)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error
+    if error == 0:
+        return (mean, mean), float(mean == 0)
+    return (mean - half, mean + half), float(2 * stats.t.sf(abs(mean) / error, n - 1))
 
 
 def mean_curve(runs: Sequence[Run], strategy: str, metric: Metric) -> tuple[np.ndarray, np.ndarray]:

@@ -73,7 +73,7 @@ def test_strategies_share_the_seed_set_and_the_first_model(straight, tmp_path):
     assert ours[2][0] == theirs[2][0]
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Stands for a kill."""
 
 
@@ -87,11 +87,11 @@ def stop_after(monkeypatch, calls):
         def wrapped(*args, **kwargs):
             count["left"] -= 1
             if count["left"] == 0:
-                raise Stopped
+                raise StoppedError
             result = original(*args, **kwargs)
             count["left"] -= 1
             if count["left"] == 0:
-                raise Stopped
+                raise StoppedError
             return result
 
         return wrapped
@@ -112,7 +112,7 @@ def test_stopped_before_or_after_any_durable_action_it_ends_the_same(straight, t
             try:
                 run_experiment(config, folder, TABLE)
                 break
-            except Stopped:
+            except StoppedError:
                 stops += 1
         run_experiment(config, folder, TABLE)
         assert record(folder) == expected
@@ -261,8 +261,8 @@ def test_every_detector_runs_the_loop(tmp_path, name, strategy):
 def test_impossible_experiments_are_refused_before_training(tmp_path, changes, error, words):
     with pytest.raises(error, match=words):
         run_experiment(parse_config(small_tree(**changes)), tmp_path, TABLE)
-    with pytest.raises(ConfigError, match="data"), open_ledger(tmp_path / "x"):
-        raise ConfigError("data")
+    with open_ledger(tmp_path) as ledger:
+        assert ledger.facts() == {}  # nothing was booked
 
 
 def test_a_strategy_that_needs_what_the_detector_lacks_is_refused(tmp_path):
@@ -294,9 +294,11 @@ def test_a_study_trains_round_0_once_and_survives_a_failing_arm(tmp_path, monkey
     firsts = {record(tmp_path / n)[2][0][3]["ap"] for n in names[:1] + names[2:]}
     assert len(firsts) == 1
     shutil.rmtree(tmp_path / "k_center_seed0")
-    monkeypatch.setattr(
-        "strategies.k_center.KCenter.select", lambda *_: (_ for _ in ()).throw(AlloopError("broken arm"))
-    )
+
+    def broken(*_):
+        raise AlloopError("broken arm")
+
+    monkeypatch.setattr("strategies.k_center.KCenter.select", broken)
     failures = run_study(config, tmp_path, TABLE, strategies=["entropy", "k_center"], seeds=[0])
     assert [(f.arm, f.reason) for f in failures] == [("k_center_seed0", "broken arm")]
 
@@ -315,19 +317,8 @@ def test_ask_again_costs_nothing(straight, tmp_path):
         before = ledger.spent()
         detector = experiment.new_detector(0)
         load_weights_of(detector.module, ledger.stored("models/round_000.safetensors"))
-        answers = [
-            query_and_ask(
-                experiment,
-                ledger,
-                oracle,
-                _pixel_caches(experiment),
-                1,
-                ledger.labeled(),
-                detector,
-                Progress(quiet=True),
-            )
-            for _ in range(2)
-        ]
+        caches, labeled, quiet = _pixel_caches(experiment), ledger.labeled(), Progress(quiet=True)
+        answers = [query_and_ask(experiment, ledger, oracle, caches, 1, labeled, detector, quiet) for _ in range(2)]
         assert answers[0].selection.image_ids == answers[1].selection.image_ids
         assert np.array_equal(answers[0].selection.utilities, answers[1].selection.utilities)
         assert ledger.spent() == before

@@ -195,9 +195,7 @@ def test_k_center_takes_no_memory_beside_its_vectors():
 )
 def test_k_center_refuses_what_has_no_answer(arguments, words):
     with pytest.raises(AlloopError, match=words):
-        k_center_greedy.__wrapped__(*arguments) if hasattr(k_center_greedy, "__wrapped__") else k_center_greedy(
-            *arguments
-        )
+        k_center_greedy(*arguments)
 
 
 # uncertainty

@@ -34,7 +34,11 @@ class PerImageRPN(RegionProposalNetwork):  # type: ignore[misc]
     """The region proposal network whose losses come as one number an image."""
 
     def compute_loss(
-        self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: Sequence[Tensor], regression_targets: Sequence[Tensor]
+        self,
+        objectness: Tensor,
+        pred_bbox_deltas: Tensor,
+        labels: Sequence[Tensor],
+        regression_targets: Sequence[Tensor],
     ) -> tuple[Tensor, Tensor]:
         """Objectness and box loss, each `[batch]`, divided by the samples of the whole batch."""
         positive, negative = self.fg_bg_sampler(labels)
