@@ -233,7 +233,7 @@ def test_python_api_in_a_few_lines(tmp_path):
     with pytest.raises(AttributeError):
         alloop.nothing  # noqa: B018
     with pytest.raises(ConfigError):
-        alloop.compare_runs([tmp_path])
+        alloop.compare_runs([tmp_path / "nothing"])
 
 
 def test_a_reader_that_leaves_early_is_no_error(finished):

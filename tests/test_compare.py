@@ -170,7 +170,7 @@ def test_the_report_is_offline_escaped_and_equal_to_its_csv(tmp_path):
     write_run(tmp_path / "s" / "random_seed0", "random", 0, [0.1, 0.25], name=evil)
     write_run(tmp_path / "s" / "evil_seed0", evil, 0, [0.1, 0.5], name=evil)
     files = write_report(compare_runs([tmp_path / "s"]), tmp_path / "r.html", evil)
-    assert [f.name for f in files] == ["r.html", "r.csv", "r.json"]
+    assert [f.name for f in files] == ["r.html", "r.csv", "r.json", "r.png"]
     page = files[0].read_text()
     assert "<script" not in page
     assert "<img" not in page

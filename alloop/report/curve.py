@@ -1,7 +1,6 @@
 """The learning curve, AP against boxes paid, as SVG for the page or PNG for a README."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 
@@ -67,6 +66,8 @@ def curve_svg(comparison: Comparison, metric: Metric) -> str:
     return text[text.index("<svg") :]
 
 
-def curve_png(comparison: Comparison, metric: Metric, path: Path) -> None:
+def curve_png(comparison: Comparison, metric: Metric) -> bytes:
     """PNG on white."""
-    draw(comparison, metric).savefig(path, dpi=130, facecolor="white")  # type: ignore[attr-defined]
+    buffer = io.BytesIO()
+    draw(comparison, metric).savefig(buffer, format="png", dpi=130, facecolor="white")  # type: ignore[attr-defined]
+    return buffer.getvalue()

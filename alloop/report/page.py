@@ -7,7 +7,7 @@ import numpy as np
 
 from alloop.compare import Comparison, Run, dumps, mean_rows, sentence, to_csv, to_json
 from alloop.files import atomic_write
-from alloop.report.curve import curve_svg
+from alloop.report.curve import curve_png, curve_svg
 
 _CARD = (
     "alloop",
@@ -26,7 +26,7 @@ _CARD = (
 
 
 def write_report(comparison: Comparison, path: Path, title: str) -> list[Path]:
-    """Write the page, and the same numbers beside it as CSV and JSON; returns the files."""
+    """Write the page, the same numbers beside it as CSV and JSON, and the curve as PNG; returns the files."""
     files = {
         path: render(comparison, title),
         path.with_suffix(".csv"): to_csv(comparison),
@@ -34,7 +34,9 @@ def write_report(comparison: Comparison, path: Path, title: str) -> list[Path]:
     }
     for file, text in files.items():
         atomic_write(file, text.encode())
-    return list(files)
+    picture = path.with_suffix(".png")
+    atomic_write(picture, curve_png(comparison, "ap50"))
+    return [*files, picture]
 
 
 def render(comparison: Comparison, title: str) -> str:

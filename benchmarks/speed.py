@@ -1,0 +1,223 @@
+"""Speed and memory as ratios, each measured in this run against a named peer or a physical floor.
+
+    python benchmarks/speed.py [training] [overhead] [k_center] [evaluation] [startup]
+
+Best of several repetitions each, peer and own code in turn, so that a busy machine disturbs both.
+"""
+
+import contextlib
+import io
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from alloop.config import ExperimentConfig, load_config
+from strategies import TABLE
+from strategies.k_center import k_center_greedy
+
+DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
+
+
+def best(*functions: Callable[[], object], repetitions: int = 5) -> list[float]:
+    """Least seconds of each, measured in turn."""
+    seconds = [float("inf")] * len(functions)
+    for _ in range(repetitions):
+        for number, function in enumerate(functions):
+            started = time.perf_counter()
+            function()
+            seconds[number] = min(seconds[number], time.perf_counter() - started)
+    return seconds
+
+
+def line(name: str, text: str, ratio: float, target: str, *, met: bool) -> None:
+    print(f"{name:<12} {text}; ratio {ratio:.3f} (target {target}) {'ok' if met else 'MISSED'}", flush=True)
+
+
+def demo(**sets: object) -> ExperimentConfig:
+    return load_config(DEMO, [f"{key.replace('__', '.')}={value}" for key, value in sets.items()])
+
+
+def training() -> None:
+    """Peer: a bare torchvision loop with the same model, batches and optimizer, images already in memory."""
+    import torch
+    from torchvision.models.detection.fcos import FCOS, FCOSHead
+
+    from alloop.data.pixels import PixelCache
+    from alloop.experiment import prepare
+    from alloop.training.batches import TrainingBatches
+    from alloop.training.supervised import make_optimizer, train
+
+    steps = 40
+    experiment = prepare(demo(training__ema=0.0, training__clip_norm="null", training__device="cpu"), TABLE)
+    config, pool = experiment.config, experiment.splits.train
+    ids = sorted(pool.dataset.images)[:200]
+    labeled = {i: pool.dataset.annotations[i] for i in ids}
+    batches = TrainingBatches(
+        PixelCache(pool.images, ids, 64, 64, 2**30),
+        pool.images,
+        labeled,
+        random_seed=0,
+        round_=0,
+        batch_size=config.training.batch_size,
+        flip=0.0,
+        short_sides=(),
+        long_side=64,
+        with_masks=False,
+        device=torch.device("cpu"),
+    )
+    memory = [batches(step)[:2] for step in range(steps)]  # the peer pays nothing for loading
+
+    class NoStore:
+        def load(self) -> None:
+            return None
+
+        def save(self, _state: bytes, _step: int) -> None:
+            raise AssertionError
+
+    def ours() -> None:
+        train(
+            experiment.new_detector(0),
+            batches,
+            config.training,
+            steps=steps,
+            random_seed=0,
+            round_=0,
+            device=torch.device("cpu"),
+            store=NoStore(),
+            progress=lambda *_: None,
+        )
+
+    def bare() -> None:
+        module = experiment.new_detector(0).module
+        module.__class__, module.head.__class__ = FCOS, FCOSHead
+        module.train()
+        optimizer = make_optimizer(module, config.training)
+        for images, targets in memory:
+            loss = sum(module(images, targets).values())
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+    mine, peer = best(ours, bare, repetitions=4)
+    images = steps * config.training.batch_size
+    text = f"{images / mine:.0f} images/s, bare torchvision loop {images / peer:.0f}"
+    line("training", text, peer / mine, ">= 0.95", met=peer / mine >= 0.95)
+
+
+def overhead() -> None:
+    """Everything of a round around training and evaluation: selection by random, ledger, records."""
+    from alloop.engine import run_experiment
+    from alloop.ledger import read_ledger
+
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        config = demo(strategy__name="random", loop__rounds=3)
+        run_experiment(config, Path(folder), TABLE)
+        whole = time.perf_counter() - started
+        with read_ledger(Path(folder)) as ledger:
+            timings = [record.timings for record in ledger.rounds()]
+    working = sum(t["train"] + t["evaluate"] for t in timings)
+    between = sum(sum(t.values()) for t in timings) - working
+    share = between / working
+    text = f"{between:.3f} s in 3 rounds of {working:.1f} s ({whole:.1f} s with start)"
+    line("overhead", text, share, "< 0.02", met=share < 0.02)
+
+
+def read_bandwidth(array: np.ndarray) -> float:
+    """Bytes a second at which this process reads the array: best of a BLAS dot product and a numpy sum."""
+    flat = array.reshape(-1)
+    return array.nbytes / min(best(lambda: flat @ flat, flat.sum, repetitions=7))
+
+
+def k_center() -> None:
+    """Floor: one read of all features a pick at the measured memory bandwidth of this process."""
+    n, d, k = 100_000, 512, 60
+    features = np.random.default_rng(0).normal(size=(n, d)).astype(np.float32)
+    k_center_greedy(features, [0], 3, "euclidean")
+    for metric in ("euclidean", "cosine"):
+        few, many = best(
+            lambda metric=metric: k_center_greedy(features, [0], 10, metric),
+            lambda metric=metric: k_center_greedy(features, [0], 10 + k, metric),
+            repetitions=4,
+        )
+        bandwidth = read_bandwidth(features)
+        ours = k * features.nbytes / (many - few)
+        text = f"{metric}: {ours / 1e9:.1f} GB/s, reading alone {bandwidth / 1e9:.1f} GB/s"
+        line("k_center", text, ours / bandwidth, ">= 0.7", met=ours / bandwidth >= 0.7)
+    tracemalloc.start()
+    k_center_greedy(features, range(200), 10, "cosine")
+    extra = tracemalloc.get_traced_memory()[1] / features.nbytes
+    tracemalloc.stop()
+    line("k_center", "memory beside the features, as a share of them", extra, "<= 0.10", met=extra <= 0.10)
+
+
+def evaluation() -> None:
+    """Peer: pycocotools on the same 2,000 images, from the same dictionaries to the precision table."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    from alloop.evaluation.coco_ap import coco_dicts, precision_table
+    from alloop.values import Annotations, Detections
+
+    chance, classes = np.random.default_rng(0), 20
+    truth, found = {}, {}
+    for image_id in range(2000):
+        corner, side = chance.uniform(0, 400, (8, 2)), chance.uniform(8, 150, (8, 2))
+        boxes = np.concatenate([corner, corner + side], axis=1)
+        labels = chance.integers(0, classes, 8)
+        truth[image_id] = Annotations(boxes, labels, np.zeros(8, bool), np.ones(8, bool))
+        rows = chance.integers(0, 8, 40)
+        jitter = boxes[rows] + chance.normal(0, 8, (40, 4))
+        scores = np.sort(chance.random(40))[::-1]
+        wrong = np.where(chance.random(40) < 0.3, chance.integers(0, classes, 40), labels[rows])
+        found[image_id] = Detections(jitter, scores, wrong, np.zeros((40, classes)))
+    tree, results = coco_dicts(truth, found, classes, "bbox")
+    tables = {}
+
+    def ours() -> None:
+        tables["ours"] = precision_table(tree, [dict(r) for r in results], "bbox")
+
+    def peer() -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            real = COCO()
+            real.dataset = tree
+            real.createIndex()
+            evaluator = COCOeval(real, real.loadRes([dict(r) for r in results]), "bbox")
+            evaluator.evaluate()
+            evaluator.accumulate()
+        tables["peer"] = evaluator.eval["precision"][..., -1]
+
+    mine, theirs = best(ours, peer, repetitions=2)
+    assert np.allclose(tables["ours"], tables["peer"])
+    text = f"{mine:.2f} s, pycocotools {theirs:.2f} s, 2,000 images, 80,000 detections, equal tables"
+    line("evaluation", text, theirs / mine, ">= 5", met=theirs / mine >= 5)
+
+
+def startup() -> None:
+    """Floor: an empty Python process."""
+    program = Path(sys.executable).with_name("alloop")
+    with tempfile.TemporaryDirectory() as folder:
+        from alloop.engine import run_experiment
+
+        config = demo(strategy__name="random", loop__rounds=1, training__iterations=1, data__digit_scenes__pool=100)
+        run_experiment(config, Path(folder), TABLE)
+        commands = ([sys.executable, "-c", "pass"], [program, "--help"], [program, "status", folder])
+        bare, *own = best(
+            *(lambda c=c: subprocess.run(c, stdout=subprocess.DEVNULL, check=True) for c in commands), repetitions=5
+        )
+    for name, seconds in zip(("--help", "status"), own, strict=True):
+        text = f"alloop {name} {seconds:.2f} s, empty Python {bare:.2f} s"
+        line("startup", text, seconds / bare, "under 0.5 s", met=seconds < 0.5)
+
+
+PARTS = {"training": training, "overhead": overhead, "k_center": k_center, "evaluation": evaluation, "startup": startup}
+
+if __name__ == "__main__":
+    for part in sys.argv[1:] or PARTS:
+        PARTS[part]()
