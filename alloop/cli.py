@@ -4,18 +4,25 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable
-from enum import StrEnum
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from alloop.command import (
+    AnnotationFormat,
+    AnyFolder,
+    CompareMetric,
+    ConfigFile,
+    Debug,
+    Folders,
+    Overrides,
+    Quiet,
+    RunFolder,
+    TableFormat,
+    one_paragraph,
+)
 from alloop.errors import AlloopError, ConfigError
-
-if TYPE_CHECKING:
-    from alloop.data.records import DataSet, Records
 
 app = typer.Typer(
     name="alloop",
@@ -25,64 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
-RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.")]
-Folders = Annotated[list[Path], typer.Argument(help="Folders of runs or studies.")]
-ConfigFile = Annotated[Path, typer.Argument(help="Experiment as YAML, for example configs/demo.yaml.")]
-Overrides = Annotated[list[str], typer.Option("--set", help="Override one key: --set loop.rounds=3. Repeatable.")]
-
-
-class TableFormat(StrEnum):
-    """How a table is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-
-
-class AnnotationFormat(StrEnum):
-    """Annotation formats."""
-
-    COCO = "coco"
-    VOC = "voc"
-    YOLO = "yolo"
-
-
-class CompareMetric(StrEnum):
-    """What curves show."""
-
-    AP = "ap"
-    AP50 = "ap50"
-    AP75 = "ap75"
-
-
-def one_paragraph(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn our errors into one paragraph and their exit code; other errors too, unless --debug is given."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        debug = kwargs.get("debug", False)
-        try:
-            command(*args, **kwargs)
-        except AlloopError as error:
-            if debug:
-                raise
-            print(f"alloop: {error}", file=sys.stderr)
-            raise typer.Exit(error.exit_code) from None
-        except OSError as error:
-            if debug or isinstance(error, BrokenPipeError):
-                raise
-            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            print(f"alloop: {type(error).__name__}: {what}. Nothing that was booked is lost; "
-                  "mend the cause and run the same command again.", file=sys.stderr)  # fmt: skip
-            raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            print("alloop: stopped; the same command goes on from here.", file=sys.stderr)
-            raise typer.Exit(130) from None
-
-    return wrapped
 
 
 def _table() -> dict[str, str]:
@@ -209,29 +158,13 @@ def _show(folder: Path, title: str) -> None:
 
 @app.command()
 @one_paragraph
-def status(folder: RunFolder, debug: Debug = False) -> None:
-    """Tell where a run stands."""
+def status(folder: AnyFolder, debug: Debug = False) -> None:
+    """Tell where a run stands, or every run of a study."""
     del debug
-    from alloop.ledger import read_ledger  # noqa: PLC0415
+    from alloop.status import status_lines  # noqa: PLC0415
 
-    with read_ledger(folder) as ledger:
-        facts, rounds, spent, current = ledger.facts(), ledger.rounds(), ledger.spent(), ledger.open_round()
-        pool = len(ledger.image_hashes())
-        steps = [step for _, _, step in ledger.files(current) if step is not None] if current is not None else []
-    planned = facts.get("rounds_planned", "?")
-    state = "finished" if current is None and rounds else f"round {current} is open" if rounds or facts else "not begun"
-    print(f"strategy {facts.get('strategy', '?')}, random seed {facts.get('random_seed', '?')}: {state}")
-    print(
-        f"rounds   {len(rounds)} of {planned} done" + (f"; training checkpoint at step {max(steps)}" if steps else "")
-    )
-    print(f"paid     {spent.images} of {pool} images, {spent.boxes} boxes" + _budget(facts.get("budget")))
-    if rounds:
-        values = rounds[-1].metrics
-        print("last     " + ", ".join(f"{k} {v:.3f}" for k, v in values.items() if v is not None))
-
-
-def _budget(text: str | None) -> str:
-    return f"; budget {text}" if text else "; no budget"
+    for line in status_lines(folder):
+        print(line)
 
 
 @app.command()
@@ -259,18 +192,23 @@ def ledger(
 
 @app.command()
 @one_paragraph
-def verify(folder: RunFolder, debug: Debug = False) -> None:
-    """Recheck every invariant and hash of a run; exit 76 when anything is wrong."""
+def verify(folder: AnyFolder, debug: Debug = False) -> None:
+    """Recheck every invariant and hash of a run, or of every run of a study; exit 76 when anything is wrong."""
     del debug
+    from alloop.audit import audit  # noqa: PLC0415
     from alloop.errors import DamagedFileError  # noqa: PLC0415
-    from alloop.ledger import read_ledger  # noqa: PLC0415
+    from alloop.ledger import read_ledger, run_folders  # noqa: PLC0415
 
-    with read_ledger(folder) as book:
-        wrong = book.verify()
-        charges, files = len(book.charges()), len(book.files())
+    wrong = []
+    for run_folder in run_folders(folder):
+        with read_ledger(run_folder) as book:
+            found = audit(book)
+            wrong += [f"{run_folder}: {finding}" for finding in found]
+            if not found:
+                charges, files = len(book.charges()), len(book.files())
+                print(f"{run_folder}: {charges} charges and {files} files agree with their records")
     if wrong:
         raise DamagedFileError(f"{folder}: {len(wrong)} findings:\n  " + "\n  ".join(wrong[:20]))
-    print(f"{folder}: {charges} charges and {files} files agree with their records")
 
 
 @app.command(name="strategies")
@@ -347,67 +285,20 @@ def check_data(
     del debug
     from alloop.data.records import find_problems, validate  # noqa: PLC0415
     from alloop.data.splits import READERS  # noqa: PLC0415
+    from alloop.data.summary import count_lines, guess_format, problem_lines, unreadable_images  # noqa: PLC0415
 
     format_ = from_.value if from_ else guess_format(annotations)
     records = READERS[format_](annotations)
-    problems = find_problems(records, annotations.name)
-    _print_counts(records)
-    unreadable: list[str] = []
-    if images is not None and not any(problem.verdict == "refused" for problem in problems):
-        unreadable = _unreadable(validate(records, annotations.name), images)
-    _print_problems([str(problem) for problem in problems] + unreadable)
-    refused = sum(problem.verdict == "refused" for problem in problems) + len(unreadable)
+    findings = [str(problem) for problem in find_problems(records, annotations.name)]
+    refused = sum(finding.startswith("refused") for finding in findings)
+    if images is not None and not refused:
+        unreadable = unreadable_images(validate(records, annotations.name), images)
+        findings, refused = [*findings, *unreadable], len(unreadable)
+    for line in [*count_lines(records), *problem_lines(findings)]:
+        print(line)
     if refused:
-        msg = f"{annotations}: {refused} findings make it unusable; they are listed above as refused"
-        raise AlloopError(msg)
+        raise AlloopError(f"{annotations}: {refused} findings make it unusable; they are listed above as refused")
     print("usable: yes")
-
-
-def guess_format(path: Path) -> str:
-    """A file is COCO; a folder with labels/ is YOLO; another folder is VOC."""
-    if path.is_dir():
-        return "yolo" if (path / "labels").is_dir() else "voc"
-    return "coco"
-
-
-def _print_counts(records: "Records") -> None:
-    from collections import Counter  # noqa: PLC0415
-
-    per_class = Counter(box.category_id for box in records.annotations)
-    per_image = Counter(box.image_id for box in records.annotations)
-    counts = sorted(per_image.get(image.id, 0) for image in records.images)
-    total, images = len(records.annotations), len(records.images)
-    print(f"images {images}, boxes {total}, classes {len(records.categories)}")
-    print(f"crowd {sum(box.iscrowd for box in records.annotations)}, images without a box {counts.count(0)}")
-    if counts:
-        middle, mean = counts[images // 2], total / images
-        print(f"boxes per image: least {counts[0]}, median {middle}, most {counts[-1]}, mean {mean:.2f}")
-    for category in sorted(records.categories, key=lambda c: -per_class[c.id]):
-        print(f"  {category.name} (id {category.id}): {per_class[category.id]}")
-
-
-def _print_problems(lines: list[str], limit: int = 200) -> None:
-    from collections import Counter  # noqa: PLC0415
-
-    verdicts = Counter(line.partition(":")[0] for line in lines)
-    print("problems: " + (", ".join(f"{count} {name}" for name, count in verdicts.items()) or "none"))
-    for line in lines[:limit]:
-        print(f"  {line}")
-    if len(lines) > limit:
-        print(f"  and {len(lines) - limit} more")
-
-
-def _unreadable(dataset: "DataSet", root: Path) -> list[str]:
-    from alloop.data.images import FolderImages  # noqa: PLC0415
-    from alloop.errors import DataError  # noqa: PLC0415
-
-    source, found = FolderImages(root, dataset.images), []
-    for image_id in dataset.images:
-        try:
-            source.read(image_id)
-        except DataError as error:
-            found.append(f"refused: {error}")
-    return found
 
 
 @app.command()

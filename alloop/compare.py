@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from alloop.errors import ConfigError
-from alloop.ledger import RoundRecord, read_ledger
+from alloop.ledger import RoundRecord, read_ledger, run_folders
 
 Metric = Literal["ap", "ap50", "ap75"]
 GRID = 101  # points of the common box range
@@ -71,14 +71,7 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
     Raises:
         ConfigError: a folder without a run.
     """
-    runs = []
-    for folder in folders:
-        paths = sorted({folder / "run.db", *folder.glob("*/run.db")})
-        paths = [path for path in paths if path.is_file()]
-        if not paths:
-            msg = f"{folder}: expected a run folder or a study folder, found no run.db in it or one level below"
-            raise ConfigError(msg)
-        runs += [read_run(path.parent) for path in paths]
+    runs = [read_run(path) for folder in folders for path in run_folders(folder)]
     return sorted(runs, key=lambda run: (run.full_label, run.strategy != "random", run.strategy, run.random_seed))
 
 

@@ -251,11 +251,11 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 def _resolve(tree: dict[str, Any], base: Path, where: str) -> dict[str, Any]:
     """Replace `${NAME}` and make the paths of the data and the weights absolute."""
     data = tree.get("data")
-    for split in data.values() if isinstance(data, dict) else ():
+    for name, split in data.items() if isinstance(data, dict) else ():
         if isinstance(split, dict):
             for key in ("annotations", "images"):
                 if isinstance(split.get(key), str):
-                    split[key] = str(_absolute(split[key], base, f"{where}: data.{key}"))
+                    split[key] = str(_absolute(split[key], base, f"{where}: data.{name}.{key}"))
     detector = tree.get("detector")
     if isinstance(detector, dict):
         weights = detector.get("weights")

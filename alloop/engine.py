@@ -1,10 +1,6 @@
 """The loop: train on what is labeled, evaluate, query the strategy, ask the oracle, book it."""
 
-import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,41 +11,19 @@ from alloop.config import ExperimentConfig
 from alloop.costs import Amount, Purchase, buy
 from alloop.data.images import FolderImages
 from alloop.data.pixels import PixelCache
-from alloop.data.records import annotation_sha256
-from alloop.data.splits import Split
-from alloop.detectors.fitted import FittedTorchDetector
 from alloop.detectors.protocol import Detector
 from alloop.errors import ConfigError
-from alloop.evaluation.coco_ap import Metrics, evaluate
-from alloop.experiment import Experiment, environment, prepare, training_key
+from alloop.experiment import Experiment, environment, prepare
 from alloop.files import run_lock, sha256_of
+from alloop.fitting import Timings, fitted, model_path, pixel_caches, trained_and_evaluated
 from alloop.ledger import Bought, Ledger, RoundRecord, open_ledger
 from alloop.oracles.simulated import Oracle, SimulatedOracle
 from alloop.pool import Pool, seed_set_order
 from alloop.progress import Progress
-from alloop.query import Need, Query
-from alloop.shared_models import SharedModel, SharedModels
+from alloop.query import Query
+from alloop.shared_models import SharedModels
 from alloop.strategy import checked_selection
-from alloop.training.batches import TrainingBatches
-from alloop.training.schedule import total_steps
-from alloop.training.supervised import load_weights_of, train, weights_of
 from alloop.values import Annotations, ImageId, Selection
-
-
-@dataclass
-class Timings:
-    """Seconds by step of one round."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def of(self, step: str) -> Iterator[None]:
-        """Measure a step."""
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - started, 4)
 
 
 def run_experiment(
@@ -90,7 +64,7 @@ def run_experiment(
         images = experiment.splits.train.images
         if isinstance(images, FolderImages):
             images.expected = ledger.image_hashes()
-        caches = _pixel_caches(experiment)
+        caches = pixel_caches(experiment)
         while (round_ := ledger.open_round()) is not None:
             run_round(experiment, ledger, oracle, caches, round_, SharedModels(shared) if shared else None, progress)
         return ledger.rounds()
@@ -147,24 +121,6 @@ def begin_run(experiment: Experiment, ledger: Ledger, oracle: Oracle, progress: 
     ledger.begin(facts, images, purchase.image_ids, answers)
 
 
-def _pixel_caches(experiment: Experiment) -> dict[str, PixelCache]:
-    """One cache for the pool (at the largest training scale) and one each for scoring the pool and the test split."""
-    detector, training = experiment.config.detector, experiment.config.training
-    limit = int(training.cache_gib * 2**30)
-
-    def cache(split: Split, short_side: int) -> PixelCache:
-        return PixelCache(split.images, sorted(split.dataset.images), short_side, detector.long_side, limit)
-
-    scoring = cache(experiment.splits.train, detector.short_side)
-    largest = max((detector.short_side, *training.short_sides))
-    same = largest == detector.short_side
-    return {
-        "pool": scoring,
-        "training": scoring if same else cache(experiment.splits.train, largest),
-        "test": cache(experiment.splits.test, detector.short_side),
-    }
-
-
 def run_round(
     experiment: Experiment,
     ledger: Ledger,
@@ -183,8 +139,7 @@ def run_round(
             bought = query_and_ask(experiment, ledger, oracle, caches, round_, labeled, detector, progress)
     sha256 = {path: digest for path, digest, _ in ledger.files(round_)}[model_path(round_)]
     notes = bought.selection.notes if bought else {}
-    with timings.of("book"):
-        spent = ledger.spent()
+    spent = ledger.spent()
     ledger.close_round(
         round_, metrics=metrics, timings=timings.seconds, model_sha256=sha256, notes=notes, bought=bought
     )
@@ -194,159 +149,6 @@ def run_round(
         f"round {round_ + 1}/{config.loop.rounds}: {spent.images} images, {spent.boxes} boxes, {figures} "
         f"({sum(timings.seconds.values()):.0f} s)"
     )
-
-
-def model_path(round_: int) -> str:
-    """Where the final weights of a round lie in the run folder."""
-    return f"models/round_{round_:03d}.safetensors"
-
-
-def trained_and_evaluated(
-    experiment: Experiment,
-    ledger: Ledger,
-    caches: Mapping[str, PixelCache],
-    round_: int,
-    labeled: Mapping[ImageId, Annotations],
-    shared: SharedModels | None,
-    timings: Timings,
-    progress: Progress,
-) -> tuple[Detector, dict[str, Any]]:
-    """The detector of a round and its figures: from the shared models where they have it, else made now."""
-    if shared is None:
-        detector = _trained(experiment, ledger, caches, round_, labeled, timings, progress)
-        with timings.of("evaluate"):
-            return detector, _evaluated(experiment, caches, detector, progress)
-    key = sha256_of(
-        json.dumps(
-            training_key(experiment, round_, {i: annotation_sha256(a) for i, a in labeled.items()}), sort_keys=True
-        ).encode()
-    )
-    with shared.working_on(key):
-        found = shared.get(key)
-        if found is None:
-            detector = _trained(experiment, ledger, caches, round_, labeled, timings, progress)
-            with timings.of("evaluate"):
-                metrics = _evaluated(experiment, caches, detector, progress)
-            shared.put(key, SharedModel(weights_of(detector.module), metrics))
-            return detector, metrics
-    ledger.store(model_path(round_), found.weights, round_)
-    detector = experiment.new_detector(round_)
-    load_weights_of(detector.module, found.weights)
-    detector.module.to(experiment.device)
-    return detector, found.metrics
-
-
-class _Checkpoints:
-    """Checkpoints inside one round's training, recorded in the ledger."""
-
-    def __init__(self, ledger: Ledger, round_: int) -> None:
-        self._ledger, self._round = ledger, round_
-
-    def _recorded(self) -> list[str]:
-        return [path for path, _, step in self._ledger.files(self._round) if step is not None]
-
-    def load(self) -> bytes | None:
-        """The newest recorded state."""
-        paths = self._recorded()
-        return self._ledger.stored(paths[-1]) if paths else None
-
-    def save(self, state: bytes, step: int) -> None:
-        """Record a state, then drop the older ones."""
-        older = self._recorded()
-        path = f"checkpoints/round_{self._round:03d}_step_{step:08d}.safetensors"
-        self._ledger.store(path, state, self._round, step)
-        for name in older:
-            if name != path:
-                self._ledger.drop(name)
-
-    def clear(self) -> None:
-        """Drop all."""
-        for name in self._recorded():
-            self._ledger.drop(name)
-
-
-def _trained(
-    experiment: Experiment,
-    ledger: Ledger,
-    caches: Mapping[str, PixelCache],
-    round_: int,
-    labeled: Mapping[ImageId, Annotations],
-    timings: Timings,
-    progress: Progress,
-) -> Detector:
-    """Train, or load what this round has already trained."""
-    config, detector = experiment.config, experiment.new_detector(round_)
-    stored = ledger.stored(model_path(round_))
-    if stored is not None:
-        load_weights_of(detector.module, stored)
-        detector.module.to(experiment.device)
-        return detector
-    checkpoints = _Checkpoints(ledger, round_)
-    steps = total_steps(config.training, len(labeled))
-    batches = TrainingBatches(
-        caches["training"],
-        experiment.splits.train.images,
-        labeled,
-        random_seed=config.random_seed,
-        round_=round_,
-        batch_size=config.training.batch_size,
-        flip=config.training.flip,
-        short_sides=config.training.short_sides,
-        long_side=config.detector.long_side,
-        with_masks=Need.MASKS in detector.gives,
-        device=experiment.device,
-    )
-    name = f"round {round_ + 1}: training on {len(labeled)} images"
-    with timings.of("train"):
-        train(
-            detector,
-            batches,
-            config.training,
-            steps=steps,
-            random_seed=config.random_seed,
-            round_=round_,
-            device=experiment.device,
-            store=checkpoints,
-            progress=lambda step, loss: progress.step(name, step, steps, f"loss {loss:.3f}"),
-        )
-    ledger.store(model_path(round_), weights_of(detector.module), round_)
-    checkpoints.clear()
-    return detector
-
-
-def fitted(
-    experiment: Experiment, split: Split, cache: PixelCache, detector: Detector, progress: Progress
-) -> FittedTorchDetector:
-    """The detector as it may be shown to a strategy: it holds pixels and weights, no annotation."""
-    return FittedTorchDetector(
-        detector,
-        split.images,
-        cache,
-        split.dataset.class_names,
-        batch_size=experiment.config.training.batch_size,
-        device=experiment.device,
-        progress=progress.step,
-    )
-
-
-def _evaluated(
-    experiment: Experiment, caches: Mapping[str, PixelCache], detector: Detector, progress: Progress
-) -> dict[str, Any]:
-    """AP on the test split."""
-    test = experiment.splits.test
-    ids = sorted(test.dataset.images)
-    found = dict(zip(ids, fitted(experiment, test, caches["test"], detector, progress).detections(ids), strict=True))
-    names = test.dataset.class_names
-    metrics = _tree(evaluate(test.dataset.annotations, found, names))
-    if Need.MASKS in detector.gives:
-        sizes = {i: (record.width, record.height) for i, record in test.dataset.images.items()}
-        masks = evaluate(test.dataset.annotations, found, names, "segm", sizes)
-        metrics["values"] |= {f"mask_{name}": value for name, value in masks.values.items()}
-    return metrics
-
-
-def _tree(metrics: Metrics) -> dict[str, Any]:
-    return {"values": dict(metrics.values), "per_class": dict(metrics.per_class)}
 
 
 def query_and_ask(

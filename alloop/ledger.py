@@ -21,7 +21,7 @@ import numpy as np
 from alloop.costs import Spent
 from alloop.data.records import annotation_sha256
 from alloop.errors import AlloopError, ConfigError, DamagedFileError
-from alloop.files import atomic_write, read_verified, sha256_file, sha256_of
+from alloop.files import atomic_write, read_verified
 from alloop.values import Annotations, Charge, ImageId, Selection
 
 FORMAT = "1"
@@ -68,7 +68,8 @@ class Ledger:
         """Use `open_ledger` or `read_ledger`."""
         self.folder, self._db = folder, connection
 
-    def _rows(self, sql: str, *arguments: Any) -> list[sqlite3.Row]:
+    def read(self, sql: str, *arguments: Any) -> list[sqlite3.Row]:
+        """Rows of a reading statement; for this file and the audit."""
         try:
             return self._db.execute(sql, arguments).fetchall()
         except sqlite3.DatabaseError as error:
@@ -89,12 +90,12 @@ class Ledger:
 
     def fact(self, name: str) -> str | None:
         """A recorded fact of the run."""
-        rows = self._rows("SELECT value FROM fact WHERE name = ?", name)
+        rows = self.read("SELECT value FROM fact WHERE name = ?", name)
         return rows[0]["value"] if rows else None
 
     def facts(self) -> dict[str, str]:
         """All recorded facts."""
-        return {row["name"]: row["value"] for row in self._rows("SELECT name, value FROM fact ORDER BY name")}
+        return {row["name"]: row["value"] for row in self.read("SELECT name, value FROM fact ORDER BY name")}
 
     # writing
 
@@ -181,40 +182,40 @@ class Ledger:
         Raises:
             DamagedFileError: the file is missing or differs from its record.
         """
-        rows = self._rows("SELECT sha256 FROM file WHERE path = ?", path)
+        rows = self.read("SELECT sha256 FROM file WHERE path = ?", path)
         return read_verified(self.folder / path, rows[0]["sha256"]) if rows else None
 
     def files(self, round_: int | None = None) -> list[tuple[str, str, int | None]]:
         """(path, sha256, step) of the recorded files."""
         where, arguments = ("WHERE round = ?", (round_,)) if round_ is not None else ("", ())
-        rows = self._rows(f"SELECT path, sha256, step FROM file {where} ORDER BY path", *arguments)  # noqa: S608
+        rows = self.read(f"SELECT path, sha256, step FROM file {where} ORDER BY path", *arguments)  # noqa: S608
         return [(row["path"], row["sha256"], row["step"]) for row in rows]
 
     # reading
 
     def open_round(self) -> int | None:
         """The round that is to be worked on; None when the run is finished."""
-        rows = self._rows("SELECT round FROM round WHERE metrics IS NULL")
+        rows = self.read("SELECT round FROM round WHERE metrics IS NULL")
         return int(rows[0]["round"]) if rows else None
 
     def labeled(self) -> dict[ImageId, Annotations]:
         """Every paid image with the annotations that were paid for."""
-        rows = self._rows("SELECT image_id, annotation FROM charge ORDER BY image_id")
-        return {ImageId(row["image_id"]): _decode(row["annotation"]) for row in rows}
+        rows = self.read("SELECT image_id, annotation FROM charge ORDER BY image_id")
+        return {ImageId(row["image_id"]): decode_annotations(row["annotation"]) for row in rows}
 
     def spent(self) -> Spent:
         """Everything paid so far."""
-        row = self._rows("SELECT COUNT(*) AS images, COALESCE(SUM(boxes), 0) AS boxes FROM charge")[0]
+        row = self.read("SELECT COUNT(*) AS images, COALESCE(SUM(boxes), 0) AS boxes FROM charge")[0]
         return Spent(int(row["images"]), int(row["boxes"]))
 
     def charges(self) -> list[Charge]:
         """Every charge, by round and image id."""
-        rows = self._rows("SELECT round, image_id, boxes, seconds, cost FROM charge ORDER BY round, image_id")
+        rows = self.read("SELECT round, image_id, boxes, seconds, cost FROM charge ORDER BY round, image_id")
         return [Charge(row["round"], row["image_id"], row["boxes"], row["seconds"], row["cost"]) for row in rows]
 
     def rounds(self) -> list[RoundRecord]:
         """Finished rounds in order."""
-        rows = self._rows(
+        rows = self.read(
             "SELECT r.round, r.metrics, r.timings, COUNT(c.image_id) AS images, COALESCE(SUM(c.boxes), 0) AS boxes "
             "FROM round r LEFT JOIN charge c ON c.round <= r.round WHERE r.metrics IS NOT NULL "
             "GROUP BY r.round ORDER BY r.round"
@@ -237,75 +238,12 @@ class Ledger:
 
     def selections(self) -> list[tuple[int, int, ImageId, float, float]]:
         """(round, rank, image_id, utility, predicted_boxes) of everything ever selected."""
-        rows = self._rows("SELECT * FROM selection ORDER BY round, rank")
+        rows = self.read("SELECT * FROM selection ORDER BY round, rank")
         return [tuple(row) for row in rows]
 
     def image_hashes(self) -> dict[ImageId, str]:
         """sha256 of each image of the pool as imported."""
-        return {ImageId(row["image_id"]): row["sha256"] for row in self._rows("SELECT image_id, sha256 FROM image")}
-
-    # verification
-
-    def verify(self) -> list[str]:
-        """Recheck every invariant and hash; returns what is wrong, nothing when all is well."""
-        wrong = [f"run.db: {row[0]}" for row in self._rows("PRAGMA integrity_check") if row[0] != "ok"]
-        wrong += [f"run.db: broken reference in {row[0]}" for row in self._rows("PRAGMA foreign_key_check")]
-        spent_boxes = 0
-        for row in self._rows("SELECT image_id, round, boxes, cost, annotation, annotation_sha256 FROM charge"):
-            try:
-                truth = _decode(row["annotation"])
-            except (ValueError, KeyError, TypeError, AlloopError):
-                wrong.append(f"charge of image {row['image_id']}: its stored annotation cannot be read")
-                continue
-            spent_boxes += len(truth)
-            if len(truth) != row["boxes"]:
-                wrong.append(f"charge of image {row['image_id']}: {row['boxes']} boxes booked, {len(truth)} stored")
-            if annotation_sha256(truth) != row["annotation_sha256"]:
-                wrong.append(f"charge of image {row['image_id']}: the stored annotation differs from its hash")
-        wrong += self._verify_facts(spent_boxes)
-        wrong += self._verify_rounds()
-        for path, sha256, _ in self.files():
-            if not (self.folder / path).is_file():
-                wrong.append(f"{path}: recorded, but missing")
-            elif sha256_file(self.folder / path) != sha256:
-                wrong.append(f"{path}: differs from its recorded sha256")
-        return wrong
-
-    def _verify_facts(self, spent_boxes: int) -> list[str]:
-        wrong = []
-        config = self.fact("config") or ""
-        if sha256_of(config.encode()) != self.fact("config_sha256"):
-            wrong.append("fact config: differs from its recorded sha256")
-        budget = self.fact("budget")
-        if budget:
-            number, unit = budget.split()
-            used = spent_boxes if unit == "boxes" else self.spent().images
-            if used > int(number):
-                wrong.append(f"budget: {number} {unit} allowed, {used} spent")
-        return wrong
-
-    def _verify_rounds(self) -> list[str]:
-        wrong = []
-        rounds = self._rows("SELECT round, metrics FROM round ORDER BY round")
-        if [row["round"] for row in rounds] != list(range(len(rounds))):
-            wrong.append("rounds: not numbered 0, 1, 2, ... without a gap")
-        if any(row["metrics"] is None for row in rounds[:-1]):
-            wrong.append("rounds: one before the last was never closed")
-        wrong += [
-            f"selection of round {row['round']}: image {row['image_id']} was not charged to the next round"
-            for row in self._rows(
-                "SELECT s.round, s.image_id FROM selection s LEFT JOIN charge c "
-                "ON c.image_id = s.image_id AND c.round = s.round + 1 WHERE c.image_id IS NULL"
-            )
-        ]
-        wrong += [
-            f"charge of round {row['round']}: image {row['image_id']} was never selected"
-            for row in self._rows(
-                "SELECT c.round, c.image_id FROM charge c LEFT JOIN selection s "
-                "ON s.image_id = c.image_id AND s.round = c.round - 1 WHERE c.round > 0 AND s.image_id IS NULL"
-            )
-        ]
-        return wrong
+        return {ImageId(row["image_id"]): row["sha256"] for row in self.read("SELECT image_id, sha256 FROM image")}
 
     def close(self) -> None:
         """Close the connection."""
@@ -375,6 +313,21 @@ def read_ledger(folder: Path) -> Iterator[Ledger]:
         ledger.close()
 
 
+def run_folders(folder: Path) -> list[Path]:
+    """The folder itself when it is a run, else the runs one level below it.
+
+    Raises:
+        ConfigError: there is no run.
+    """
+    if (folder / "run.db").is_file():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob("*/run.db"))
+    if not found:
+        msg = f"{folder}: expected a run folder or a study folder, found no run.db in it or one level below"
+        raise ConfigError(msg)
+    return found
+
+
 def _check_format(folder: Path, connection: sqlite3.Connection) -> None:
     rows = connection.execute("SELECT value FROM fact WHERE name = 'format'").fetchall()
     if rows and rows[0][0] != FORMAT:
@@ -403,7 +356,8 @@ def _encode(truth: Annotations) -> str:
     )
 
 
-def _decode(text: str) -> Annotations:
+def decode_annotations(text: str) -> Annotations:
+    """Annotations from the text of a charge; raises ValueError, KeyError or TypeError on anything else."""
     tree = json.loads(text)
     return Annotations(
         boxes=np.array(tree["boxes"], dtype=np.float32).reshape(-1, 4),

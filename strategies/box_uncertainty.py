@@ -10,6 +10,7 @@ from alloop.query import Query
 from alloop.values import Detections, Selection
 
 Aggregation = Literal["max", "mean", "sum"]
+_CHUNK = 2048  # images whose detections are held at a time
 _AGGREGATE: dict[Aggregation, Callable[[np.ndarray], np.floating]] = {"max": np.max, "mean": np.mean, "sum": np.sum}
 
 
@@ -41,9 +42,10 @@ def select_uncertain(
     """
     ids = sorted(query.unlabeled)
     utilities, predicted = np.zeros(len(ids)), np.zeros(len(ids))
-    for row, found in enumerate(query.detector.detections(ids)):
-        values = uncertainty(found)[found.scores >= score_threshold]
-        predicted[row] = len(values)
-        if len(values):
-            utilities[row] = _AGGREGATE[aggregation](values)
+    for start in range(0, len(ids), _CHUNK):
+        for row, found in enumerate(query.detector.detections(ids[start : start + _CHUNK]), start=start):
+            values = uncertainty(found)[found.scores >= score_threshold]
+            predicted[row] = len(values)
+            if len(values):
+                utilities[row] = _AGGREGATE[aggregation](values)
     return query.top(ids, utilities, predicted)

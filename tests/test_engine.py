@@ -15,6 +15,7 @@ import pytest
 import yaml
 from conftest import small_tree
 
+from alloop.audit import audit
 from alloop.config import parse_config
 from alloop.engine import query_and_ask, run_experiment
 from alloop.errors import AlloopError, ConfigError, DamagedFileError, RunInUseError
@@ -30,7 +31,7 @@ from strategies import TABLE
 def record(folder):
     """Everything of a run that must not depend on how often it was stopped."""
     with read_ledger(folder) as ledger:
-        assert ledger.verify() == []
+        assert audit(ledger) == []
         rounds = [(r.round, r.images, r.boxes, dict(r.metrics), dict(r.per_class)) for r in ledger.rounds()]
         models = [(path, sha256) for path, sha256, step in ledger.files() if step is None]
         return ledger.charges(), ledger.selections(), rounds, models
@@ -281,10 +282,10 @@ def test_a_strategy_that_needs_what_the_detector_lacks_is_refused(tmp_path):
 
 def test_a_study_trains_round_0_once_and_survives_a_failing_arm(tmp_path, monkeypatch):
     trained = []
-    from alloop import engine
+    from alloop import fitting
 
-    original = engine._trained
-    monkeypatch.setattr(engine, "_trained", lambda *a, **k: trained.append(a[3]) or original(*a, **k))
+    original = fitting._trained
+    monkeypatch.setattr(fitting, "_trained", lambda *a, **k: trained.append(a[3]) or original(*a, **k))
     config = parse_config(small_tree(**{"loop.rounds": 2}))
     failures = run_study(config, tmp_path, TABLE, strategies=["entropy", "k_center"], seeds=[0], full_label=True)
     assert failures == []
@@ -307,7 +308,7 @@ def test_ask_again_costs_nothing(straight, tmp_path):
     """Law 3: the query of an open round may be asked any number of times."""
     shutil.copytree(straight, tmp_path / "run")
     experiment = prepare(parse_config(small_tree()), TABLE)
-    from alloop.engine import _pixel_caches
+    from alloop.fitting import pixel_caches
     from alloop.oracles.simulated import SimulatedOracle
     from alloop.progress import Progress
     from alloop.training.supervised import load_weights_of
@@ -317,7 +318,7 @@ def test_ask_again_costs_nothing(straight, tmp_path):
         before = ledger.spent()
         detector = experiment.new_detector(0)
         load_weights_of(detector.module, ledger.stored("models/round_000.safetensors"))
-        caches, labeled, quiet = _pixel_caches(experiment), ledger.labeled(), Progress(quiet=True)
+        caches, labeled, quiet = pixel_caches(experiment), ledger.labeled(), Progress(quiet=True)
         answers = [query_and_ask(experiment, ledger, oracle, caches, 1, labeled, detector, quiet) for _ in range(2)]
         assert answers[0].selection.image_ids == answers[1].selection.image_ids
         assert np.array_equal(answers[0].selection.utilities, answers[1].selection.utilities)

@@ -1,7 +1,6 @@
 """A trained detector as strategies and the evaluation see it: images by id in, arrays out."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ def to_tensor(pixels: UInt8[np.ndarray, "h w 3"], device: torch.device) -> torch
 class FittedTorchDetector:
     """Streams images through a detector in batches of one image size, so nobody's padding changes a result.
 
-    It holds pixels and weights and no annotation. Detections and embeddings are kept for the round.
+    It holds pixels and weights and no annotation. Embeddings are kept for the round, detections are not.
     """
 
     def __init__(
@@ -40,24 +39,20 @@ class FittedTorchDetector:
         self.detector, self.class_names = detector, class_names
         self._source, self._cache = source, cache
         self._batch_size, self._device, self._progress = batch_size, device, progress
-        self._kept: dict[str, dict[ImageId, Any]] = {"detections": {}, "embeddings": {}}
+        self._embedded: dict[ImageId, np.ndarray] = {}
 
     def detections(self, image_ids: Sequence[ImageId]) -> list[Detections]:
         """Detections of each image in pixels of the image as displayed."""
-
-        def run(ids: list[ImageId], images: list[torch.Tensor]) -> list[Any]:
-            found = self.detector.detect(images)
-            return [self._detections(image_id, result) for image_id, result in zip(ids, found, strict=True)]
-
-        return self._each("detections", image_ids, run)
+        found: dict[ImageId, Detections] = {}
+        for ids, images in self._batches("detections", image_ids):
+            found |= {i: self._detections(i, r) for i, r in zip(ids, self.detector.detect(images), strict=True)}
+        return [found[i] for i in image_ids]
 
     def embeddings(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, "n d"]:
         """One feature vector an image."""
-
-        def run(_: list[ImageId], images: list[torch.Tensor]) -> list[Any]:
-            return list(self.detector.embed(images).float().cpu().numpy())
-
-        return np.stack(self._each("embeddings", image_ids, run))
+        for ids, images in self._batches("embeddings", [i for i in image_ids if i not in self._embedded]):
+            self._embedded.update(zip(ids, self.detector.embed(images).float().cpu().numpy(), strict=True))
+        return np.stack([self._embedded[i] for i in image_ids])
 
     def image_losses(
         self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations]
@@ -82,12 +77,6 @@ class FittedTorchDetector:
             features = self.detector.region_features(images, scaled)
             found |= {i: f.float().cpu().numpy() for i, f in zip(ids, features, strict=True)}
         return [found[i] for i in image_ids]
-
-    def _each(self, what: str, image_ids: Sequence[ImageId], run: Callable[..., list[Any]]) -> list[Any]:
-        kept = self._kept[what]
-        for ids, images in self._batches(what, [i for i in image_ids if i not in kept]):
-            kept.update(zip(ids, run(ids, images), strict=True))
-        return [kept[i] for i in image_ids]
 
     def _batches(self, what: str, image_ids: Sequence[ImageId]) -> Iterator[tuple[list[ImageId], list[torch.Tensor]]]:
         """Batches of equal size in pixels, ids ascending: the same whatever order they are asked in."""

@@ -1,0 +1,53 @@
+"""What `check-data` prints: counts, findings, images that cannot be read."""
+
+from collections import Counter
+from pathlib import Path
+
+from alloop.data.images import FolderImages
+from alloop.data.records import DataSet, Records
+from alloop.errors import DataError
+
+MOST = 200  # findings printed
+
+
+def guess_format(path: Path) -> str:
+    """A file is COCO; a folder with labels/ is YOLO; another folder is VOC."""
+    if path.is_dir():
+        return "yolo" if (path / "labels").is_dir() else "voc"
+    return "coco"
+
+
+def count_lines(records: Records) -> list[str]:
+    """Images, boxes, crowd, empty images, boxes per image and per class."""
+    per_class = Counter(box.category_id for box in records.annotations)
+    per_image = Counter(box.image_id for box in records.annotations)
+    counts = sorted(per_image.get(image.id, 0) for image in records.images)
+    total, images = len(records.annotations), len(records.images)
+    lines = [
+        f"images {images}, boxes {total}, classes {len(records.categories)}",
+        f"crowd {sum(box.iscrowd for box in records.annotations)}, images without a box {counts.count(0)}",
+    ]
+    if counts:
+        middle, mean = counts[images // 2], total / images
+        lines.append(f"boxes per image: least {counts[0]}, median {middle}, most {counts[-1]}, mean {mean:.2f}")
+    ordered = sorted(records.categories, key=lambda category: -per_class[category.id])
+    return [*lines, *(f"  {c.name} (id {c.id}): {per_class[c.id]}" for c in ordered)]
+
+
+def problem_lines(findings: list[str]) -> list[str]:
+    """A count by verdict, then the first findings."""
+    verdicts = Counter(finding.partition(":")[0] for finding in findings)
+    head = "problems: " + (", ".join(f"{count} {name}" for name, count in verdicts.items()) or "none")
+    more = [f"  and {len(findings) - MOST} more"] if len(findings) > MOST else []
+    return [head, *(f"  {finding}" for finding in findings[:MOST]), *more]
+
+
+def unreadable_images(dataset: DataSet, root: Path) -> list[str]:
+    """Decode every image; a finding for each that is missing, damaged or of another size."""
+    source, found = FolderImages(root, dataset.images), []
+    for image_id in dataset.images:
+        try:
+            source.read(image_id)
+        except DataError as error:
+            found.append(f"refused: {error}")
+    return found
