@@ -99,7 +99,12 @@ def _print_rounds(folder: Path, rounds: list[Any]) -> None:
 @one_paragraph
 def study(
     config: ConfigFile,
-    strategies: Annotated[str, typer.Option(help="Names, comma-separated; random is always run.")],
+    strategies: Annotated[
+        str,
+        typer.Option(
+            help="Names, comma-separated; random is always run. Parameters in the config go to the strategy it names."
+        ),
+    ],
     seeds: Annotated[str, typer.Option(help="Random seeds, comma-separated.")] = "0,1,2",
     workers: Annotated[int, typer.Option(help="Processes; the threads are divided.", min=1)] = 1,
     full_label: Annotated[bool, typer.Option("--full-label", help="Add a run on all labels per seed.")] = False,

@@ -36,7 +36,7 @@ class Block(BaseModel):
 class SplitConfig(Block):
     """One split: an annotation file or folder, and the images it names."""
 
-    annotations: Path = Field(description="COCO JSON file, VOC folder or YOLO folder")
+    annotations: Path = Field(description="COCO JSON file; VOC folder or ImageSets list; YOLO folder or labels/split")
     images: Path | None = Field(None, description="image folder; for VOC and YOLO its own by default")
     format: Literal["coco", "voc", "yolo"] = "coco"
 

@@ -12,11 +12,13 @@ LINE_EVERY = 10.0  # seconds between plain lines
 class Progress:
     """Tells where the work stands on standard error, so that standard output stays for results."""
 
-    def __init__(self, *, quiet: bool = False, prefix: str = "", stream: TextIO | None = None) -> None:
-        """`prefix` names the run when several are under way."""
+    def __init__(
+        self, *, quiet: bool = False, prefix: str = "", bars: bool = True, stream: TextIO | None = None
+    ) -> None:
+        """`prefix` names the run when several are under way; several at once draw no `bars`."""
         self._stream = stream or sys.stderr
         self._quiet, self._prefix = quiet, prefix
-        self._terminal = self._stream.isatty()
+        self._terminal = bars and self._stream.isatty()
         self._bar: tqdm | None = None  # type: ignore[type-arg]
         self._what, self._last_line = "", 0.0
 

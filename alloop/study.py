@@ -101,7 +101,10 @@ def run_study(
     arms = arms_of(config, strategies, seeds, threads, full_label=full_label)
     for arm in arms:
         make_strategy(arm.config.strategy.name, arm.config.strategy.parameters, table)
-    jobs = [(arm.config.model_dump(mode="json"), out / arm.name, dict(table), out / "shared", quiet) for arm in arms]
+    jobs = [
+        (arm.config.model_dump(mode="json"), out / arm.name, dict(table), out / "shared", quiet, workers == 1)
+        for arm in arms
+    ]
     failures: list[Failure] = []
     if workers == 1:
         for number, (arm, job) in enumerate(zip(arms, jobs, strict=True), start=1):
@@ -124,11 +127,18 @@ def _outcome(arm: Arm, reason: str | None) -> list[Failure]:
     return [Failure(arm.name, reason)] if reason else []
 
 
-def _run_arm(tree: Mapping[str, Any], out: Path, table: Mapping[str, str], shared: Path, quiet: bool) -> str | None:  # noqa: FBT001
+def _run_arm(
+    tree: Mapping[str, Any],
+    out: Path,
+    table: Mapping[str, str],
+    shared: Path,
+    quiet: bool,  # noqa: FBT001
+    bars: bool,  # noqa: FBT001
+) -> str | None:
     """One arm in whatever process this is; returns the reason when it failed."""
     from alloop.engine import run_experiment  # noqa: PLC0415  torch is loaded only where a run is made
 
-    progress = Progress(quiet=quiet, prefix=f"{out.name}: ")
+    progress = Progress(quiet=quiet, prefix=f"{out.name}: ", bars=bars)
     try:
         run_experiment(parse_config(tree), out, table, shared=shared, progress=progress)
     except AlloopError as error:

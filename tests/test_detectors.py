@@ -18,6 +18,7 @@ from alloop.detectors.seeding import seeded
 from alloop.errors import ConfigError
 from alloop.query import Need
 from alloop.strategy import load_class
+from alloop.testing import detector_checks
 from alloop.values import Annotations, ImageRecord
 
 NAMES = sorted(TABLE)
@@ -190,6 +191,31 @@ def test_neither_order_nor_neighbours_change_what_is_seen(name):
         assert np.allclose(a.boxes, b.boxes, atol=1e-2)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("check", detector_checks(), ids=lambda check: check.__name__)
+def test_detector_contract(name, check):
+    check(lambda classes: make(name, classes=classes))
+
+
+def test_broken_detectors_are_refused():
+    def scalar(classes):
+        detector = make("fcos", classes=classes)
+        losses = detector.losses
+        detector.losses = lambda images, targets: {k: v.sum() for k, v in losses(images, targets).items()}
+        return detector
+
+    def shifted(classes):
+        detector = make("fcos", classes=classes)
+        detect = detector.detect
+        detector.detect = lambda images: [{**f, "labels": f["labels"] + 1} for f in detect(images)]
+        return detector
+
+    with pytest.raises(AssertionError, match="one number an image"):
+        detector_checks()[0](scalar)
+    with pytest.raises(AssertionError, match="indices from 0"):
+        detector_checks()[1](shifted)
+
+
 def test_boxes_come_back_in_pixels_of_the_image_as_displayed():
     found = fitted(make("fcos"), [(192, 128)]).detections([0])[0]
     assert found.boxes[:, 2].max() <= 192 + 1e-3
@@ -199,9 +225,10 @@ def test_boxes_come_back_in_pixels_of_the_image_as_displayed():
 @pytest.mark.parametrize("name", NAMES)
 def test_image_losses_are_repeatable_and_those_of_the_image_alone(name):
     detector = make(name)
-    if name == "mask_rcnn":
-        pytest.skip("masks of strategies come with the mask strategies")
-    truth = {i: Annotations([[4, 4, 30, 30], [1, 1, 2, 2]], [0, 1], [False, True], [True, False]) for i in range(2)}
+    masks = (b"[[4,4,30,4,30,30,4,30]]", None)
+    truth = {
+        i: Annotations([[4, 4, 30, 30], [1, 1, 2, 2]], [0, 1], [False, True], [True, False], masks) for i in range(2)
+    }
     one = fitted(detector, [(64, 64), (64, 64)]).image_losses([0, 1], truth)
     two = fitted(detector, [(64, 64), (64, 64)]).image_losses([1, 0], truth)[::-1]
     assert np.array_equal(one, two)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from alloop.data.coco import read_coco, write_coco
 from alloop.data.convert import convert_annotations
 from alloop.data.records import find_problems, image_path, validate
-from alloop.data.splits import READERS
+from alloop.data.splits import READERS, default_image_folder
 from alloop.errors import AlloopError, DataError
 
 
@@ -279,6 +279,36 @@ def test_real_files_of_other_tools(tmp_path):
     assert len(records.images) == 2
     assert np.allclose(records.annotations[0].bbox, (40, 15, 20, 20))
     assert records.annotations[0].category_id == 1
+
+
+def test_splits_of_voc_and_yolo_as_other_tools_lay_them_out(tmp_path):
+    from PIL import Image
+
+    voc = tmp_path / "VOC2012"
+    for name in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (voc / name).mkdir(parents=True)
+    for stem in ("a", "b", "c"):
+        (voc / "Annotations" / f"{stem}.xml").write_text(
+            f"<annotation><filename>{stem}.jpg</filename><size><width>50</width><height>40</height></size></annotation>"
+        )
+    (voc / "ImageSets/Main/train.txt").write_text("a\nc\n")
+    (voc / "ImageSets/Main/cat_train.txt").write_text("a  1\nb -1\n")
+    assert [i.file_name for i in READERS["voc"](voc / "ImageSets/Main/train.txt").images] == ["a.jpg", "c.jpg"]
+    assert [i.file_name for i in READERS["voc"](voc / "ImageSets/Main/cat_train.txt").images] == ["a.jpg"]
+    assert default_image_folder(voc / "ImageSets/Main/train.txt", "voc") == voc / "JPEGImages"
+    yolo = tmp_path / "yolo"
+    for split in ("train", "val"):
+        for name in ("labels", "images"):
+            (yolo / name / split).mkdir(parents=True)
+        Image.new("RGB", (100, 50)).save(yolo / "images" / split / f"{split}.png")
+        (yolo / "labels" / split / f"{split}.txt").write_text("0 0.1 0.2 0.5 0.2 0.5 0.6\n")
+    (yolo / "data.yaml").write_text("names: {0: cat}\n")
+    records = READERS["yolo"](yolo / "labels" / "val")
+    assert [i.file_name for i in records.images] == ["val.png"]
+    assert np.allclose(records.annotations[0].bbox, (10, 10, 40, 20))
+    assert json.loads(bytes(records.annotations[0].segmentation)) == [pytest.approx([10, 10, 50, 10, 50, 30])]
+    assert default_image_folder(yolo / "labels" / "val", "yolo") == yolo / "images" / "val"
+    assert len(READERS["yolo"](yolo).images) == 2
 
 
 @pytest.mark.parametrize(

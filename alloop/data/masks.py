@@ -10,8 +10,10 @@ import cv2
 import msgspec
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image as PillowImage
 
 from alloop.errors import DataError
+from alloop.values import ImageRecord
 
 
 def decode_masks(
@@ -30,6 +32,23 @@ def decode_masks(
             raise DataError(msg)
         masks[row] = decode_mask(text, width, height, name)
     return masks
+
+
+def scaled_masks(
+    segmentations: Sequence[bytes | None], record: ImageRecord, width: int, height: int
+) -> UInt8[np.ndarray, "n h w"]:
+    """The masks of an image's records at the size its pixels are used at, by nearest neighbour."""
+    full = decode_masks(segmentations, record.width, record.height, f"image {record.image_id}")
+    if not len(full):
+        return np.zeros((0, height, width), dtype=np.uint8)
+    return np.stack([resized_mask(mask, width, height) for mask in full])
+
+
+def resized_mask(mask: UInt8[np.ndarray, "h w"], width: int, height: int) -> UInt8[np.ndarray, "h2 w2"]:
+    """Nearest neighbour."""
+    if mask.shape == (height, width):
+        return mask
+    return np.asarray(PillowImage.fromarray(mask).resize((width, height), PillowImage.Resampling.NEAREST))
 
 
 def decode_mask(segmentation: bytes, width: int, height: int, where: str) -> UInt8[np.ndarray, "h w"]:

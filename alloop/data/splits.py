@@ -11,8 +11,8 @@ from alloop.data.coco import read_coco
 from alloop.data.digits import DigitScenes, Part, digit_scenes
 from alloop.data.images import FolderImages, ImageSource
 from alloop.data.records import DataSet, Records, validate
-from alloop.data.voc import read_voc
-from alloop.data.yolo import read_yolo
+from alloop.data.voc import read_voc, voc_root
+from alloop.data.yolo import read_yolo, yolo_roots
 from alloop.errors import ConfigError, DataError, nearest
 
 READERS: dict[str, Callable[[Path], Records]] = {"coco": read_coco, "voc": read_voc, "yolo": read_yolo}
@@ -79,10 +79,10 @@ def load_split(config: SplitConfig) -> Split:
 def default_image_folder(annotations: Path, format_: str) -> Path:
     """Where the images of a VOC or YOLO folder lie; for COCO the folder of the JSON file."""
     if format_ == "yolo":
-        return annotations / "images"
+        return yolo_roots(annotations)[1]
     if format_ == "voc":
-        inner = annotations / "JPEGImages"
-        return inner if inner.is_dir() else annotations
+        root, _ = voc_root(annotations)
+        return root / "JPEGImages" if (root / "JPEGImages").is_dir() else root
     return annotations.parent
 
 

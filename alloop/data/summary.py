@@ -11,10 +11,10 @@ MOST = 200  # findings printed
 
 
 def guess_format(path: Path) -> str:
-    """A file is COCO; a folder with labels/ is YOLO; another folder is VOC."""
+    """A folder with (or in) labels/ is YOLO; another folder or a .txt list is VOC; another file is COCO."""
     if path.is_dir():
-        return "yolo" if (path / "labels").is_dir() else "voc"
-    return "coco"
+        return "yolo" if (path / "labels").is_dir() or "labels" in path.parts else "voc"
+    return "voc" if path.suffix == ".txt" else "coco"
 
 
 def count_lines(records: Records) -> list[str]:

@@ -9,16 +9,17 @@ from alloop.errors import DataError
 
 
 def read_voc(folder: Path) -> Records:
-    """Read a folder of XML files (or its `Annotations` subfolder).
+    """Read a folder of XML files (or its `Annotations` subfolder), or a list of it such as `ImageSets/Main/train.txt`.
 
     Ids and class order come from the sidecar where there is one, else from sorted names.
 
     Raises:
         DataError: no XML, or a file that lacks what VOC requires, named with its key.
     """
+    folder, stems = voc_root(folder)
     inner = folder / "Annotations"
     source = inner if inner.is_dir() else folder
-    paths = sorted(source.rglob("*.xml"))
+    paths = sorted(source.rglob("*.xml")) if stems is None else [source / f"{stem}.xml" for stem in stems]
     side = read_sidecar(folder)
     if not paths and side is None:
         msg = f"{folder}: expected a folder of Pascal VOC XML files, found none"
@@ -47,6 +48,25 @@ def read_voc(folder: Path) -> Records:
         for number, (image_id, name, bbox, crowd) in enumerate(drawn, start=1)
     ]
     return Records(images, categories, boxes)
+
+
+def voc_root(path: Path) -> tuple[Path, list[str] | None]:
+    """The folder of a VOC data set, and the stems that a list of `ImageSets` names.
+
+    Raises:
+        DataError: a list that cannot be read.
+    """
+    if path.suffix != ".txt":
+        return path, None
+    try:
+        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path}: expected a list of image names, but it cannot be read ({error})"
+        raise DataError(msg) from error
+    if any(len(words) > 1 and words[1] not in ("0", "1", "-1") for words in lines) or len(path.parents) < 3:
+        msg = f"{path}: expected one image name a line, as in ImageSets/Main/train.txt"
+        raise DataError(msg)
+    return path.parents[2], [words[0] for words in lines if words[1:] != ["-1"]]
 
 
 def _parse(path: Path) -> ET.Element:

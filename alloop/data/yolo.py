@@ -1,8 +1,12 @@
-"""YOLO folders: `labels/*.txt` with `class cx cy w h` in fractions, `images/`, `data.yaml` with the names."""
+"""YOLO folders: `labels/*.txt` beside `images/`, and `data.yaml` or `classes.txt` with the class names.
+
+A line is `class cx cy w h` in fractions of the image, or `class x1 y1 x2 y2 ...`, a polygon whose box is its extent.
+"""
 
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
 from alloop.data.images import image_size
@@ -14,34 +18,46 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
 
 def read_yolo(folder: Path) -> Records:
-    """Read a YOLO folder. Sizes come from the sidecar, else from the image headers.
+    """Read a YOLO folder, or one split of it (`labels/train` with `images/train`).
+
+    Sizes come from the sidecar, else from the image headers; names from the folder or the nearest one above.
 
     Raises:
         DataError: no class names, a label file without its image, or a line that is not a box.
     """
     side = read_sidecar(folder)
+    labels, pictures = yolo_roots(folder)
     categories = side.categories if side else _categories(folder)
-    images = side.images if side else _images(folder)
+    images = side.images if side else _images(pictures)
     crowd = {int(k): set(v) for k, v in side.crowd.items()} if side else {}
     boxes: list[Box] = []
-    expected = {_label_path(folder, image.file_name): image for image in images}
-    for path in sorted((folder / "labels").rglob("*.txt")):
-        if path not in expected:
-            msg = f"{path}: labels an image that is not in {folder / 'images'}; add the image or remove the file"
+    expected = {labels / Path(image.file_name).with_suffix(".txt"): image for image in images}
+    if len(expected) < len(images):
+        msg = f"{pictures}: two images differ only in their suffix, so they share a label file; rename one"
+        raise DataError(msg)
+    for path in sorted(labels.rglob("*.txt")):
+        if path not in expected and path.name != "classes.txt":
+            msg = f"{path}: labels an image that is not in {pictures}; add the image or remove the file"
             raise DataError(msg)
     for path, image in expected.items():
         flags = crowd.get(image.id, set())
         for number, line in enumerate(_lines(path)):
-            label, bbox = _line(line, image, f"{path}: line {number + 1}")
+            label, bbox, polygon = _line(line, image, f"{path}: line {number + 1}")
             if not 0 <= label < len(categories):
                 msg = f"{path}: line {number + 1}: class {label} has no name; {folder} names {len(categories)} classes"
                 raise DataError(msg)
-            boxes.append(Box(len(boxes) + 1, image.id, categories[label].id, bbox, int(number in flags)))
+            box = Box(len(boxes) + 1, image.id, categories[label].id, bbox, int(number in flags))
+            box.segmentation = msgspec.Raw(polygon)
+            boxes.append(box)
     return Records(list(images), list(categories), boxes)
 
 
-def _label_path(folder: Path, file_name: str) -> Path:
-    return folder / "labels" / Path(file_name).with_suffix(".txt")
+def yolo_roots(folder: Path) -> tuple[Path, Path]:
+    """The folders of the label files and of the images."""
+    if (folder / "labels").is_dir() or "labels" not in folder.parts:
+        return folder / "labels", folder / "images"
+    last = len(folder.parts) - 1 - folder.parts[::-1].index("labels")
+    return folder, Path(*folder.parts[:last], "images", *folder.parts[last + 1 :])
 
 
 def _lines(path: Path) -> list[str]:
@@ -54,42 +70,52 @@ def _lines(path: Path) -> list[str]:
         raise DataError(msg) from error
 
 
-def _line(line: str, image: Image, where: str) -> tuple[int, tuple[float, float, float, float]]:
+def _line(line: str, image: Image, where: str) -> tuple[int, tuple[float, float, float, float], bytes]:
+    """(class, bbox in pixels, segmentation as JSON)."""
     parts = line.split()
     try:
-        label, (cx, cy, w, h) = int(parts[0]), map(float, parts[1:])
-    except ValueError as error:
-        msg = f"{where}: expected 'class cx cy width height', found {line[:80]!r}"
-        raise DataError(msg) from error
-    if not all(abs(number) < float("inf") for number in (cx, cy, w, h)):
+        label, numbers = int(parts[0]), [float(part) for part in parts[1:]]
+    except ValueError:
+        label, numbers = -1, []
+    is_polygon = len(numbers) >= 6 and len(numbers) % 2 == 0
+    if len(numbers) != 4 and not is_polygon:
+        msg = f"{where}: expected 'class cx cy width height' or a polygon, found {line[:80]!r}"
+        raise DataError(msg)
+    if not all(abs(number) < float("inf") for number in numbers):
         msg = f"{where}: holds a number that is not finite: {line[:80]!r}"
         raise DataError(msg)
+    if is_polygon:
+        xs, ys = [x * image.width for x in numbers[::2]], [y * image.height for y in numbers[1::2]]
+        polygon = msgspec.json.encode([[side for point in zip(xs, ys, strict=True) for side in point]])
+        return label, (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)), polygon
+    cx, cy, w, h = numbers
     x, y = (cx - w / 2) * image.width, (cy - h / 2) * image.height
-    return label, (x, y, w * image.width, h * image.height)
+    return label, (x, y, w * image.width, h * image.height), b"null"
 
 
 def _categories(folder: Path) -> list[Category]:
     """Names from `data.yaml` (a list, or a mapping by class) or `classes.txt`; ids are the class numbers."""
-    for name in ("data.yaml", "dataset.yaml"):
-        path = folder / name
-        if path.is_file():
-            try:
-                tree: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-                names = tree["names"]
-                names = [names[i] for i in range(len(names))] if isinstance(names, dict) else list(names)
-            except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
-                msg = f"{path}: expected a key 'names' with one name a class, numbered from 0 ({error!r})"
-                raise DataError(msg) from error
-            return [Category(i, str(text)) for i, text in enumerate(names)]
-    path = folder / "classes.txt"
-    if path.is_file():
-        return [Category(i, text.strip()) for i, text in enumerate(_lines(path))]
+    for place in (folder, *folder.parents[:3]):
+        for name in ("data.yaml", "dataset.yaml"):
+            if (place / name).is_file():
+                return [Category(i, text) for i, text in enumerate(_yaml_names(place / name))]
+        if (place / "classes.txt").is_file():
+            return [Category(i, text.strip()) for i, text in enumerate(_lines(place / "classes.txt"))]
     msg = f"{folder}: expected data.yaml with 'names' or classes.txt; a YOLO folder needs the class names"
     raise DataError(msg)
 
 
-def _images(folder: Path) -> list[Image]:
-    root = folder / "images"
+def _yaml_names(path: Path) -> list[str]:
+    try:
+        tree: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        names = tree["names"]
+        return [str(names[i]) for i in range(len(names))]
+    except (yaml.YAMLError, KeyError, TypeError, IndexError, UnicodeDecodeError) as error:
+        msg = f"{path}: expected a key 'names' with one name a class, numbered from 0 ({error!r})"
+        raise DataError(msg) from error
+
+
+def _images(root: Path) -> list[Image]:
     paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not paths:
         msg = f"{root}: expected the images that the labels belong to, found none"

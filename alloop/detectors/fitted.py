@@ -7,9 +7,11 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from alloop.data.images import ImageSource
+from alloop.data.masks import scaled_masks
 from alloop.data.pixels import PixelCache
 from alloop.detectors.protocol import Detector, Target
 from alloop.detectors.seeding import seeded
+from alloop.query import Need
 from alloop.values import Annotations, Detections, ImageId
 
 
@@ -113,10 +115,15 @@ class FittedTorchDetector:
 
     def _target(self, image_id: ImageId, truth: Annotations) -> Target:
         keep = truth.trainable
-        return Target(
+        target = Target(
             boxes=torch.from_numpy(truth.boxes[keep] * self._to_cached(image_id)).to(self._device),
             labels=torch.from_numpy(truth.labels[keep].copy()).to(self._device),
         )
+        if Need.MASKS in self.detector.gives:
+            raw = [mask for mask, kept in zip(truth.masks, keep, strict=True) if kept]
+            masks = scaled_masks(raw, self._source.records[image_id], *self._cache.size(image_id))
+            target["masks"] = torch.from_numpy(masks).to(self._device)
+        return target
 
 
 class _training_but_norm:  # noqa: N801  a context manager, used like a function

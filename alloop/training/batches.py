@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
-from PIL import Image as PillowImage
 from torch import Tensor
 
 from alloop.data.images import ImageSource
-from alloop.data.masks import decode_masks
+from alloop.data.masks import resized_mask, scaled_masks
 from alloop.data.pixels import PixelCache, resized, scaled_size
 from alloop.detectors.fitted import to_tensor
 from alloop.detectors.protocol import Target
@@ -58,13 +57,6 @@ def training_example(
     return pixels, boxes, masks
 
 
-def resized_mask(mask: UInt8[np.ndarray, "h w"], width: int, height: int) -> UInt8[np.ndarray, "h2 w2"]:
-    """Nearest neighbour."""
-    if mask.shape == (height, width):
-        return mask
-    return np.asarray(PillowImage.fromarray(mask).resize((width, height), PillowImage.Resampling.NEAREST))
-
-
 class TrainingBatches:
     """Batches of one round by step number."""
 
@@ -111,12 +103,7 @@ class TrainingBatches:
         masks = None
         if self._with_masks:
             raw = [mask for mask, kept in zip(truth.masks, keep, strict=True) if kept]
-            full = decode_masks(raw, record.width, record.height, f"image {image_id}")
-            masks = (
-                np.stack([resized_mask(m, width, height) for m in full])
-                if raw
-                else np.zeros((0, height, width), np.uint8)
-            )
+            masks = scaled_masks(raw, record, width, height)
         pixels, boxes, masks = training_example(
             pixels, truth.boxes[keep] * to_cached, masks, size, flipped=bool(chance.random() < self._flip)
         )
