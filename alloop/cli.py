@@ -24,6 +24,8 @@ from alloop.command import (
 )
 from alloop.errors import AlloopError, ConfigError
 
+STRATEGIES_HELP = "Names, comma-separated; random is always run. Parameters of the config go to the strategy it names."
+
 app = typer.Typer(
     name="alloop",
     help="Active learning for object detection with an exact account of every box that is paid for.",
@@ -101,9 +103,7 @@ def study(
     config: ConfigFile,
     strategies: Annotated[
         str,
-        typer.Option(
-            help="Names, comma-separated; random is always run. Parameters in the config go to the strategy it names."
-        ),
+        typer.Option(help=STRATEGIES_HELP),
     ],
     seeds: Annotated[str, typer.Option(help="Random seeds, comma-separated.")] = "0,1,2",
     workers: Annotated[int, typer.Option(help="Processes; the threads are divided.", min=1)] = 1,

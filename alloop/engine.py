@@ -10,12 +10,11 @@ import yaml
 from alloop.config import ExperimentConfig
 from alloop.costs import Amount, Purchase, buy
 from alloop.data.images import FolderImages
-from alloop.data.pixels import PixelCache
 from alloop.detectors.protocol import Detector
 from alloop.errors import ConfigError
 from alloop.experiment import Experiment, environment, prepare
 from alloop.files import run_lock, sha256_of
-from alloop.fitting import Timings, fitted, model_path, pixel_caches, trained_and_evaluated
+from alloop.fitting import Timings, Workplace, fitted, model_path, pixel_caches, trained_and_evaluated
 from alloop.ledger import Bought, Ledger, RoundRecord, open_ledger
 from alloop.oracles.simulated import Oracle, SimulatedOracle
 from alloop.pool import Pool, seed_set_order
@@ -64,9 +63,10 @@ def run_experiment(
         images = experiment.splits.train.images
         if isinstance(images, FolderImages):
             images.expected = ledger.image_hashes()
-        caches = pixel_caches(experiment)
+        models = SharedModels(shared) if shared else None
+        place = Workplace(experiment, ledger, oracle, pixel_caches(experiment), models, progress)
         while (round_ := ledger.open_round()) is not None:
-            run_round(experiment, ledger, oracle, caches, round_, SharedModels(shared) if shared else None, progress)
+            run_round(place, round_)
         return ledger.rounds()
 
 
@@ -121,22 +121,15 @@ def begin_run(experiment: Experiment, ledger: Ledger, oracle: Oracle, progress: 
     ledger.begin(facts, images, purchase.image_ids, answers)
 
 
-def run_round(
-    experiment: Experiment,
-    ledger: Ledger,
-    oracle: Oracle,
-    caches: Mapping[str, PixelCache],
-    round_: int,
-    shared: SharedModels | None,
-    progress: Progress,
-) -> None:
+def run_round(place: Workplace, round_: int) -> None:
     """One round, booked in one transaction at its end. May be stopped anywhere and run again."""
-    config, timings, labeled = experiment.config, Timings(), ledger.labeled()
-    detector, metrics = trained_and_evaluated(experiment, ledger, caches, round_, labeled, shared, timings, progress)
+    config, ledger, timings = place.experiment.config, place.ledger, Timings()
+    labeled = ledger.labeled()
+    detector, metrics = trained_and_evaluated(place, round_, labeled, timings)
     bought: Bought | None = None
     if round_ + 1 < config.loop.rounds:
         with timings.of("query"):
-            bought = query_and_ask(experiment, ledger, oracle, caches, round_, labeled, detector, progress)
+            bought = query_and_ask(place, round_, labeled, detector)
     sha256 = {path: digest for path, digest, _ in ledger.files(round_)}[model_path(round_)]
     notes = bought.selection.notes if bought else {}
     spent = ledger.spent()
@@ -145,30 +138,24 @@ def run_round(
     )
     values = metrics["values"]
     figures = "  ".join(f"{k.upper()} {values[k]:.3f}" for k in ("ap", "ap50") if values[k] is not None)
-    progress.say(
+    place.progress.say(
         f"round {round_ + 1}/{config.loop.rounds}: {spent.images} images, {spent.boxes} boxes, {figures} "
         f"({sum(timings.seconds.values()):.0f} s)"
     )
 
 
 def query_and_ask(
-    experiment: Experiment,
-    ledger: Ledger,
-    oracle: Oracle,
-    caches: Mapping[str, PixelCache],
-    round_: int,
-    labeled: Mapping[ImageId, Annotations],
-    detector: Detector,
-    progress: Progress,
+    place: Workplace, round_: int, labeled: Mapping[ImageId, Annotations], detector: Detector
 ) -> Bought | None:
     """Ask the strategy, then the oracle; None when the pool or the budget has run out."""
-    config, spent = experiment.config, ledger.spent()
+    experiment, spent = place.experiment, place.ledger.spent()
+    config = experiment.config
     pool = Pool.of(experiment.splits.train.dataset.images, labeled.keys())
     budget = config.loop.budget
     left = None if budget is None else budget.number - spent.of(budget.unit)
     if not pool.unlabeled or left == 0:
         return None
-    seen = fitted(experiment, experiment.splits.train, caches["pool"], detector, progress)
+    seen = fitted(place, experiment.splits.train, place.caches["pool"], detector)
     mean_boxes = spent.boxes / max(1, spent.images)
     count = first_count(config.loop.query_size, mean_boxes, len(pool.unlabeled))
     while True:
@@ -183,7 +170,7 @@ def query_and_ask(
             random_seed=config.random_seed,
         )
         selection = checked_selection(experiment.strategy, query)
-        answers = oracle.annotate(selection.image_ids)
+        answers = place.oracle.annotate(selection.image_ids)
         purchase = buy(((i, len(answers[i])) for i in selection.image_ids), config.loop.query_size, spent, budget)
         if purchase.quota_met or purchase.budget_exhausted or count == len(pool.unlabeled):
             return _booked(selection, purchase, answers, mean_boxes)

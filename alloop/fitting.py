@@ -16,6 +16,7 @@ from alloop.evaluation.coco_ap import Metrics, evaluate
 from alloop.experiment import Experiment, training_key
 from alloop.files import sha256_of
 from alloop.ledger import Ledger
+from alloop.oracles.simulated import Oracle
 from alloop.progress import Progress
 from alloop.query import Need
 from alloop.shared_models import SharedModel, SharedModels
@@ -59,44 +60,48 @@ def pixel_caches(experiment: Experiment) -> dict[str, PixelCache]:
     }
 
 
+@dataclass(frozen=True)
+class Workplace:
+    """What the steps of a round work with."""
+
+    experiment: Experiment
+    ledger: Ledger
+    oracle: Oracle
+    caches: Mapping[str, PixelCache]
+    shared: SharedModels | None
+    progress: Progress
+
+
 def model_path(round_: int) -> str:
     """Where the final weights of a round lie in the run folder."""
     return f"models/round_{round_:03d}.safetensors"
 
 
 def trained_and_evaluated(
-    experiment: Experiment,
-    ledger: Ledger,
-    caches: Mapping[str, PixelCache],
-    round_: int,
-    labeled: Mapping[ImageId, Annotations],
-    shared: SharedModels | None,
-    timings: Timings,
-    progress: Progress,
+    place: Workplace, round_: int, labeled: Mapping[ImageId, Annotations], timings: Timings
 ) -> tuple[Detector, dict[str, Any]]:
     """The detector of a round and its figures: from the shared models where they have it, else made now."""
-    if shared is None:
-        detector = _trained(experiment, ledger, caches, round_, labeled, timings, progress)
-        with timings.of("evaluate"):
-            return detector, _evaluated(experiment, caches, detector, progress)
-    key = sha256_of(
-        json.dumps(
-            training_key(experiment, round_, {i: annotation_sha256(a) for i, a in labeled.items()}), sort_keys=True
-        ).encode()
-    )
-    with shared.working_on(key):
-        found = shared.get(key)
+    if place.shared is None:
+        detector = _trained(place, round_, labeled, timings)
+        return detector, _evaluated(place, detector, timings)
+    hashes = {image_id: annotation_sha256(truth) for image_id, truth in labeled.items()}
+    key = sha256_of(json.dumps(training_key(place.experiment, round_, hashes), sort_keys=True).encode())
+    with place.shared.working_on(key):
+        found = place.shared.get(key)
         if found is None:
-            detector = _trained(experiment, ledger, caches, round_, labeled, timings, progress)
-            with timings.of("evaluate"):
-                metrics = _evaluated(experiment, caches, detector, progress)
-            shared.put(key, SharedModel(weights_of(detector.module), metrics))
+            detector = _trained(place, round_, labeled, timings)
+            metrics = _evaluated(place, detector, timings)
+            place.shared.put(key, SharedModel(weights_of(detector.module), metrics))
             return detector, metrics
-    ledger.store(model_path(round_), found.weights, round_)
-    detector = experiment.new_detector(round_)
-    load_weights_of(detector.module, found.weights)
-    detector.module.to(experiment.device)
-    return detector, found.metrics
+    place.ledger.store(model_path(round_), found.weights, round_)
+    return _restored(place, round_, found.weights), found.metrics
+
+
+def _restored(place: Workplace, round_: int, weights: bytes) -> Detector:
+    detector = place.experiment.new_detector(round_)
+    load_weights_of(detector.module, weights)
+    detector.module.to(place.experiment.device)
+    return detector
 
 
 class _Checkpoints:
@@ -128,26 +133,17 @@ class _Checkpoints:
             self._ledger.drop(name)
 
 
-def _trained(
-    experiment: Experiment,
-    ledger: Ledger,
-    caches: Mapping[str, PixelCache],
-    round_: int,
-    labeled: Mapping[ImageId, Annotations],
-    timings: Timings,
-    progress: Progress,
-) -> Detector:
+def _trained(place: Workplace, round_: int, labeled: Mapping[ImageId, Annotations], timings: Timings) -> Detector:
     """Train, or load what this round has already trained."""
-    config, detector = experiment.config, experiment.new_detector(round_)
-    stored = ledger.stored(model_path(round_))
+    stored = place.ledger.stored(model_path(round_))
     if stored is not None:
-        load_weights_of(detector.module, stored)
-        detector.module.to(experiment.device)
-        return detector
-    checkpoints = _Checkpoints(ledger, round_)
+        return _restored(place, round_, stored)
+    experiment, progress = place.experiment, place.progress
+    config, detector = experiment.config, experiment.new_detector(round_)
+    checkpoints = _Checkpoints(place.ledger, round_)
     steps = total_steps(config.training, len(labeled))
     batches = TrainingBatches(
-        caches["training"],
+        place.caches["training"],
         experiment.splits.train.images,
         labeled,
         random_seed=config.random_seed,
@@ -172,39 +168,36 @@ def _trained(
             store=checkpoints,
             progress=lambda step, loss: progress.step(name, step, steps, f"loss {loss:.3f}"),
         )
-    ledger.store(model_path(round_), weights_of(detector.module), round_)
+    place.ledger.store(model_path(round_), weights_of(detector.module), round_)
     checkpoints.clear()
     return detector
 
 
-def fitted(
-    experiment: Experiment, split: Split, cache: PixelCache, detector: Detector, progress: Progress
-) -> FittedTorchDetector:
+def fitted(place: Workplace, split: Split, cache: PixelCache, detector: Detector) -> FittedTorchDetector:
     """The detector as it may be shown to a strategy: it holds pixels and weights, no annotation."""
     return FittedTorchDetector(
         detector,
         split.images,
         cache,
         split.dataset.class_names,
-        batch_size=experiment.config.training.batch_size,
-        device=experiment.device,
-        progress=progress.step,
+        batch_size=place.experiment.config.training.batch_size,
+        device=place.experiment.device,
+        progress=place.progress.step,
     )
 
 
-def _evaluated(
-    experiment: Experiment, caches: Mapping[str, PixelCache], detector: Detector, progress: Progress
-) -> dict[str, Any]:
+def _evaluated(place: Workplace, detector: Detector, timings: Timings) -> dict[str, Any]:
     """AP on the test split."""
-    test = experiment.splits.test
-    ids = sorted(test.dataset.images)
-    found = dict(zip(ids, fitted(experiment, test, caches["test"], detector, progress).detections(ids), strict=True))
-    names = test.dataset.class_names
-    metrics = _tree(evaluate(test.dataset.annotations, found, names))
-    if Need.MASKS in detector.gives:
-        sizes = {i: (record.width, record.height) for i, record in test.dataset.images.items()}
-        masks = evaluate(test.dataset.annotations, found, names, "segm", sizes)
-        metrics["values"] |= {f"mask_{name}": value for name, value in masks.values.items()}
+    test = place.experiment.splits.test
+    ids, names = sorted(test.dataset.images), test.dataset.class_names
+    with timings.of("evaluate"):
+        detections = fitted(place, test, place.caches["test"], detector).detections(ids)
+        found = dict(zip(ids, detections, strict=True))
+        metrics = _tree(evaluate(test.dataset.annotations, found, names))
+        if Need.MASKS in detector.gives:
+            sizes = {i: (record.width, record.height) for i, record in test.dataset.images.items()}
+            masks = evaluate(test.dataset.annotations, found, names, "segm", sizes)
+            metrics["values"] |= {f"mask_{name}": value for name, value in masks.values.items()}
     return metrics
 
 

@@ -245,10 +245,6 @@ class Ledger:
         """sha256 of each image of the pool as imported."""
         return {ImageId(row["image_id"]): row["sha256"] for row in self.read("SELECT image_id, sha256 FROM image")}
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._db.close()
-
 
 def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(
@@ -269,21 +265,8 @@ def open_ledger(folder: Path) -> Iterator[Ledger]:
     Raises:
         DamagedFileError: `run.db` is not a ledger of this format.
     """
-    connection: sqlite3.Connection | None = None
-    try:
-        connection = _connect(folder / "run.db", writable=True)
-        if not connection.execute("SELECT name FROM sqlite_master").fetchall():
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-        _check_format(folder, connection)
-    except sqlite3.DatabaseError as error:
-        if connection is not None:
-            connection.close()
-        raise _damaged(folder, error) from error
-    ledger = Ledger(folder, connection)
-    try:
+    with _opened(folder, writable=True) as ledger:
         yield ledger
-    finally:
-        ledger.close()
 
 
 @contextmanager
@@ -294,23 +277,29 @@ def read_ledger(folder: Path) -> Iterator[Ledger]:
         ConfigError: there is no run in this folder.
         DamagedFileError: `run.db` is not a ledger of this format.
     """
-    path = folder / "run.db"
-    if not path.is_file():
+    if not (folder / "run.db").is_file():
         msg = f"{folder}: expected a run folder with run.db, found none; give the --out folder of `alloop run`"
         raise ConfigError(msg)
+    with _opened(folder, writable=False) as ledger:
+        yield ledger
+
+
+@contextmanager
+def _opened(folder: Path, *, writable: bool) -> Iterator[Ledger]:
     connection: sqlite3.Connection | None = None
     try:
-        connection = _connect(path, writable=False)
+        connection = _connect(folder / "run.db", writable=writable)
+        if writable and not connection.execute("SELECT name FROM sqlite_master").fetchall():
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
         _check_format(folder, connection)
     except sqlite3.DatabaseError as error:
         if connection is not None:
             connection.close()
         raise _damaged(folder, error) from error
-    ledger = Ledger(folder, connection)
     try:
-        yield ledger
+        yield Ledger(folder, connection)
     finally:
-        ledger.close()
+        connection.close()
 
 
 def run_folders(folder: Path) -> list[Path]:

@@ -101,12 +101,11 @@ def run_study(
     arms = arms_of(config, strategies, seeds, threads, full_label=full_label)
     for arm in arms:
         make_strategy(arm.config.strategy.name, arm.config.strategy.parameters, table)
-    jobs = [
-        (arm.config.model_dump(mode="json"), out / arm.name, dict(table), out / "shared", quiet, workers == 1)
-        for arm in arms
-    ]
+    alone = workers == 1
+    common = (dict(table), out / "shared", quiet, alone)
+    jobs = [(arm.config.model_dump(mode="json"), out / arm.name, *common) for arm in arms]
     failures: list[Failure] = []
-    if workers == 1:
+    if alone:
         for number, (arm, job) in enumerate(zip(arms, jobs, strict=True), start=1):
             progress.say(f"run {number} of {len(arms)}: {arm.name}")
             failures += _outcome(arm, _run_arm(*job))

@@ -94,6 +94,19 @@ def test_losses_by_image_add_up_to_torchvisions_batch_loss(name, backbone):
         torch.testing.assert_close(ours[key].sum(), value, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["fcos", "retinanet", "faster_rcnn"])
+def test_losses_stay_in_float32_under_autocast(name):
+    detector, (images, targets) = make(name), batch()
+    detector.module.train()
+    with seeded(5):
+        exact = detector.losses(images, targets)
+    with seeded(5), torch.autocast("cpu", torch.bfloat16):
+        rounded = detector.losses(images, targets)
+    assert all(term.dtype == torch.float32 for term in rounded.values())
+    total, other = (float(sum(t.detach().sum() for t in terms.values())) for terms in (exact, rounded))
+    assert other == pytest.approx(total, rel=0.05)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_flow_and_empty_batches_train(name):
     detector, (images, _) = make(name), batch()

@@ -285,7 +285,7 @@ def test_a_study_trains_round_0_once_and_survives_a_failing_arm(tmp_path, monkey
     from alloop import fitting
 
     original = fitting._trained
-    monkeypatch.setattr(fitting, "_trained", lambda *a, **k: trained.append(a[3]) or original(*a, **k))
+    monkeypatch.setattr(fitting, "_trained", lambda *a, **k: trained.append(a[1]) or original(*a, **k))
     config = parse_config(small_tree(**{"loop.rounds": 2}))
     failures = run_study(config, tmp_path, TABLE, strategies=["entropy", "k_center"], seeds=[0], full_label=True)
     assert failures == []
@@ -308,7 +308,7 @@ def test_ask_again_costs_nothing(straight, tmp_path):
     """Law 3: the query of an open round may be asked any number of times."""
     shutil.copytree(straight, tmp_path / "run")
     experiment = prepare(parse_config(small_tree()), TABLE)
-    from alloop.fitting import pixel_caches
+    from alloop.fitting import Workplace, pixel_caches
     from alloop.oracles.simulated import SimulatedOracle
     from alloop.progress import Progress
     from alloop.training.supervised import load_weights_of
@@ -318,8 +318,8 @@ def test_ask_again_costs_nothing(straight, tmp_path):
         before = ledger.spent()
         detector = experiment.new_detector(0)
         load_weights_of(detector.module, ledger.stored("models/round_000.safetensors"))
-        caches, labeled, quiet = pixel_caches(experiment), ledger.labeled(), Progress(quiet=True)
-        answers = [query_and_ask(experiment, ledger, oracle, caches, 1, labeled, detector, quiet) for _ in range(2)]
+        place = Workplace(experiment, ledger, oracle, pixel_caches(experiment), None, Progress(quiet=True))
+        answers = [query_and_ask(place, 1, ledger.labeled(), detector) for _ in range(2)]
         assert answers[0].selection.image_ids == answers[1].selection.image_ids
         assert np.array_equal(answers[0].selection.utilities, answers[1].selection.utilities)
         assert ledger.spent() == before

@@ -21,6 +21,7 @@ from alloop.detectors.torchvision_parts import (
     evaluating,
     pool_regions,
     pooled_levels,
+    summed_by_image,
 )
 from alloop.query import Need
 
@@ -58,7 +59,8 @@ class PerImageFCOSHead(FCOSHead):  # type: ignore[misc]
         one_hot[image, place, true_labels] = 1.0
         classification = sigmoid_focal_loss(logits, one_hot).sum(dim=(1, 2))
 
-        boxes = self.box_coder.decode(head_outputs["bbox_regression"][image, place], flat_anchors)
+        reached = head_outputs["bbox_regression"][image, place].to(flat_anchors.dtype)
+        boxes = self.box_coder.decode(reached, flat_anchors)
         per_place_giou = generalized_box_iou_loss(boxes, true_boxes)
 
         reach = self.box_coder.encode(flat_anchors, true_boxes)  # [f, 4] left, top, right, bottom
@@ -67,11 +69,10 @@ class PerImageFCOSHead(FCOSHead):  # type: ignore[misc]
         per_place_centerness = binary_cross_entropy_with_logits(
             head_outputs["bbox_ctrness"][image, place, 0], centerness, reduction="none"
         )
-        by_image = logits.new_zeros(len(targets))
         return {
             "classification": classification / foreground,
-            "bbox_regression": by_image.index_add(0, image, per_place_giou.to(by_image.dtype)) / foreground,
-            "bbox_ctrness": by_image.index_add(0, image, per_place_centerness.to(by_image.dtype)) / foreground,
+            "bbox_regression": summed_by_image(per_place_giou, image, len(targets)) / foreground,
+            "bbox_ctrness": summed_by_image(per_place_centerness, image, len(targets)) / foreground,
         }
 
 

@@ -31,6 +31,12 @@ def one_based(targets: Sequence[Target]) -> list[dict[str, Any]]:
     return [{**target, "labels": target["labels"] + 1} for target in targets]
 
 
+def summed_by_image(values: Tensor, image: Tensor, images: int) -> Tensor:
+    """Sums of `values [f]` by the image each belongs to, `[images]`, never in less than float32."""
+    wide = values.to(torch.promote_types(values.dtype, torch.float32))
+    return wide.new_zeros(images).index_add(0, image, wide)
+
+
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Eval mode and no gradients; the mode of every submodule comes back, also after an exception."""

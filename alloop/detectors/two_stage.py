@@ -23,6 +23,7 @@ from alloop.detectors.torchvision_parts import (
     one_based,
     pool_regions,
     pooled_levels,
+    summed_by_image,
 )
 from alloop.query import Need
 
@@ -53,10 +54,9 @@ class PerImageRPN(RegionProposalNetwork):  # type: ignore[misc]
         distance = smooth_l1_loss(
             deltas, torch.stack(list(regression_targets))[hit, anchor], beta=SMOOTH, reduction="none"
         ).sum(dim=1)
-        by_image = objectness.new_zeros(len(labels))
         return (
-            by_image.index_add(0, image, entropy.to(by_image.dtype)) / samples,
-            by_image.index_add(0, hit, distance.to(by_image.dtype)) / samples,
+            summed_by_image(entropy, image, len(labels)) / samples,
+            summed_by_image(distance, hit, len(labels)) / samples,
         )
 
 
@@ -90,14 +90,14 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
         distance = smooth_l1_loss(
             deltas.reshape(len(label), -1, 4)[hit, label[hit]], goal[hit], beta=SMOOTH, reduction="none"
         ).sum(dim=1)
-        by_image, samples = logits.new_zeros(len(proposals)), max(1, len(label))
+        images, samples = len(proposals), max(1, len(label))
         entropy = cross_entropy(logits, label, reduction="none")
         losses = {
-            "loss_classifier": by_image.index_add(0, of_image, entropy.to(by_image.dtype)) / samples,
-            "loss_box_reg": by_image.index_add(0, of_image[hit], distance.to(by_image.dtype)) / samples,
+            "loss_classifier": summed_by_image(entropy, of_image, images) / samples,
+            "loss_box_reg": summed_by_image(distance, of_image[hit], images) / samples,
         }
         if self.has_mask():
-            losses["loss_mask"] = self._mask_loss(features, proposals, shapes, targets, labels, matched, by_image)
+            losses["loss_mask"] = self._mask_loss(features, proposals, shapes, targets, labels, matched)
         return losses
 
     def _mask_loss(
@@ -108,14 +108,13 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
         targets: list[dict[str, Tensor]],
         labels: Sequence[Tensor],
         matched: Sequence[Tensor],
-        by_image: Tensor,
     ) -> Tensor:
         """Pixel cross entropy of the true class's mask on positive proposals, divided by all of their pixels."""
         rows = [torch.where(label > 0)[0] for label in labels]
         boxes = [box[row] for box, row in zip(proposals, rows, strict=True)]
         logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, boxes, shapes)))  # [p, k, m, m]
         if not len(logits):
-            nothing: Tensor = by_image + logits.sum() * 0
+            nothing: Tensor = logits.sum() * 0 + logits.new_zeros(len(boxes))
             return nothing
         truth = torch.cat(
             [
@@ -127,8 +126,7 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
         label = torch.cat([label[row] for label, row in zip(labels, rows, strict=True)])
         own = logits[torch.arange(len(label), device=label.device), label]
         per_mask = binary_cross_entropy_with_logits(own, truth, reduction="none").mean(dim=(1, 2))
-        summed: Tensor = by_image.index_add(0, _image_rows(boxes), per_mask.to(by_image.dtype)) / len(label)
-        return summed
+        return summed_by_image(per_mask, _image_rows(boxes), len(boxes)) / len(label)
 
     def _detections(
         self, features: dict[str, Tensor], proposals: Sequence[Tensor], shapes: list[tuple[int, int]]
