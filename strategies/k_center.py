@@ -46,6 +46,7 @@ def farthest_first(
     features: Float[np.ndarray, "n d"], labeled_rows: Sequence[int], k: int, metric: Metric = "euclidean"
 ) -> tuple[list[int], Float[np.ndarray, " k"]]:
     """`k_center_greedy` and, for each pick, its distance to the centers before it (squared if Euclidean)."""
+    features = _floating(features)
     _check(features, labeled_rows, k, metric)
     norms = _squared_norms(features)
     # dist(u, c) = a(u) - b(c) * (x_u . x_c) + e(c): one product and one pass over vectors for both metrics
@@ -65,10 +66,18 @@ def farthest_first(
     return picked, radii
 
 
+def _floating(features: np.ndarray) -> np.ndarray:
+    """float32 and float64 as they are, without a copy; half precision and whole numbers widened."""
+    features = np.asarray(features)
+    if features.dtype == np.float16:
+        return features.astype(np.float32)
+    return features.astype(np.float64) if features.dtype.kind in "iub" else features
+
+
 def _check(features: np.ndarray, labeled_rows: Sequence[int], k: int, metric: str) -> None:
     n = len(features)
     if features.ndim != 2 or features.dtype.kind != "f":
-        msg = f"k_center_greedy: expected floating features [n, d], found {features.dtype} {features.shape}"
+        msg = f"k_center_greedy: expected numbers [n, d], found {features.dtype} {features.shape}"
         raise AlloopError(msg)
     if metric not in ("euclidean", "cosine"):
         msg = f"k_center_greedy: expected metric euclidean or cosine, found {metric!r}"

@@ -20,6 +20,7 @@ from alloop.config import ExperimentConfig, load_config, parse_config
 from alloop.engine import run_experiment
 from alloop.errors import ConfigError
 from alloop.files import run_lock
+from alloop.progress import Progress
 from strategies import TABLE
 
 ROOT = Path(__file__).parent.parent
@@ -234,6 +235,27 @@ def test_python_api_in_a_few_lines(tmp_path):
         alloop.nothing  # noqa: B018
     with pytest.raises(ConfigError):
         alloop.compare_runs([tmp_path / "nothing"])
+
+
+def test_progress_is_lines_off_a_terminal_and_nothing_when_quiet():
+    for quiet in (False, True):
+        stream = io.StringIO()
+        progress = Progress(quiet=quiet, prefix="a: ", stream=stream)
+        for step in range(5):
+            progress.step("training", step + 1, 5, "loss 1.0")
+        progress.say("done")
+        assert stream.getvalue().splitlines() == ([] if quiet else ["a: training: 1/5 loss 1.0", "a: done"])
+
+
+def test_an_unexpected_error_is_one_paragraph_without_traceback(finished, monkeypatch):
+    def fail(_folder):
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr("alloop.status.status_lines", fail)
+    result = call("status", finished / "run", code=1)
+    assert "unexpected ZeroDivisionError: by nothing" in result.output
+    with pytest.raises(ZeroDivisionError):
+        call("status", finished / "run", "--debug")
 
 
 def test_a_reader_that_leaves_early_is_no_error(finished):

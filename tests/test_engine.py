@@ -23,6 +23,7 @@ from alloop.experiment import prepare
 from alloop.files import run_lock
 from alloop.ledger import open_ledger, read_ledger
 from alloop.query import Query
+from alloop.status import status_lines
 from alloop.study import run_study
 from alloop.values import Annotations
 from strategies import TABLE
@@ -292,6 +293,9 @@ def test_a_study_trains_round_0_once_and_survives_a_failing_arm(tmp_path, monkey
     assert sorted(trained) == [0, 0, 1, 1, 1]  # round 0 once for three strategies, once for all labels
     names = sorted(p.parent.name for p in tmp_path.glob("*/run.db"))
     assert names == ["entropy_seed0", "full_label_seed0", "k_center_seed0", "random_seed0"]
+    lines = status_lines(tmp_path)
+    assert len(lines) == 4
+    assert all("finished" in line for line in lines)
     firsts = {record(tmp_path / n)[2][0][3]["ap"] for n in names[:1] + names[2:]}
     assert len(firsts) == 1
     shutil.rmtree(tmp_path / "k_center_seed0")

@@ -128,6 +128,12 @@ def test_k_center_reproduces_the_golden_picks(case, dtype):
     assert picked == golden["picked_rows"]
 
 
+def test_k_center_takes_lists_and_narrow_types():
+    rows = [[0.0, 0.0], [1.0, 0.0], [5.0, 5.0], [0.0, 3.0]]
+    for features in (rows, np.array(rows, dtype=np.int64), np.array(rows, dtype=np.float16)):
+        assert k_center_greedy(features, np.array([0]), 2) == [2, 3]
+
+
 def slow_k_center(features, labeled, k, metric):
     """The definition, word by word."""
 
@@ -189,7 +195,7 @@ def test_k_center_takes_no_memory_beside_its_vectors():
         ((np.zeros((3, 2)), [0], 3), "2 are not labeled"),
         ((np.zeros((3, 2)), [3], 1), "labeled_rows"),
         ((np.full((3, 2), np.nan), [0], 1), "not finite"),
-        ((np.zeros((3, 2), dtype=int), [0], 1), "floating"),
+        ((np.array([["a"]]), [], 1), "numbers"),
         ((np.zeros((3, 2)), [0], 1, "manhattan"), "metric"),
     ],
 )
