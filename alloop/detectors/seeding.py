@@ -2,14 +2,29 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
+
+
+@cache
+def _gpus() -> tuple[int, ...]:
+    """Counted once: asking the driver at every training step costs more than seeding."""
+    return tuple(range(torch.cuda.device_count()))
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Torch's generators at a seed, and back as they were afterwards."""
-    devices = range(torch.cuda.device_count())
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    if _gpus():
+        with torch.random.fork_rng(devices=_gpus()):
+            torch.manual_seed(seed)
+            yield
+        return
+    # without a GPU torch.manual_seed still queues a call for one, with a stack trace, at every step
+    before = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
         yield
+    finally:
+        torch.set_rng_state(before)

@@ -1,5 +1,6 @@
 """From stored images to training batches: decoded once, scaled once, augmented as a function of the step."""
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,18 +17,21 @@ from alloop.randomness import rng
 from alloop.values import Annotations, ImageId
 
 
+@functools.lru_cache(maxsize=4)
+def _epoch_order(random_seed: int, round_: int, epoch: int, images: int) -> np.ndarray:
+    """The order of one epoch; kept, since drawing it anew at every step costs time in large pools."""
+    return rng(random_seed, round_, "order", epoch).permutation(images)
+
+
 def batch_rows(random_seed: int, round_: int, images: int, batch_size: int, step: int) -> list[int]:
     """Rows of one step: the stream of all epochs, each in its own order, cut into full batches.
 
     A pure function of (seed, round, step), so training can go on at any step.
     """
-    orders: dict[int, np.ndarray] = {}
     rows = []
     for position in range(step * batch_size, (step + 1) * batch_size):
         epoch, place = divmod(position, images)
-        if epoch not in orders:
-            orders[epoch] = rng(random_seed, round_, "order", epoch).permutation(images)
-        rows.append(int(orders[epoch][place]))
+        rows.append(int(_epoch_order(random_seed, round_, epoch, images)[place]))
     return rows
 
 
