@@ -41,7 +41,9 @@ def convert_annotations(source: Path, target: Path, from_: str, to: str) -> str:
         raise DataError(msg)
     crowd = sum(box.iscrowd for box in records.annotations)
     empty = sum(not len(a) for a in dataset.annotations.values())
-    return f"{target}: {len(again.images)} images ({empty} empty), {again.boxes} boxes ({crowd} crowd)"
+    masks = sum(mask is not None for truth in dataset.annotations.values() for mask in truth.masks)
+    lost = f"; {masks} masks stay behind, {to} holds boxes" if masks and to != "coco" else ""
+    return f"{target}: {len(again.images)} images ({empty} empty), {again.boxes} boxes ({crowd} crowd){lost}"
 
 
 def files_of(records: Records, target: Path, to: str) -> dict[Path, bytes]:
