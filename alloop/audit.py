@@ -1,9 +1,9 @@
 """Recheck a run: every invariant of the ledger, every sum of money, every hash."""
 
-from alloop.data.records import annotation_sha256
+from alloop.data.records import annotation_sha256, annotations_from_json
 from alloop.errors import AlloopError
 from alloop.files import sha256_file, sha256_of
-from alloop.ledger import Ledger, decode_annotations
+from alloop.ledger import Ledger
 
 
 def audit(ledger: Ledger) -> list[str]:
@@ -30,7 +30,7 @@ def _charges(ledger: Ledger) -> tuple[list[str], int]:
     for row in ledger.read("SELECT image_id, boxes, annotation, annotation_sha256 FROM charge"):
         name = f"charge of image {row['image_id']}"
         try:
-            truth = decode_annotations(row["annotation"])
+            truth = annotations_from_json(row["annotation"])
         except (ValueError, KeyError, TypeError, AlloopError):
             wrong.append(f"{name}: its stored annotation cannot be read")
             continue

@@ -337,15 +337,10 @@ def export_digits(
         print(path)
 
 
-def _redirect_broken_output() -> None:
-    """A reader such as `head` that leaves early is not an error."""
-    sys.stdout = io.TextIOWrapper(io.BytesIO())
-
-
 def main() -> None:
     """Entry point of the `alloop` command."""
     try:
         app()
-    except BrokenPipeError:
-        _redirect_broken_output()
+    except BrokenPipeError:  # a reader such as `head` that leaves early is not an error
+        sys.stdout = io.TextIOWrapper(io.BytesIO())
         sys.exit(0)

@@ -64,7 +64,7 @@ def buy(ranking: Iterable[tuple[ImageId, int]], quota: Amount, spent: Spent, bud
 
     The quota counts what this round buys and may be overshot by the boxes of its last image, since
     boxes are only known once drawn. The budget counts everything ever paid and is never passed: the
-    first image that does not fit ends the purchase and the run.
+    first image that does not fit ends the purchase.
 
     Args:
         ranking: image ids with the boxes each one costs, best first.

@@ -104,6 +104,9 @@ def begin_run(experiment: Experiment, ledger: Ledger, oracle: Oracle, progress: 
     order = seed_set_order(train_split.dataset.images, config.random_seed)
     answers = oracle.annotate(order)
     purchase = buy(((i, len(answers[i])) for i in order), config.loop.seed_set, ledger.spent(), config.loop.budget)
+    if not purchase.image_ids:
+        msg = f"loop.budget: {config.loop.budget} does not pay for the first image of the seed set; raise it"
+        raise ConfigError(msg)
     text = config.to_yaml()
     facts = {
         "config": text,

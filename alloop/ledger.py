@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from alloop.costs import Spent
-from alloop.data.records import annotation_sha256
+from alloop.data.records import annotation_sha256, annotations_from_json, annotations_to_json
 from alloop.errors import AlloopError, ConfigError, DamagedFileError
 from alloop.files import atomic_write, read_verified
 from alloop.values import Annotations, Charge, ImageId, Selection
@@ -155,7 +153,7 @@ class Ledger:
         self._db.execute("INSERT INTO round (round) VALUES (?)", (round_,))
         for image_id in image_ids:
             truth = annotations[image_id]
-            text = _encode(truth)
+            text = annotations_to_json(truth)
             self._db.execute(
                 "INSERT INTO charge VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (image_id, round_, len(truth), 0.0, float(len(truth)), text, annotation_sha256(truth)),
@@ -201,7 +199,7 @@ class Ledger:
     def labeled(self) -> dict[ImageId, Annotations]:
         """Every paid image with the annotations that were paid for."""
         rows = self.read("SELECT image_id, annotation FROM charge ORDER BY image_id")
-        return {ImageId(row["image_id"]): decode_annotations(row["annotation"]) for row in rows}
+        return {ImageId(row["image_id"]): annotations_from_json(row["annotation"]) for row in rows}
 
     def spent(self) -> Spent:
         """Everything paid so far."""
@@ -331,27 +329,3 @@ def _damaged(folder: Path, error: Exception) -> DamagedFileError:
 def _json(value: Any) -> str:
     """JSON that refuses NaN and infinity."""
     return json.dumps(value, allow_nan=False, sort_keys=True)
-
-
-def _encode(truth: Annotations) -> str:
-    return _json(
-        {
-            "boxes": truth.boxes.tolist(),
-            "labels": truth.labels.tolist(),
-            "crowd": truth.crowd.tolist(),
-            "trainable": truth.trainable.tolist(),
-            "masks": [None if mask is None else mask.decode() for mask in truth.masks],
-        }
-    )
-
-
-def decode_annotations(text: str) -> Annotations:
-    """Annotations from the text of a charge; raises ValueError, KeyError or TypeError on anything else."""
-    tree = json.loads(text)
-    return Annotations(
-        boxes=np.array(tree["boxes"], dtype=np.float32).reshape(-1, 4),
-        labels=tree["labels"],
-        crowd=tree["crowd"],
-        trainable=tree["trainable"],
-        masks=tuple(None if mask is None else mask.encode() for mask in tree["masks"]),
-    )

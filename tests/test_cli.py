@@ -62,7 +62,7 @@ def test_every_command_has_help_that_teaches(command):
 @pytest.mark.parametrize("code", ["import alloop", "import alloop.cli, alloop.compare, alloop.ledger, strategies"])
 def test_torch_is_not_imported(code):
     check = f"{code}; import sys; assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
-    subprocess.run([sys.executable, "-c", check], check=True)
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
 def test_commands_without_detector_start_without_torch(finished):

@@ -255,6 +255,7 @@ def test_every_detector_runs_the_loop(tmp_path, name, strategy):
     [
         ({"loop.seed_set": 25}, ConfigError, "more than the 24 images"),
         ({"loop.budget": "3 images"}, ConfigError, "does not even pay"),
+        ({"loop.budget": "1 boxes", "data.digit_scenes.empty": 0.0, "random_seed": 3}, ConfigError, "first image"),
         ({"detector.name": "fcso"}, ConfigError, "did you mean 'fcos'"),
         ({"training.device": "cuda"}, ConfigError, "not available"),
         ({"data": {"digit_scenes": {"poool": 3}}}, ConfigError, "did you mean 'pool'"),

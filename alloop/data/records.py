@@ -13,6 +13,7 @@ Crowd records are paid, never trained on, and are regions to ignore in evaluatio
 """
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -118,6 +119,33 @@ def annotation_sha256(truth: Annotations) -> str:
     for mask in truth.masks:
         digest.update(b"\0" if mask is None else mask)
     return digest.hexdigest()
+
+
+def annotations_to_json(truth: Annotations) -> str:
+    """Annotations as the text that a charge stores; every number comes back exactly."""
+    return json.dumps(
+        {
+            "boxes": truth.boxes.tolist(),
+            "labels": truth.labels.tolist(),
+            "crowd": truth.crowd.tolist(),
+            "trainable": truth.trainable.tolist(),
+            "masks": [None if mask is None else mask.decode() for mask in truth.masks],
+        },
+        allow_nan=False,
+        sort_keys=True,
+    )
+
+
+def annotations_from_json(text: str) -> Annotations:
+    """The other way; raises ValueError, KeyError or TypeError on anything else."""
+    tree = json.loads(text)
+    return Annotations(
+        boxes=np.array(tree["boxes"], dtype=np.float32).reshape(-1, 4),
+        labels=tree["labels"],
+        crowd=tree["crowd"],
+        trainable=tree["trainable"],
+        masks=tuple(None if mask is None else mask.encode() for mask in tree["masks"]),
+    )
 
 
 def validate(records: Records, name: str) -> DataSet:
