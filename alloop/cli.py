@@ -288,22 +288,22 @@ def check_data(
 ) -> None:
     """Validate a data set: counts, and every problem with its file, id and reason. Exit 1 when unusable."""
     del debug
+    from alloop.data import summary  # noqa: PLC0415
     from alloop.data.records import find_problems, validate  # noqa: PLC0415
     from alloop.data.splits import READERS  # noqa: PLC0415
-    from alloop.data.summary import count_lines, guess_format, problem_lines, unreadable_images  # noqa: PLC0415
 
-    format_ = from_.value if from_ else guess_format(annotations)
+    format_ = from_.value if from_ else summary.guess_format(annotations)
     records = READERS[format_](annotations)
     findings = [str(problem) for problem in find_problems(records, annotations.name)]
     refused = sum(finding.startswith("refused") for finding in findings)
     if images is not None and not refused:
-        unreadable = unreadable_images(validate(records, annotations.name), images)
+        unreadable = summary.unreadable_images(validate(records, annotations.name), images)
         findings, refused = [*findings, *unreadable], len(unreadable)
-    for line in [*count_lines(records), *problem_lines(findings)]:
+    for line in [*summary.count_lines(records), *summary.problem_lines(findings)]:
         print(line)
     if refused:
         raise AlloopError(f"{annotations}: {refused} findings make it unusable; they are listed above as refused")
-    print("usable: yes")
+    print(summary.verdict_line(validate(records, annotations.name)))
 
 
 @app.command()

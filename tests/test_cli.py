@@ -194,7 +194,14 @@ def test_check_data_counts_and_names_problems(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(tree))
     result = call("check-data", path)
-    for words in ("images 2, boxes 2", "images without a box 1", "cat (id 4): 2", "1 skipped", "id 9", "usable: yes"):
+    for words in (
+        "images 2, boxes 2",
+        "images without a box 1",
+        "cat (id 4): 2",
+        "1 skipped",
+        "id 9",
+        "usable: yes; all 2 boxes are paid for, 1 are trained on",
+    ):
         assert words in result.output
     assert "a.png" in call("check-data", path, "--images", tmp_path, code=1).output
     tree["annotations"][0]["image_id"] = 77

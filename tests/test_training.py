@@ -159,6 +159,18 @@ def test_multi_scale_draws_every_size_and_stays_below_the_limit():
     assert sides == {32, 48, 64}
 
 
+def test_the_shipped_backbone_comes_from_its_command():
+    from safetensors.torch import load
+
+    from alloop.detectors.backbones import SHIPPED
+    from alloop.progress import Progress
+    from alloop.training.pretrain_tiny import pretrain
+
+    made, shipped = load(pretrain(8, 2, Progress(quiet=True))), load(SHIPPED.read_bytes())
+    assert {k: v.shape for k, v in made.items()} == {k: v.shape for k, v in shipped.items()}
+    assert SHIPPED.stat().st_size < 1_000_000
+
+
 def test_schedule():
     config = TrainingConfig(
         iterations=100, lr=1.0, warmup_iterations=10, warmup_ratio=0.1, schedule="step", milestones=(0.5, 0.9)

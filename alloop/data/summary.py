@@ -42,6 +42,18 @@ def problem_lines(findings: list[str]) -> list[str]:
     return [head, *(f"  {finding}" for finding in findings[:MOST]), *more]
 
 
+def verdict_line(dataset: DataSet) -> str:
+    """What becomes of the boxes of a usable data set."""
+    trained = sum(int(truth.trainable.sum()) for truth in dataset.annotations.values())
+    crowd = sum(int(truth.crowd.sum()) for truth in dataset.annotations.values())
+    clipped = sum(problem.verdict == "clipped" for problem in dataset.problems)
+    rest = dataset.boxes - trained - crowd
+    return (
+        f"usable: yes; all {dataset.boxes} boxes are paid for, {trained} are trained on ({clipped} of them clipped), "
+        f"{crowd} are crowd, {rest} are skipped"
+    )
+
+
 def unreadable_images(dataset: DataSet, root: Path) -> list[str]:
     """Decode every image; a finding for each that is missing, damaged or of another size."""
     source, found = FolderImages(root, dataset.images), []
