@@ -68,7 +68,7 @@ def run(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Run one experiment. The same command resumes it; a finished one does nothing."""
+    """Run one experiment. The same command resumes it; a finished one does nothing. docs/config.md lists every key."""
     del debug
     from alloop.config import load_config  # noqa: PLC0415
 

@@ -78,33 +78,33 @@ class DetectorConfig(Block):
     trainable_stages: int | None = Field(None, ge=0, description="last stages that train; default all but two")
     short_side: int = Field(800, ge=16, description="images are scaled to this short side in pixels")
     long_side: int = Field(1333, ge=16, description="but no longer than this")
-    score_threshold: float = Field(0.05, ge=0, lt=1)
-    nms_threshold: float = Field(0.5, gt=0, le=1)
-    max_detections: int = Field(100, ge=1)
+    score_threshold: float = Field(0.05, ge=0, lt=1, description="detections below it are dropped")
+    nms_threshold: float = Field(0.5, gt=0, le=1, description="IoU of non-maximum suppression")
+    max_detections: int = Field(100, ge=1, description="kept an image")
 
 
 class TrainingConfig(Block):
     """One round's training."""
 
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = Field(0.01, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd or adamw")
+    lr: float = Field(0.01, gt=0, description="peak learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
     weight_decay: float = Field(1e-4, ge=0)
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(8, ge=1, description="images a step, in training and in scoring")
     epochs: float | None = Field(None, gt=0, description="passes over the labeled images")
     iterations: int | None = Field(None, ge=1, description="steps; give this or epochs")
-    warmup_iterations: int = Field(0, ge=0)
-    warmup_ratio: float = Field(1 / 3, gt=0, le=1)
-    schedule: Literal["constant", "step", "cosine"] = "step"
+    warmup_iterations: int = Field(0, ge=0, description="steps of linear warm-up")
+    warmup_ratio: float = Field(1 / 3, gt=0, le=1, description="share of lr that warm-up starts at")
+    schedule: Literal["constant", "step", "cosine"] = Field("step", description="constant, step or cosine")
     milestones: tuple[float, ...] = Field((2 / 3, 11 / 12), description="shares of the training at which lr drops")
-    gamma: float = Field(0.1, gt=0, le=1)
-    clip_norm: float | None = Field(10.0, gt=0)
+    gamma: float = Field(0.1, gt=0, le=1, description="factor of each drop")
+    clip_norm: float | None = Field(10.0, gt=0, description="gradient norm limit; null for none")
     flip: float = Field(0.5, ge=0, le=1, description="chance of a horizontal flip")
     short_sides: tuple[int, ...] = Field((), description="multi-scale training: short sides to draw from")
     ema: float = Field(0.0, ge=0, lt=1, description="weight averaging; 0 evaluates the last weights")
     amp: bool = Field(default=True, description="bfloat16 autocast on CUDA")
     channels_last: bool = Field(default=True, description="memory format on CUDA")
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes CUDA where there is one")
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes all cores")
     checkpoint_seconds: float = Field(60.0, ge=0, description="time between checkpoints inside a training")
     cache_gib: float = Field(8.0, gt=0, description="scratch space for decoded images")
@@ -142,7 +142,7 @@ class StrategyConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str
+    name: str = Field(description="`alloop strategies` lists them; its parameters stand beside it")
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class StrategyConfig(BaseModel):
 class OracleConfig(Block):
     """Who answers."""
 
-    name: Literal["simulated"] = "simulated"
+    name: Literal["simulated"] = Field("simulated", description="hidden labels revealed as they are paid for")
 
 
 class ExperimentConfig(Block):
@@ -273,3 +273,38 @@ def _absolute(text: str, base: Path, where: str) -> Path:
     # a variable holds what the user typed at the shell, so it is relative to where they stand
     anchor = Path.cwd() if text.startswith("${") else base
     return (anchor / given).resolve()
+
+
+def config_reference() -> str:
+    """`docs/config.md`: every key with its default and meaning, from the models themselves."""
+    lines = ["# Every key of a config", "", "Made by `alloop.config.config_reference()`; a test keeps it true.", ""]
+    for name, block in ExperimentConfig.model_fields.items():
+        model = block.annotation
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            lines += [f"## {name}", "", f"A whole number, {block.default} by default.", ""]
+            continue
+        lines += [
+            f"## {name}",
+            "",
+            f"{(model.__doc__ or '').strip()}",
+            "",
+            "| key | default | meaning |",
+            "|---|---|---|",
+        ]
+        for key, field in model.model_fields.items():
+            default = "required" if field.is_required() else f"`{_written(field.default)}`"
+            lines.append(f"| `{key}` | {default} | {field.description or ''} |")
+        lines.append("")
+    lines += ["A split is `annotations`, `images` and `format`:", "", "| key | default | meaning |", "|---|---|---|"]
+    for key, field in SplitConfig.model_fields.items():
+        default = "required" if field.is_required() else f"`{_written(field.default)}`"
+        lines.append(f"| `{key}` | {default} | {field.description or 'coco, voc or yolo'} |")
+    return "\n".join(lines) + "\n"
+
+
+def _written(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in value) + "]"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

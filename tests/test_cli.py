@@ -16,7 +16,7 @@ from conftest import small_tree
 from typer.testing import CliRunner
 
 from alloop.cli import app
-from alloop.config import ExperimentConfig, load_config, parse_config
+from alloop.config import ExperimentConfig, config_reference, load_config, parse_config
 from alloop.engine import run_experiment
 from alloop.errors import ConfigError
 from alloop.files import run_lock
@@ -160,6 +160,10 @@ def test_paths_are_relative_to_the_config_and_variables_are_replaced(tmp_path, m
 def test_the_resolved_config_is_a_config(finished):
     config = parse_config(small_tree())
     assert parse_config(yaml.safe_load(config.to_yaml())) == config
+
+
+def test_the_config_reference_is_what_the_models_say():
+    assert (ROOT / "docs" / "config.md").read_text() == config_reference()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
