@@ -9,6 +9,7 @@ asked for to round r+1. So the charges of rounds 0..r add up to what the AP of r
 """
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -245,13 +246,16 @@ class Ledger:
 
 
 def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.resolve().as_uri()}?mode={'rwc' if writable else 'ro'}", uri=True, isolation_level=None, timeout=10
-    )
+    """Readers open for writing too where they may, since only so SQLite can undo what a killed writer left half done."""
+    mode = "rwc" if writable else "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
+    uri = f"{path.resolve().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)
     connection.row_factory = sqlite3.Row
     if writable:
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("PRAGMA synchronous = EXTRA")
+    else:
+        connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
 

@@ -1,6 +1,8 @@
 """The five laws on the ledger: exact money, one transaction a round, the record commits."""
 
 import sqlite3
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -153,6 +155,31 @@ def test_one_flipped_byte_anywhere_is_found_or_harmless(tmp_path):
         except (DamagedFileError, ConfigError, UnicodeDecodeError, ValueError, OverflowError):
             continue
     assert unnoticed < 150
+
+
+KILLED_WRITER = """
+import os, signal, sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("PRAGMA cache_size = 1")
+db.execute("BEGIN IMMEDIATE")
+db.execute("UPDATE charge SET boxes = 99")
+for i in range(2000):
+    db.execute("INSERT INTO fact VALUES (?, ?)", (f"x{i}", "y" * 500))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_half_done_is_undone_by_the_next_reader(tmp_path):
+    with open_ledger(tmp_path) as ledger:
+        begin(ledger)
+        charges = ledger.charges()
+    subprocess.run([sys.executable, "-c", KILLED_WRITER, str(tmp_path / "run.db")], check=False)
+    assert (tmp_path / "run.db-journal").stat().st_size > 0  # the half-written pages are really there
+    with read_ledger(tmp_path) as ledger:
+        assert ledger.charges() == charges
+        assert audit(ledger) == []
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            ledger._db.execute("DELETE FROM charge")
 
 
 def test_no_run_here_is_said_plainly(tmp_path):

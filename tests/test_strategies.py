@@ -246,3 +246,14 @@ def test_images_without_detections_come_last():
         empty = np.flatnonzero(counts == 0)
         assert len(empty) > 0
         assert empty.min() == len(counts) - len(empty)
+
+
+def test_the_strategy_of_the_docs_keeps_the_contract(tmp_path, monkeypatch):
+    text = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    (tmp_path / "most_boxes.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    strategy = make_strategy("most_boxes:MostBoxes", {"score_threshold": 0.3}, {})
+    for check in strategy_checks():
+        check(strategy)
+    assert strategy.score_threshold == 0.3
