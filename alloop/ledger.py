@@ -246,7 +246,7 @@ class Ledger:
 
 
 def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
-    """Readers open for writing too where they may, since only so SQLite can undo what a killed writer left half done."""
+    """Readers may write where they can, since only so SQLite undoes what a killed writer left half done."""
     mode = "rwc" if writable else "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
     uri = f"{path.resolve().as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)

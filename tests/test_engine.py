@@ -148,6 +148,18 @@ def test_sigkill_at_random_moments(tmp_path):
     assert record(tmp_path / "killed") == record(tmp_path / "straight")
 
 
+def test_a_full_disk_is_one_paragraph_and_the_run_goes_on_afterwards(straight, tmp_path):
+    """A limit on the size of files stands for the disk: the models do not fit, then they do."""
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(small_tree()))
+    command = f"{sys.executable} -m alloop run {tmp_path / 'c.yaml'} --quiet --out {tmp_path / 'run'}"
+    full = subprocess.run(["bash", "-c", f"ulimit -f 400; {command}"], capture_output=True, text=True, check=False)
+    assert full.returncode == 1
+    assert "File too large" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert subprocess.run(["bash", "-c", command], capture_output=True, check=False).returncode == 0
+    assert record(tmp_path / "run") == record(straight)
+
+
 def test_a_second_process_is_refused(straight):
     with run_lock(straight), pytest.raises(RunInUseError):
         run_experiment(parse_config(small_tree()), straight, TABLE)
