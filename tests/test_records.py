@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from alloop.data.coco import read_coco, write_coco
 from alloop.data.convert import convert_annotations
-from alloop.data.records import find_problems, image_path, validate
+from alloop.data.records import Box, Category, Image, Records, find_problems, image_path, validate
 from alloop.data.splits import READERS, default_image_folder
 from alloop.errors import AlloopError, DataError
 
@@ -120,6 +120,14 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path, number):
     path.write_text(json.dumps(tree()).replace("[10, 20, 30, 40]", f"[10, {number}, 30, 40]"))
     with pytest.raises(DataError, match=r"a\.json"):
         read(path)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_records_made_in_python_are_held_to_the_same_rule(number):
+    box = Box(3, 1, 0, (1.0, number, 5.0, 5.0))
+    records = Records([Image(1, "a.png", 9, 9)], [Category(0, "cat")], [box])
+    with pytest.raises(DataError, match=r"id 3.*not finite"):
+        validate(records, "x")
 
 
 @pytest.mark.parametrize("key", ["annotations", "bbox", "image_id", "images"])

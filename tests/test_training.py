@@ -113,6 +113,12 @@ def test_every_epoch_sees_every_image_once(images, batch, seed):
     assert batch_rows(seed, 0, images, batch, steps - 1) == stream[-batch:]
 
 
+def test_every_epoch_seed_and_round_has_its_own_order():
+    orders = [tuple(batch_rows(0, 0, 40, 40, epoch)) for epoch in range(3)]
+    orders += [tuple(batch_rows(1, 0, 40, 40, 0)), tuple(batch_rows(0, 1, 40, 40, 0))]
+    assert len(set(orders)) == 5
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_images_of_the_batch():
     made = experiment(
         **{"training.lr": 1e30, "training.clip_norm": None, "training.optimizer": "sgd", "training.iterations": 50}
