@@ -7,7 +7,8 @@ the interval is Student's t at 95 % and the verdict is inconclusive when it cont
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,11 +69,45 @@ class Comparison:
 def find_runs(folders: Iterable[Path]) -> list[Run]:
     """All runs in the given folders, studies included, by strategy and seed.
 
+    A strategy that was run with several settings appears once for each, named with its parameters.
+
     Raises:
-        ConfigError: a folder without a run.
+        ConfigError: a folder without a run, or the same strategy, setting and seed twice.
     """
-    runs = [read_run(path) for folder in folders for path in run_folders(folder)]
+    runs = _told_apart([read_run(path) for folder in folders for path in run_folders(folder)])
     return sorted(runs, key=lambda run: (run.full_label, run.strategy != "random", run.strategy, run.random_seed))
+
+
+def _told_apart(runs: Sequence[Run]) -> list[Run]:
+    """Runs of one strategy under several settings get names of their own; twins are refused."""
+    settings: dict[str, set[str]] = {}
+    for run in runs:
+        settings.setdefault(run.strategy, set()).add(_setting(run))
+    named: dict[tuple[str, int], Run] = {}
+    for run in runs:
+        several = len(settings[run.strategy]) > 1 and not run.full_label
+        name = f"{run.strategy} ({_setting(run)})" if several else run.strategy
+        twin = named.get((name, run.random_seed))
+        if twin is not None:
+            msg = f"{twin.name} and {run.name}: both are {name} under seed {run.random_seed}; give one of them"
+            raise ConfigError(msg)
+        named[name, run.random_seed] = replace(run, strategy=name)
+    return list(named.values())
+
+
+def _setting(run: Run) -> str:
+    parameters = [f"{key}={value}" for key, value in _config_of(run).get("strategy", {}).items() if key != "name"]
+    return ", ".join(parameters) or "defaults"
+
+
+def _config_of(run: Run) -> dict[str, Any]:
+    return _parsed(run.facts.get("config", "{}"))
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> dict[str, Any]:
+    tree: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return tree
 
 
 def read_run(folder: Path) -> Run:
@@ -117,7 +152,7 @@ def refuse_unlike(runs: Sequence[Run]) -> None:
 
 
 def _recipes(a: Run, b: Run) -> Iterable[tuple[str, Any, Any]]:
-    first, second = (yaml.safe_load(run.facts.get("config", "{}")) for run in (a, b))
+    first, second = _config_of(a), _config_of(b)
     for block in ("detector", "training", "loop"):
         for key in sorted(
             {*first.get(block, {}), *second.get(block, {})} - {"checkpoint_seconds", "cache_gib", "rounds"}

@@ -92,9 +92,14 @@ def test_identical_strategies_are_rarely_called_different():
     assert wrong / 400 <= 0.075  # 5 % and two standard errors
 
 
-def write_run(folder, strategy, seed, aps, *, lr=0.1, data="d", seed_set=(1, 2), name="cat"):
+def write_run(folder, strategy, seed, aps, *, lr=0.1, data="d", seed_set=(1, 2), name="cat", **parameters):
     config = yaml.safe_dump(
-        {"detector": {"name": "fcos"}, "training": {"lr": lr}, "loop": {"rounds": 2}, "strategy": {"name": strategy}}
+        {
+            "detector": {"name": "fcos"},
+            "training": {"lr": lr},
+            "loop": {"rounds": 2},
+            "strategy": {"name": strategy, **parameters},
+        }
     )
     ids = [ImageId(i) for i in range(1, 30)]
     truth = {i: fake_annotations(i) for i in ids}
@@ -163,6 +168,14 @@ def test_unlike_runs_are_not_compared(study, changes, words):
     write_run(study / "k_center_seed0", "k_center", 0, [0.1, 0.2], **changes)
     with pytest.raises(ConfigError, match=words):
         compare_runs([study])
+
+
+def test_settings_of_one_strategy_are_told_apart_and_twins_refused(study):
+    write_run(study / "other_seed0", "entropy", 0, [0.1, 0.3], aggregation="sum")
+    names = {run.strategy for run in compare_runs([study]).runs}
+    assert names == {"random", "entropy (defaults)", "entropy (aggregation=sum)"}
+    with pytest.raises(ConfigError, match="both are random under seed 0"):
+        compare_runs([study / "random_seed0", study / "random_seed0"])
 
 
 def test_the_report_is_offline_escaped_and_equal_to_its_csv(tmp_path):

@@ -59,7 +59,7 @@ def curve_svg(comparison: Comparison, metric: Metric) -> str:
 
     buffer = io.StringIO()
     with mpl.rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": "alloop", "font.family": "sans-serif", "font.size": 11}
+        {"svg.fonttype": "none", "svg.hashsalt": f"alloop-{metric}", "font.family": "sans-serif", "font.size": 11}
     ):
         draw(comparison, metric).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})  # type: ignore[attr-defined]
     text = buffer.getvalue().replace(_INK, "currentColor")
