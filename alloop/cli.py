@@ -152,8 +152,9 @@ def _study(
 
 
 def _show(folder: Path, title: str) -> None:
-    from alloop.compare import compare_runs, to_table  # noqa: PLC0415
+    from alloop.compare import compare_runs  # noqa: PLC0415
     from alloop.report.page import write_report  # noqa: PLC0415
+    from alloop.report.text import to_table  # noqa: PLC0415
 
     comparison = compare_runs([folder], "ap50")
     print(to_table(comparison))
@@ -251,7 +252,8 @@ def compare(
 ) -> None:
     """Compare strategies with random at equal boxes."""
     del debug
-    from alloop.compare import compare_runs, dumps, to_csv, to_json, to_table  # noqa: PLC0415
+    from alloop.compare import compare_runs  # noqa: PLC0415
+    from alloop.report.text import dumps, to_csv, to_json, to_table  # noqa: PLC0415
 
     comparison = compare_runs(folders, metric.value)
     if output is TableFormat.JSON:

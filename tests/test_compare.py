@@ -16,14 +16,12 @@ from alloop.compare import (
     penalty_matrix,
     saving,
     t_interval,
-    to_csv,
-    to_json,
-    to_table,
 )
 from alloop.errors import ConfigError
 from alloop.files import sha256_of
 from alloop.ledger import Bought, RoundRecord, open_ledger
 from alloop.report.page import write_report
+from alloop.report.text import to_csv, to_json, to_table
 from alloop.testing import fake_annotations
 from alloop.values import ImageId, Selection
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from alloop.compare import Comparison, Run, dumps, mean_rows, sentence, to_csv, to_json
+from alloop.compare import Comparison, Run
 from alloop.files import atomic_write
 from alloop.report.curve import curve_png, curve_svg
+from alloop.report.text import dumps, mean_rows, sentence, to_csv, to_json
 
 _CARD = (
     "alloop",
