@@ -188,7 +188,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     if not isinstance(tree, dict):
         msg = f"{path}: expected the blocks data, detector, training, loop, strategy, found {type(tree).__name__}"
         raise ConfigError(msg)
-    for override in overrides:
+    for override in sorted(overrides, key=lambda text: not text.startswith("strategy.name=")):
         _apply(tree, override)
     return parse_config(_resolve(tree, path.resolve().parent, str(path)), str(path))
 
@@ -243,7 +243,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     except yaml.YAMLError as error:
         msg = f"--set {override!r}: the value is not YAML ({error})"
         raise ConfigError(msg) from error
-    if key == "strategy.name" and isinstance(node, dict):
+    if key == "strategy.name" and node.get(last) != value:
         node.clear()  # the parameters belonged to another strategy
     node[last] = value
 

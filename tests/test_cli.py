@@ -157,6 +157,15 @@ def test_paths_are_relative_to_the_config_and_variables_are_replaced(tmp_path, m
     assert config.data.train.images == Path("/srv/pictures/x")
 
 
+def test_a_new_strategy_by_override_drops_the_old_ones_parameters_in_any_order(tmp_path):
+    tree = small_tree(strategy={"name": "entropy", "aggregation": "max"})
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
+    other = load_config(tmp_path / "c.yaml", ["strategy.aggregation=mean", "strategy.name=margin"])
+    assert (other.strategy.name, other.strategy.parameters) == ("margin", {"aggregation": "mean"})
+    assert load_config(tmp_path / "c.yaml", ["strategy.name=k_center"]).strategy.parameters == {}
+    assert load_config(tmp_path / "c.yaml", ["strategy.name=entropy"]).strategy.parameters == {"aggregation": "max"}
+
+
 def test_the_resolved_config_is_a_config(finished):
     config = parse_config(small_tree())
     assert parse_config(yaml.safe_load(config.to_yaml())) == config

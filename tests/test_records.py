@@ -210,6 +210,56 @@ def test_thousands_of_mutated_files_never_crash_and_never_change_the_box_count(t
     assert refused > 200
 
 
+@pytest.mark.parametrize(("kind", "lost"), [("voc", "Annotations/a.xml"), ("yolo", "labels/a.txt")])
+def test_a_converted_file_that_went_missing_is_no_empty_image(tmp_path, kind, lost):
+    write(tmp_path / "a.json", tree())
+    convert_annotations(tmp_path / "a.json", tmp_path / "out", "coco", kind)
+    (tmp_path / "out" / lost).unlink()
+    with pytest.raises(DataError, match=r"image 7.*a\.(xml|txt)"):
+        READERS[kind](tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["voc", "yolo"])
+def test_thousands_of_mutated_folders_are_read_or_refused_by_name(tmp_path, kind):
+    (tmp_path / "a.json").write_text(json.dumps(tree()))
+    convert_annotations(tmp_path / "a.json", tmp_path / "good", "coco", kind)
+    originals = {
+        p.relative_to(tmp_path / "good"): p.read_bytes() for p in (tmp_path / "good").rglob("*") if p.is_file()
+    }
+    chance, outcomes = random.Random(0), {True: 0, False: 0}
+    odd = [
+        b"",
+        b"nan",
+        b"inf",
+        b"-1",
+        b"1e999",
+        b"<",
+        b">",
+        b"&x;",
+        b"\xff",
+        b"\x00",
+        b"[" * 50,
+        b"null",
+        b"\n",
+        b" ",
+        b"9" * 400,
+    ]
+    for _ in range(1500):
+        path, data = chance.choice(sorted(originals.items()))
+        for _ in range(chance.randint(1, 3)):
+            at = chance.randrange(len(data) + 1)
+            data = data[:at] + chance.choice(odd) + data[at + chance.randint(0, 5) :]
+        (tmp_path / "good" / path).write_bytes(data)
+        try:
+            read_back = validate(READERS[kind](tmp_path / "good"), "m")
+            assert all(np.isfinite(a.boxes).all() for a in read_back.annotations.values())
+            outcomes[True] += 1
+        except DataError:
+            outcomes[False] += 1
+        (tmp_path / "good" / path).write_bytes(originals[path])
+    assert min(outcomes.values()) > 50
+
+
 FINITE = st.floats(-50, 150, allow_nan=False, width=32)
 
 

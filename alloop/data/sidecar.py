@@ -15,7 +15,7 @@ class Sidecar(msgspec.Struct):
 
     images: list[Image]
     categories: list[Category]
-    crowd: dict[str, list[int]] = {}
+    crowd: dict[int, list[int]] = {}
 
 
 def read_sidecar(folder: Path) -> Sidecar | None:
@@ -25,6 +25,6 @@ def read_sidecar(folder: Path) -> Sidecar | None:
         return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=Sidecar)
-    except (msgspec.MsgspecError, OSError) as error:
+    except (msgspec.MsgspecError, OSError, RecursionError, UnicodeDecodeError) as error:
         msg = f"{path}: written by alloop, but it cannot be read ({error}). Remove it to read the folder without it."
         raise DataError(msg) from error

@@ -35,8 +35,18 @@ def read_voc(folder: Path) -> Records:
             free_id += 1
         image_id = known_ids.get(file_name, free_id)
         size = (_number(root, "size/width", path), _number(root, "size/height", path))
+        if not all(side.is_integer() for side in size):
+            msg = f"{path}: <size>: expected whole pixels, found {size[0]:g} x {size[1]:g}"
+            raise DataError(msg)
         images.append(Image(image_id, file_name, int(size[0]), int(size[1])))
         drawn += [(image_id, *_object(item, path)) for item in root.findall("object")]
+    if side and stems is None:
+        found = {image.file_name for image in images}
+        for image in side.images:
+            if image.file_name not in found:
+                lost = source / Path(image.file_name).with_suffix(".xml")
+                msg = f"{folder}: image {image.id} is listed in alloop.json, but {lost} is missing; restore it"
+                raise DataError(msg)
     names = sorted({name for _, name, _, _ in drawn})
     categories = list(side.categories) if side else []
     unlisted = [name for name in names if name not in {c.name for c in categories}]
@@ -76,7 +86,7 @@ def _parse(path: Path) -> ET.Element:
             msg = f"{path}: holds an XML entity, which a VOC file has no use for; remove it"
             raise DataError(msg)
         return ET.fromstring(data)  # entities refused above, expat itself limits expansion
-    except (OSError, ET.ParseError, ValueError) as error:
+    except (OSError, ET.ParseError, ValueError, LookupError, RecursionError) as error:
         msg = f"{path}: expected a VOC XML file, but it cannot be read ({error})"
         raise DataError(msg) from error
 

@@ -29,7 +29,7 @@ def read_yolo(folder: Path) -> Records:
     labels, pictures = yolo_roots(folder)
     categories = side.categories if side else _categories(folder)
     images = side.images if side else _images(pictures)
-    crowd = {int(k): set(v) for k, v in side.crowd.items()} if side else {}
+    crowd = {image_id: set(numbers) for image_id, numbers in side.crowd.items()} if side else {}
     boxes: list[Box] = []
     expected = {labels / Path(image.file_name).with_suffix(".txt"): image for image in images}
     if len(expected) < len(images):
@@ -40,6 +40,9 @@ def read_yolo(folder: Path) -> Records:
             msg = f"{path}: labels an image that is not in {pictures}; add the image or remove the file"
             raise DataError(msg)
     for path, image in expected.items():
+        if side and not path.is_file():
+            msg = f"{folder}: image {image.id} is listed in alloop.json, but {path} is missing; restore it"
+            raise DataError(msg)
         flags = crowd.get(image.id, set())
         for number, line in enumerate(_lines(path)):
             label, bbox, polygon = _line(line, image, f"{path}: line {number + 1}")
@@ -110,7 +113,7 @@ def _yaml_names(path: Path) -> list[str]:
         tree: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         names = tree["names"]
         return [str(names[i]) for i in range(len(names))]
-    except (yaml.YAMLError, KeyError, TypeError, IndexError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, IndexError, ValueError, RecursionError) as error:
         msg = f"{path}: expected a key 'names' with one name a class, numbered from 0 ({error!r})"
         raise DataError(msg) from error
 
@@ -158,10 +161,10 @@ def _data_yaml(categories: list[Category]) -> bytes:
 def sidecar_of(records: Records) -> Sidecar:
     """What YOLO and VOC cannot hold."""
     numbers: dict[int, int] = {}
-    crowd: dict[str, list[int]] = {}
+    crowd: dict[int, list[int]] = {}
     for box in records.annotations:
         number = numbers.get(box.image_id, 0)
         numbers[box.image_id] = number + 1
         if box.iscrowd:
-            crowd.setdefault(str(box.image_id), []).append(number)
+            crowd.setdefault(box.image_id, []).append(number)
     return Sidecar(records.images, records.categories, crowd)
