@@ -1,6 +1,7 @@
 """A trained detector as strategies and the evaluation see it: images by id in, arrays out."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -126,19 +127,16 @@ class FittedTorchDetector:
         return target
 
 
-class _training_but_norm:  # noqa: N801  a context manager, used like a function
-    """Train mode, since torchvision only then returns losses, with batch norm in eval mode."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        self._module = module
-
-    def __enter__(self) -> None:
-        self._modes = {name: child.training for name, child in self._module.named_modules()}
-        self._module.train()
-        for child in self._module.modules():
-            if isinstance(child, torch.nn.BatchNorm2d):
-                child.eval()
-
-    def __exit__(self, *_: object) -> None:
-        for name, child in self._module.named_modules():
-            child.training = self._modes[name]
+@contextmanager
+def _training_but_norm(module: torch.nn.Module) -> Iterator[None]:
+    """Train mode, since torchvision only then returns losses, with batch norm in eval mode; the modes come back."""
+    modes = {name: child.training for name, child in module.named_modules()}
+    module.train()
+    for child in module.modules():
+        if isinstance(child, torch.nn.BatchNorm2d):
+            child.eval()
+    try:
+        yield
+    finally:
+        for name, child in module.named_modules():
+            child.training = modes[name]
