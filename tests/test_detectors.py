@@ -11,7 +11,8 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from alloop.config import DetectorConfig
 from alloop.data.pixels import PixelCache
 from alloop.detectors import TABLE
-from alloop.detectors.backbones import load_weights
+from alloop.detectors.backbones import NAMES as BACKBONES
+from alloop.detectors.backbones import build_backbone, load_weights
 from alloop.detectors.fitted import FittedTorchDetector
 from alloop.detectors.protocol import Detector
 from alloop.detectors.seeding import seeded
@@ -246,6 +247,18 @@ def test_image_losses_are_repeatable_and_those_of_the_image_alone(name):
     two = fitted(detector, [(64, 64), (64, 64)]).image_losses([1, 0], truth)[::-1]
     assert np.array_equal(one, two)
     assert (one > 0).all()
+
+
+@pytest.mark.parametrize("two_stage", [False, True])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_returns_the_levels_and_strides_it_names(name, two_stage):
+    pyramid = build_backbone(name, "none", 32, None, two_stage=two_stage)
+    pyramid.module.eval()
+    with torch.no_grad():
+        features = pyramid.module(torch.zeros(1, 3, 128, 128))
+    assert tuple(features) == pyramid.levels
+    assert [128 // f.shape[-1] for f in features.values()] == list(pyramid.strides)
+    assert all(f.shape[1] == 32 for f in features.values())
 
 
 @pytest.mark.parametrize(
