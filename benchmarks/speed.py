@@ -51,7 +51,7 @@ def training() -> None:
     from alloop.data.pixels import PixelCache
     from alloop.experiment import prepare
     from alloop.training.batches import TrainingBatches
-    from alloop.training.supervised import make_optimizer, train
+    from alloop.training.supervised import NoCheckpoints, make_optimizer, train
 
     steps = 40
     experiment = prepare(demo(training__ema=0.0, training__clip_norm="null", training__device="cpu"), TABLE)
@@ -73,13 +73,6 @@ def training() -> None:
     )
     memory = [batches(step)[:2] for step in range(steps)]  # the peer pays nothing for loading
 
-    class NoStore:
-        def load(self) -> None:
-            return None
-
-        def save(self, _state: bytes, _step: int) -> None:
-            raise AssertionError
-
     def ours() -> None:
         train(
             experiment.new_detector(0),
@@ -89,7 +82,7 @@ def training() -> None:
             random_seed=0,
             round_=0,
             device=torch.device("cpu"),
-            store=NoStore(),
+            store=NoCheckpoints(),
             progress=lambda *_: None,
         )
 

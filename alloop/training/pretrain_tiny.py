@@ -18,18 +18,10 @@ from alloop.detectors.seeding import seeded
 from alloop.files import atomic_write
 from alloop.progress import Progress
 from alloop.training.batches import TrainingBatches
-from alloop.training.supervised import train
+from alloop.training.supervised import NoCheckpoints, train
 
 SCENES = 12_000
 STEPS = 10_000
-
-
-class _NoCheckpoints:
-    def load(self) -> None:
-        """Always from the start."""
-
-    def save(self, state: bytes, step: int) -> None:
-        """Nothing is kept."""
 
 
 def pretrain(scenes_count: int = SCENES, steps: int = STEPS, progress: Progress | None = None) -> bytes:
@@ -75,7 +67,7 @@ def pretrain(scenes_count: int = SCENES, steps: int = STEPS, progress: Progress 
         random_seed=0,
         round_=0,
         device=device,
-        store=_NoCheckpoints(),
+        store=NoCheckpoints(),
         progress=lambda step, loss: progress.step("pretraining", step, steps, f"loss {loss:.3f}"),
     )
     state = detector.module.get_submodule("backbone").state_dict()

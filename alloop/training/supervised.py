@@ -32,6 +32,16 @@ class CheckpointStore(Protocol):
         """Record a state; the one before may then be dropped."""
 
 
+class NoCheckpoints:
+    """For trainings too short to be worth resuming."""
+
+    def load(self) -> None:
+        """Always from the start."""
+
+    def save(self, state: bytes, step: int) -> None:
+        """Nothing is kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
     """Steps done, seconds spent in this process, and the last batch loss."""
