@@ -22,6 +22,15 @@ def pairwise_iou(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Fl
     return iou
 
 
+def paired_iou(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
+    """Intersection over union of each row of `a` with the same row of `b`; 0 where both have no area."""
+    sides = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0)
+    intersection = sides[:, 0] * sides[:, 1]
+    union = area(a) + area(b) - intersection
+    iou: np.ndarray = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    return iou
+
+
 def from_xywh(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
     """`(x, y, width, height)` of the format files to `(x1, y1, x2, y2)`."""
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)

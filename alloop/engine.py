@@ -159,6 +159,7 @@ def query_and_ask(
     if not pool.unlabeled or left == 0:
         return None
     seen = fitted(place, experiment.splits.train, place.caches["pool"], detector)
+    beside = fitted(place, experiment.splits.reference, place.caches["reference"], detector)
     mean_boxes = spent.boxes / max(1, spent.images)
     count = first_count(config.loop.query_size, mean_boxes, len(pool.unlabeled))
     while True:
@@ -168,6 +169,7 @@ def query_and_ask(
             labeled=MappingProxyType(dict(labeled)),
             reference=MappingProxyType(dict(experiment.splits.reference.dataset.annotations)),
             detector=seen,
+            reference_detector=beside,
             count=count,
             budget_left=left,
             random_seed=config.random_seed,

@@ -14,11 +14,13 @@ from alloop import __version__
 from alloop.config import ExperimentConfig
 from alloop.data.splits import Splits, load_splits
 from alloop.detectors import TABLE as DETECTORS
-from alloop.detectors.protocol import Detector
+from alloop.detectors.loss_prediction import WithLossPrediction
+from alloop.detectors.protocol import Detector, PyramidDetector
 from alloop.detectors.seeding import seeded
 from alloop.errors import ConfigError
+from alloop.query import Need
 from alloop.randomness import derive_seed
-from alloop.strategy import Strategy, load_class, make_strategy
+from alloop.strategy import Strategy, load_class, loss_prediction_of, make_strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,11 @@ class Experiment:
         build = load_class(self.config.detector.name, DETECTORS, "detector")
         with seeded(derive_seed(self.config.random_seed, round_, "init")):
             detector: Detector = build(self.config.detector, len(self.splits.train.dataset.class_names))
-        return detector
+        settings = loss_prediction_of(self.strategy)
+        if settings is None or not isinstance(detector, PyramidDetector):
+            return detector
+        with seeded(derive_seed(self.config.random_seed, round_, "loss prediction")):
+            return WithLossPrediction(detector, settings)
 
 
 def prepare(
@@ -61,16 +67,35 @@ def prepare(
     torch.set_num_threads(threads)
     splits = load_splits(config.data)
     experiment = Experiment(config, splits, strategy, device, threads)
-    detector = experiment.new_detector(0)
-    lacking = sorted(strategy.needs - detector.gives)
+    _check_needs(experiment)
+    _check_amounts(config, splits)
+    return experiment
+
+
+def _check_needs(experiment: Experiment) -> None:
+    """What the strategy asks of the detector, of the data and of the training."""
+    config, strategy = experiment.config, experiment.strategy
+    gives = experiment.new_detector(0).gives
+    lacking = sorted(strategy.needs - gives - {Need.REFERENCE})
     if lacking:
         msg = (
             f"strategy.name: {config.strategy.name!r} needs {', '.join(lacking)}, which detector "
-            f"{config.detector.name!r} does not give; it gives {', '.join(sorted(detector.gives))}"
+            f"{config.detector.name!r} does not give; it gives {', '.join(sorted(gives))}"
         )
         raise ConfigError(msg)
-    _check_amounts(config, splits)
-    return experiment
+    truths = experiment.splits.reference.dataset.annotations
+    if Need.REFERENCE in strategy.needs and not any(truth.trainable.any() for truth in truths.values()):
+        msg = (
+            f"strategy.name: {config.strategy.name!r} needs labeled reference images, but the {len(truths)} images "
+            "of the reference split have no box; give data.reference or data.test with annotations"
+        )
+        raise ConfigError(msg)
+    if Need.LOSS_PREDICTIONS in strategy.needs and config.training.batch_size < 2:
+        msg = (
+            f"strategy.name: {config.strategy.name!r} learns from pairs of images; training.batch_size must be "
+            f"2 or more, found {config.training.batch_size}"
+        )
+        raise ConfigError(msg)
 
 
 def _check_amounts(config: ExperimentConfig, splits: Splits) -> None:
@@ -130,6 +155,7 @@ def training_key(experiment: Experiment, round_: int, labeled: Mapping[Any, str]
         "detector": config.detector.model_dump(mode="json"),
         "training": config.training.model_dump(mode="json", exclude={"checkpoint_seconds", "cache_gib"}),
         "data": experiment.splits.fingerprint(),
+        "loss_prediction": str(loss_prediction_of(experiment.strategy)),
         "labeled": sorted((int(i), sha256) for i, sha256 in labeled.items()),
         "environment": {name: facts[name] for name in same},
     }

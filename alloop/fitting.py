@@ -43,7 +43,7 @@ class Timings:
 
 
 def pixel_caches(experiment: Experiment) -> dict[str, PixelCache]:
-    """One cache for the pool (at the largest training scale) and one each for scoring the pool and the test split."""
+    """The pool at the scoring scale and at the largest training scale, the test and the reference split."""
     detector, training = experiment.config.detector, experiment.config.training
     limit = int(training.cache_gib * 2**30)
 
@@ -53,10 +53,12 @@ def pixel_caches(experiment: Experiment) -> dict[str, PixelCache]:
     scoring = cache(experiment.splits.train, detector.short_side)
     largest = max((detector.short_side, *training.short_sides))
     same = largest == detector.short_side
+    test = cache(experiment.splits.test, detector.short_side)
     return {
         "pool": scoring,
         "training": scoring if same else cache(experiment.splits.train, largest),
-        "test": cache(experiment.splits.test, detector.short_side),
+        "test": test,
+        "reference": test if experiment.splits.shared else cache(experiment.splits.reference, detector.short_side),
     }
 
 

@@ -4,23 +4,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
 
 from alloop import randomness
 from alloop.values import Annotations, Detections, ImageId, Selection
 
+Weights = Mapping[str, np.ndarray]  # one array a weight of the detector's last layers, by name
+PseudoLabels = Literal["hard", "posterior"]
+
 
 class Need(StrEnum):
-    """What a strategy can ask of a detector; a detector lists what it can give."""
+    """What a strategy can ask for; a detector lists what it can give, the data give `reference`."""
 
     EMBEDDINGS = "embeddings"
     DETECTIONS = "detections"
     IMAGE_LOSSES = "image_losses"
     REGION_FEATURES = "region_features"
     MASKS = "masks"
+    LAST_LAYERS = "last_layers"
+    PROPOSALS = "proposals"
+    LOSS_PREDICTIONS = "loss_predictions"
+    REFERENCE = "reference"
 
 
 @runtime_checkable
@@ -47,6 +54,44 @@ class FittedDetector(Protocol):
     ) -> list[Float32[np.ndarray, "n d"]]:
         """One feature vector a box, for each image."""
 
+    def noisy_detections(self, image_ids: Sequence[ImageId], sigma: float, random_seed: int) -> list[Detections]:
+        """Detections on each image plus Gaussian noise of deviation `sigma` in steps of 0..255, not clipped."""
+
+    def loss_predictions(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, " n"]:
+        """What the loss prediction module trained beside the detector expects of each image."""
+
+    @property
+    def last_layers(self) -> Mapping[str, float]:
+        """Names of the weights of the last layers, with the scale that ISAL's released code gives each."""
+
+    def loss_gradient(self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations]) -> Weights:
+        """Gradient of the images' summed losses in the last layers, each image as if trained on alone."""
+
+    def curvature_product(
+        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations], vector: Weights
+    ) -> Weights:
+        """Hessian of the images' summed losses in the last layers, times a vector."""
+
+    def loss_slopes(
+        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations], direction: Weights
+    ) -> Float32[np.ndarray, " n"]:
+        """Derivative of each image's loss along a direction in the last layers."""
+
+    def pseudo_label_slopes(
+        self, image_ids: Sequence[ImageId], direction: Weights, score_threshold: float, labels: PseudoLabels
+    ) -> tuple[Float32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
+        """As `loss_slopes`, with the detector's own detections as the truth; and how many boxes those are.
+
+        Args:
+            image_ids: images without annotations.
+            direction: in the last layers.
+            score_threshold: detections below it are left out.
+            labels: `hard` takes each for certain, `posterior` believes it as far as the detector does.
+
+        Returns:
+            slopes, meaningless where there is no box, and boxes.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -57,7 +102,8 @@ class Query:
         unlabeled: ids one may choose from.
         labeled: ids with their annotations.
         reference: labeled images that a strategy may look at besides, never trained on.
-        detector: the detector trained in this round.
+        reference_detector: the same detector, reading the reference images: ids of two splits may coincide.
+        detector: the detector trained in this round, reading images of the pool.
         count: how many images the answer must rank.
         budget_left: what may still be spent, in the budget's unit; None without a budget.
         random_seed: source of all randomness of this query.
@@ -70,6 +116,7 @@ class Query:
     count: int
     random_seed: int
     reference: Mapping[ImageId, Annotations] = field(default_factory=lambda: MappingProxyType({}))
+    reference_detector: FittedDetector | None = None
     budget_left: int | None = None
 
     @property
@@ -86,13 +133,28 @@ class Query:
         image_ids: Sequence[ImageId],
         utilities: Float[np.ndarray, " n"],
         predicted_boxes: Float[np.ndarray, " n"] | None = None,
+        scored: Bool[np.ndarray, " n"] | None = None,
+        notes: Mapping[str, float] = MappingProxyType({}),
     ) -> Selection:
-        """The `count` images of largest utility; equal ones in tie-break order."""
-        utilities = np.asarray(utilities, dtype=np.float64)
+        """The `count` images of largest utility; equal ones in tie-break order.
+
+        Args:
+            image_ids: the images.
+            utilities: one number an image.
+            predicted_boxes: what each is expected to cost.
+            scored: images that a method can say nothing about are False: they come last, in random
+                order, and take the least utility of the others.
+            notes: figures worth recording.
+        """
+        known = np.ones(len(image_ids), dtype=np.bool_) if scored is None else np.asarray(scored, dtype=np.bool_)
+        utilities = np.array(utilities, dtype=np.float64)
+        utilities[~known] = utilities[known].min() if known.any() else 0.0
         ties = [randomness.tie_break(self.random_seed, i) for i in image_ids]
-        order = sorted(range(len(image_ids)), key=lambda row: (-utilities[row], ties[row]))[: self.count]
+        order = sorted(range(len(image_ids)), key=lambda row: (not known[row], -utilities[row], ties[row]))
+        order = order[: self.count]
         return Selection(
             image_ids=tuple(image_ids[row] for row in order),
             utilities=utilities[order],
             predicted_boxes=None if predicted_boxes is None else np.asarray(predicted_boxes)[order],
+            notes=dict(notes),
         )

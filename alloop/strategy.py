@@ -12,6 +12,24 @@ from alloop.query import Need, Query
 from alloop.values import Selection
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class LossPrediction:
+    """A loss prediction module to train beside the detector: weight and margin of its ranking loss, its width."""
+
+    weight: float = 1.0
+    margin: float = 1.0
+    hidden: int = 128
+    detach: bool = True
+
+
+def loss_prediction_of(strategy: "Strategy") -> LossPrediction | None:
+    """What a strategy that needs predicted losses has trained; its own `loss_prediction` or the defaults."""
+    if Need.LOSS_PREDICTIONS not in strategy.needs:
+        return None
+    settings = getattr(strategy, "loss_prediction", None)
+    return settings if isinstance(settings, LossPrediction) else LossPrediction()
+
+
 @runtime_checkable
 class Strategy(Protocol):
     """A final dataclass whose fields are its parameters.

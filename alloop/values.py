@@ -92,7 +92,8 @@ class Detections:
 
     `probabilities[i, k]` is the posterior of class k for detection i. Softmax heads leave out the
     background, so rows sum to at most 1; sigmoid heads give independent probabilities.
-    `masks` are uint8 `[n, height, width]` or None.
+    `masks` are uint8 `[n, height, width]` or None. `proposals` are the regions that a two-stage
+    detector regressed the boxes from, or None.
     """
 
     boxes: Float32[np.ndarray, "n 4"]
@@ -100,6 +101,7 @@ class Detections:
     labels: Int64[np.ndarray, " n"]
     probabilities: Float32[np.ndarray, "n k"]
     masks: np.ndarray | None = None
+    proposals: Float32[np.ndarray, "n 4"] | None = None
 
     def __post_init__(self) -> None:
         """Freeze the arrays; raise AlloopError on wrong shapes or numbers that are not finite."""
@@ -107,12 +109,15 @@ class Detections:
         _freeze(self, "scores", self.scores, np.float32, (None,))
         _freeze(self, "labels", self.labels, np.int64, (None,))
         _freeze(self, "probabilities", self.probabilities, np.float32, (None, None))
+        if self.proposals is not None:
+            _freeze(self, "proposals", self.proposals, np.float32, (None, 4))
         _same_length(
             self,
             boxes=self.boxes,
             scores=self.scores,
             labels=self.labels,
             probabilities=self.probabilities,
+            proposals=self.boxes if self.proposals is None else self.proposals,
         )
 
     def __len__(self) -> int:

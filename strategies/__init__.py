@@ -6,4 +6,8 @@ TABLE = {
     "margin": "strategies.margin:Margin",
     "entropy": "strategies.entropy:Entropy",
     "k_center": "strategies.k_center:KCenter",
+    "influence": "strategies.influence:Influence",
+    "learning_loss": "strategies.learning_loss:LearningLoss",
+    "localization_stability": "strategies.localization_stability:LocalizationStability",
+    "localization_tightness": "strategies.localization_tightness:LocalizationTightness",
 }

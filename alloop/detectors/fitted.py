@@ -1,7 +1,9 @@
 """A trained detector as strategies and the evaluation see it: images by id in, arrays out."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import numpy as np
 import torch
@@ -10,10 +12,15 @@ from jaxtyping import Float32, UInt8
 from alloop.data.images import ImageSource
 from alloop.data.masks import scaled_masks
 from alloop.data.pixels import PixelCache
-from alloop.detectors.protocol import Detector, Target
+from alloop.detectors import last_layers as derivatives
+from alloop.detectors.protocol import Detector, FrozenFeatures, LastLayerDetector, LossOfWeights, Target
 from alloop.detectors.seeding import seeded
-from alloop.query import Need
+from alloop.errors import StrategyError
+from alloop.query import Need, PseudoLabels, Weights
+from alloop.randomness import derive_seed
 from alloop.values import Annotations, Detections, ImageId
+
+KEPT_BYTES = 1 << 30  # memory for frozen features of labeled images, which curvature products visit again and again
 
 
 def to_tensor(pixels: UInt8[np.ndarray, "h w 3"], device: torch.device) -> torch.Tensor:
@@ -25,6 +32,7 @@ class FittedTorchDetector:
     """Streams images through a detector in batches of one image size, so nobody's padding changes a result.
 
     It holds pixels and weights and no annotation. Embeddings are kept for the round, detections are not.
+    Gradients, curvature and slopes are those of each image's loss trained on alone, in the last layers.
     """
 
     def __init__(
@@ -43,11 +51,27 @@ class FittedTorchDetector:
         self._source, self._cache = source, cache
         self._batch_size, self._device, self._progress = batch_size, device, progress
         self._embedded: dict[ImageId, np.ndarray] = {}
+        self._kept: OrderedDict[tuple[ImageId, Annotations], tuple[LossOfWeights, int]] = OrderedDict()
 
     def detections(self, image_ids: Sequence[ImageId]) -> list[Detections]:
         """Detections of each image in pixels of the image as displayed."""
         found: dict[ImageId, Detections] = {}
         for ids, images in self._batches("detections", image_ids):
+            found |= {i: self._detections(i, r) for i, r in zip(ids, self.detector.detect(images), strict=True)}
+        return [found[i] for i in image_ids]
+
+    def noisy_detections(self, image_ids: Sequence[ImageId], sigma: float, random_seed: int) -> list[Detections]:
+        """Detections on each image plus Gaussian noise; the noise is a function of seed, image and sigma.
+
+        It is added at the size the detector sees.
+        """
+        found: dict[ImageId, Detections] = {}
+        generator = torch.Generator(self._device)
+        for ids, images in self._batches(f"detections under noise {sigma:g}", image_ids):
+            for image_id, image in zip(ids, images, strict=True):
+                generator.manual_seed(derive_seed(random_seed, "noise", int(image_id), round(1000 * sigma)))
+                noise = torch.randn(image.shape, generator=generator, device=self._device)
+                image.add_(noise, alpha=sigma / 255)
             found |= {i: self._detections(i, r) for i, r in zip(ids, self.detector.detect(images), strict=True)}
         return [found[i] for i in image_ids]
 
@@ -65,7 +89,7 @@ class FittedTorchDetector:
         losses = []
         for image_id in image_ids:
             image = to_tensor(self._cache.read(image_id), self._device)
-            with torch.no_grad(), seeded(int(image_id) % 2**31), _training_but_norm(module):
+            with torch.no_grad(), seeded(sampling_seed(image_id)), _training_but_norm(module):
                 terms = self.detector.losses([image], [self._target(image_id, annotations[image_id])])
             losses.append(sum(float(term.sum()) for term in terms.values()))
         return np.array(losses, dtype=np.float32)
@@ -80,6 +104,105 @@ class FittedTorchDetector:
             features = self.detector.region_features(images, scaled)
             found |= {i: f.float().cpu().numpy() for i, f in zip(ids, features, strict=True)}
         return [found[i] for i in image_ids]
+
+    def loss_predictions(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, " n"]:
+        """What the loss prediction module expects of each image."""
+        predict = getattr(self.detector, "predicted_losses", None)
+        if predict is None:
+            msg = "loss_predictions: this detector was trained without a loss prediction module"
+            raise StrategyError(msg)
+        found: dict[ImageId, float] = {}
+        for ids, images in self._batches("predicted losses", image_ids):
+            found |= zip(ids, predict(images).float().cpu().tolist(), strict=True)
+        return np.array([found[i] for i in image_ids], dtype=np.float32)
+
+    @property
+    def last_layers(self) -> Mapping[str, float]:
+        """Names and released scales of the weights that can be differentiated."""
+        return dict(self._differentiable().last_layers)
+
+    def loss_gradient(self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations]) -> Weights:
+        """Gradient of the images' summed losses in the last layers, summed in float64."""
+        weights = self._weights()
+        total = {name: np.zeros(weight.shape, dtype=np.float64) for name, weight in weights.items()}
+        for ids, images in self._batches("gradients", image_ids):
+            loss = self._losses(self._frozen(images), ids, annotations)
+            for name, part in derivatives.gradient(loss, weights).items():
+                total[name] += part.cpu().numpy()
+        return total
+
+    def curvature_product(
+        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations], vector: Weights
+    ) -> Weights:
+        """Hessian of the images' summed losses in the last layers, times a vector; image by image."""
+        weights, tangent = self._weights(), self._tensors(vector)
+        total = {name: np.zeros(weight.shape, dtype=np.float64) for name, weight in weights.items()}
+        for image_id in image_ids:
+            loss = self._kept_loss(image_id, annotations[image_id])
+            for name, part in derivatives.curvature_product(loss, weights, tangent).items():
+                total[name] += part.cpu().numpy()
+        return total
+
+    def loss_slopes(
+        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations], direction: Weights
+    ) -> Float32[np.ndarray, " n"]:
+        """Derivative of each image's loss along a direction in the last layers."""
+        weights, tangent = self._weights(), self._tensors(direction)
+        found: dict[ImageId, float] = {}
+        for ids, images in self._batches("slopes", image_ids):
+            loss = self._losses(self._frozen(images), ids, annotations)
+            found |= zip(ids, derivatives.slopes(loss, weights, tangent).tolist(), strict=True)
+        return np.array([found[i] for i in image_ids], dtype=np.float32)
+
+    def pseudo_label_slopes(
+        self, image_ids: Sequence[ImageId], direction: Weights, score_threshold: float, labels: PseudoLabels
+    ) -> tuple[Float32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
+        """Slopes under the detector's own detections, and how many those are; one look at each image serves both."""
+        weights, tangent = self._weights(), self._tensors(direction)
+        found: dict[ImageId, tuple[float, int]] = {}
+        for ids, images in self._batches("influence", image_ids):
+            frozen = self._frozen(images)
+            targets = [pseudo_target(result, score_threshold, labels) for result in frozen.detections()]
+            loss = frozen.losses(targets, [sampling_seed(i) for i in ids])
+            slopes = derivatives.slopes(loss, weights, tangent).tolist()
+            found |= {i: (s, len(t["boxes"])) for i, s, t in zip(ids, slopes, targets, strict=True)}
+        pairs = np.array([found[i] for i in image_ids], dtype=np.float32).reshape(-1, 2)
+        return pairs[:, 0], pairs[:, 1]
+
+    def _differentiable(self) -> LastLayerDetector:
+        if not hasattr(self.detector, "frozen"):
+            msg = "this detector cannot be differentiated in its last layers: it has no `last_layers` and `frozen`"
+            raise StrategyError(msg)
+        return cast("LastLayerDetector", self.detector)
+
+    def _frozen(self, images: list[torch.Tensor]) -> FrozenFeatures:
+        return self._differentiable().frozen(images)
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        module = self.detector.module
+        return {name: module.get_parameter(name).detach() for name in self._differentiable().last_layers}
+
+    def _tensors(self, vector: Weights) -> dict[str, torch.Tensor]:
+        return {name: torch.from_numpy(np.asarray(vector[name])).to(weight) for name, weight in self._weights().items()}
+
+    def _losses(
+        self, frozen: FrozenFeatures, ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations]
+    ) -> LossOfWeights:
+        targets = [self._target(i, annotations[i]) for i in ids]
+        return frozen.losses(targets, [sampling_seed(i) for i in ids])
+
+    def _kept_loss(self, image_id: ImageId, truth: Annotations) -> LossOfWeights:
+        """The loss of one labeled image, from memory where it has been made before."""
+        key = (image_id, truth)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
+        frozen = self._frozen([to_tensor(self._cache.read(image_id), self._device)])
+        loss = self._losses(frozen, [image_id], {image_id: truth})
+        self._kept[key] = (loss, frozen.nbytes)
+        while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > KEPT_BYTES:
+            self._kept.popitem(last=False)
+        return loss
 
     def _batches(self, what: str, image_ids: Sequence[ImageId]) -> Iterator[tuple[list[ImageId], list[torch.Tensor]]]:
         """Batches of equal size in pixels, ids ascending: the same whatever order they are asked in."""
@@ -112,6 +235,9 @@ class FittedTorchDetector:
             labels=arrays["labels"].numpy(),
             probabilities=arrays["probabilities"].float().numpy(),
             masks=None if masks is None else masks.numpy(),
+            proposals=arrays["proposals"].float().numpy() / self._to_cached(image_id)
+            if "proposals" in arrays
+            else None,
         )
 
     def _target(self, image_id: ImageId, truth: Annotations) -> Target:
@@ -125,6 +251,23 @@ class FittedTorchDetector:
             masks = scaled_masks(raw, self._source.records[image_id], *self._cache.size(image_id))
             target["masks"] = torch.from_numpy(masks).to(self._device)
         return target
+
+
+def sampling_seed(image_id: ImageId) -> int:
+    """What two-stage heads sample an image's anchors and regions with when its loss alone is asked for."""
+    return int(image_id) % 2**31
+
+
+def pseudo_target(found: Mapping[str, torch.Tensor], score_threshold: float, labels: PseudoLabels) -> Target:
+    """Detections as if they were the truth: those above the threshold that cover at least a pixel each way."""
+    boxes = found["boxes"]
+    keep = (found["scores"] >= score_threshold) & ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(dim=1)
+    target = Target(boxes=boxes[keep], labels=found["labels"][keep])
+    if "masks" in found:
+        target["masks"] = found["masks"][keep]
+    if labels == "posterior":
+        target["posteriors"] = found["probabilities"][keep]
+    return target
 
 
 @contextmanager

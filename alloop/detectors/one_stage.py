@@ -1,79 +1,44 @@
 """FCOS (Tian et al. 2019) and RetinaNet (Lin et al. 2017) on torchvision, with losses split by image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.fcos import FCOS, FCOSClassificationHead, FCOSHead, FCOSRegressionHead
-from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
-from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.models.detection.fcos import FCOS
+from torchvision.models.detection.retinanet import RetinaNet
 
 from alloop.config import DetectorConfig
 from alloop.detectors.backbones import Pyramid, build_backbone
-from alloop.detectors.protocol import Detector, Target
+from alloop.detectors.dense_losses import PerImageFCOSHead, PerImageRetinaNetHead
+from alloop.detectors.protocol import Detector, FrozenFeatures, LossOfWeights, Target
 from alloop.detectors.torchvision_parts import (
     NormalizeOnly,
-    captured,
     dense_detections,
     evaluating,
+    of_batch,
+    of_each,
     pool_regions,
     pooled_levels,
-    summed_by_image,
+    with_weight,
 )
 from alloop.query import Need
 
-ONE_STAGE_GIVES = frozenset({Need.EMBEDDINGS, Need.DETECTIONS, Need.IMAGE_LOSSES, Need.REGION_FEATURES})
-
-
-class PerImageFCOSHead(FCOSHead):  # type: ignore[misc]
-    """The FCOS head with a choice of tower depth, whose losses come as one number an image."""
-
-    def __init__(self, channels: int, classes: int, tower_convs: int) -> None:
-        super().__init__(channels, 1, classes, 1)
-        self.classification_head = FCOSClassificationHead(channels, 1, classes, tower_convs)
-        self.regression_head = FCOSRegressionHead(channels, 1, tower_convs)
-
-    def compute_loss(
-        self,
-        targets: list[dict[str, Tensor]],
-        head_outputs: dict[str, Tensor],
-        anchors: list[Tensor],
-        matched_idxs: list[Tensor],
-    ) -> dict[str, Tensor]:
-        """Focal, GIoU and centerness loss, each `[batch]`, divided by the foreground of the whole batch."""
-        logits = head_outputs["cls_logits"]  # [b, a, k]
-        matched = torch.stack(matched_idxs)  # [b, a], -1 is background
-        image, place = torch.where(matched >= 0)  # [f], [f]
-        counts = [len(target["labels"]) for target in targets]
-        first = torch.tensor([0, *counts[:-1]], device=matched.device).cumsum(0)
-        truth = first[image] + matched[image, place]  # [f], row among all boxes of the batch
-        true_boxes = torch.cat([target["boxes"] for target in targets])[truth]
-        true_labels = torch.cat([target["labels"] for target in targets])[truth]
-        flat_anchors = torch.stack(anchors)[image, place]  # [f, 4]
-        foreground = max(1, len(image))
-
-        one_hot = torch.zeros_like(logits)
-        one_hot[image, place, true_labels] = 1.0
-        classification = sigmoid_focal_loss(logits, one_hot).sum(dim=(1, 2))
-
-        reached = head_outputs["bbox_regression"][image, place].to(flat_anchors.dtype)
-        boxes = self.box_coder.decode(reached, flat_anchors)
-        per_place_giou = generalized_box_iou_loss(boxes, true_boxes)
-
-        reach = self.box_coder.encode(flat_anchors, true_boxes)  # [f, 4] left, top, right, bottom
-        left_right, top_bottom = reach[:, [0, 2]], reach[:, [1, 3]]
-        centerness = torch.sqrt((left_right.amin(1) / left_right.amax(1)) * (top_bottom.amin(1) / top_bottom.amax(1)))
-        per_place_centerness = binary_cross_entropy_with_logits(
-            head_outputs["bbox_ctrness"][image, place, 0], centerness, reduction="none"
-        )
-        return {
-            "classification": classification / foreground,
-            "bbox_regression": summed_by_image(per_place_giou, image, len(targets)) / foreground,
-            "bbox_ctrness": summed_by_image(per_place_centerness, image, len(targets)) / foreground,
-        }
+ONE_STAGE_GIVES = frozenset(
+    {
+        Need.EMBEDDINGS,
+        Need.DETECTIONS,
+        Need.IMAGE_LOSSES,
+        Need.REGION_FEATURES,
+        Need.LAST_LAYERS,
+        Need.LOSS_PREDICTIONS,
+    }
+)
+# the weights that influence differentiates, with the scales of ISAL's released code for FCOS
+CLASSES, BOXES = "head.classification_head.cls_logits.weight", "head.regression_head.bbox_reg.weight"
+CENTERNESS = "head.regression_head.bbox_ctrness.weight"
+LAST_LAYERS = {CLASSES: 100.0, BOXES: 8000.0, CENTERNESS: 5000.0}
 
 
 class PosteriorFCOS(FCOS):  # type: ignore[misc]
@@ -96,31 +61,19 @@ class PosteriorFCOS(FCOS):  # type: ignore[misc]
         return detections
 
 
-class PerImageRetinaNetHead(RetinaNetHead):  # type: ignore[misc]
-    """The RetinaNet head whose losses come as one number an image: torchvision averages over images."""
+class PosteriorRetinaNet(RetinaNet):  # type: ignore[misc]
+    """RetinaNet whose detections carry the class posterior `sigmoid(logit)` of their anchor."""
 
     def compute_loss(
         self,
         targets: list[dict[str, Tensor]],
         head_outputs: dict[str, Tensor],
         anchors: list[Tensor],
-        matched_idxs: list[Tensor],
-    ) -> dict[str, Tensor]:
-        """Focal and box loss, each `[batch]`, divided by the number of images."""
-        rows = [
-            super(PerImageRetinaNetHead, self).compute_loss(
-                [target],
-                {key: value[i : i + 1] for key, value in head_outputs.items()},
-                [anchors[i]],
-                [matched_idxs[i]],
-            )
-            for i, target in enumerate(targets)
-        ]
-        return {key: torch.stack([row[key] for row in rows]) / len(targets) for key in rows[0]}
-
-
-class PosteriorRetinaNet(RetinaNet):  # type: ignore[misc]
-    """RetinaNet whose detections carry the class posterior `sigmoid(logit)` of their anchor."""
+        _places: list[int] | None = None,
+    ) -> dict[str, Any]:
+        """As torchvision's; takes the places of each level, as FCOS does, and needs them not."""
+        result: dict[str, Any] = super().compute_loss(targets, head_outputs, anchors)
+        return result
 
     def postprocess_detections(
         self, head_outputs: dict[str, list[Tensor]], anchors: list[list[Tensor]], image_shapes: list[tuple[int, int]]
@@ -137,6 +90,74 @@ class PosteriorRetinaNet(RetinaNet):  # type: ignore[misc]
         return detections
 
 
+class FrozenPlaces:
+    """A batch up to the last convolutions: the outputs of both towers on every level."""
+
+    def __init__(self, model: Any, images: list[Tensor]) -> None:
+        """See the images once."""
+        self._model, self._sizes = model, [tuple(image.shape[-2:]) for image in images]
+        with evaluating(model):
+            self._batch, _ = model.transform(images)
+            maps = list(model.backbone(self._batch.tensors).values())
+            self.class_tower = [model.head.classification_head.conv(x) for x in maps]
+            self.box_tower = [model.head.regression_head.conv(x) for x in maps]
+            self._anchors = model.anchor_generator(self._batch, maps)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of both towers' outputs."""
+        return sum(level.nbytes for level in (*self.class_tower, *self.box_tower))
+
+    def _outputs(self, weights: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+        """What the last convolutions say with these weights: `[batch, places, channels]` a level."""
+
+        def said(name: str, tower: list[Tensor], width: int) -> list[Tensor]:
+            layer = self._model.get_submodule(name.removesuffix(".weight"))
+            return [_by_place(with_weight(layer, weights[name], level), width) for level in tower]
+
+        classes = said(CLASSES, self.class_tower, self._model.head.classification_head.num_classes)
+        boxes = said(BOXES, self.box_tower, 4)
+        if CENTERNESS not in weights:
+            return {"cls_logits": classes, "bbox_regression": boxes}
+        reach = [torch.relu(level) for level in boxes]
+        return {"cls_logits": classes, "bbox_regression": reach, "bbox_ctrness": said(CENTERNESS, self.box_tower, 1)}
+
+    def detections(self) -> list[dict[str, Tensor]]:
+        """Detections after non-maximum suppression."""
+        with torch.no_grad():
+            outputs = self._outputs(last_weights(self._model))
+            places = [level.shape[1] for level in outputs["cls_logits"]]
+            anchors = [list(image.split(places)) for image in self._anchors]
+            found = self._model.postprocess_detections(outputs, anchors, self._batch.image_sizes)
+            result: list[dict[str, Tensor]] = self._model.transform.postprocess(
+                found, self._batch.image_sizes, self._sizes
+            )
+        return result
+
+    def losses(self, targets: Sequence[Target], seeds: Sequence[int]) -> LossOfWeights:  # noqa: ARG002  nothing is drawn
+        """The loss of each image alone, as a function of the last convolutions' weights."""
+        told = [dict(target) for target in targets]
+
+        def loss(weights: Mapping[str, Tensor]) -> Tensor:
+            outputs = self._outputs(weights)
+            places = [level.shape[1] for level in outputs["cls_logits"]]
+            joined = {name: torch.cat(levels, dim=1) for name, levels in outputs.items()}
+            return of_each(self._model.compute_loss(told, joined, self._anchors, places))
+
+        return loss
+
+
+def _by_place(level: Tensor, width: int) -> Tensor:
+    """`[n, anchors x width, h, w]` to `[n, h x w x anchors, width]`."""
+    n, _, height, wide = level.shape
+    return level.reshape(n, -1, width, height, wide).permute(0, 3, 4, 1, 2).reshape(n, -1, width)
+
+
+def last_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The last layers' weights of a one-stage model; RetinaNet has no centerness."""
+    return {name: weight.detach() for name, weight in model.named_parameters() if name in LAST_LAYERS}
+
+
 class OneStageDetector:
     """A torchvision FCOS or RetinaNet behind the detector protocol."""
 
@@ -146,28 +167,27 @@ class OneStageDetector:
         """Take over a built model."""
         self.module: Any = module
         self.levels = pyramid.levels
+        self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
 
     def losses(self, images: list[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Each loss term split by image."""
-        result: dict[str, Tensor] = self.module(images, [dict(target) for target in targets])
-        return result
+        return of_batch(self.module(images, [dict(target) for target in targets]))
+
+    def frozen(self, images: list[Tensor]) -> FrozenFeatures:
+        """See the images up to the last convolutions."""
+        return FrozenPlaces(self.module, images)
 
     def detect(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         """Detections after non-maximum suppression."""
-        with evaluating(self.module):
-            result: list[dict[str, Tensor]] = self.module(images)
-        return result
+        return FrozenPlaces(self.module, images).detections()
 
     def embed(self, images: list[Tensor]) -> Tensor:
         """Pooled output of the last convolution of both towers, mean over levels, classification first.
 
         Source: ISAL supplement section 4.2 (FCOS features for k-center).
         """
-        towers = (self.module.head.classification_head.conv, self.module.head.regression_head.conv)
-        with evaluating(self.module), captured(*towers) as outputs:
-            batch, _ = self.module.transform(images)
-            self.module.head(list(self.module.backbone(batch.tensors).values()))
-        return torch.cat([pooled_levels(levels).mean(dim=0) for levels in outputs], dim=1)
+        seen = FrozenPlaces(self.module, images)
+        return torch.cat([pooled_levels(tower).mean(dim=0) for tower in (seen.class_tower, seen.box_tower)], dim=1)
 
     def region_features(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
         """RoIAlign over the pyramid, averaged."""

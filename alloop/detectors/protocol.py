@@ -1,6 +1,6 @@
 """What a detector is to the engine. Another detector is one file with a class that does this."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypedDict, runtime_checkable
 
 from jaxtyping import Float
@@ -8,13 +8,21 @@ from torch import Tensor, nn
 
 from alloop.query import Need
 
+LossOfWeights = Callable[[Mapping[str, Tensor]], Tensor]
+
 
 class Target(TypedDict, total=False):
-    """What one training image teaches: `labels` are class indices from 0, `masks` uint8 [n, h, w]."""
+    """What one training image teaches: `labels` are class indices from 0, `masks` uint8 [n, h, w].
+
+    With `posteriors` `[n, k]` the boxes are a detector's own, believed only so far: classification
+    terms become their expectation under the posterior, and the box and mask terms of a box are
+    weighted by the posterior of its label.
+    """
 
     boxes: Tensor
     labels: Tensor
     masks: Tensor
+    posteriors: Tensor
 
 
 @runtime_checkable
@@ -28,10 +36,55 @@ class Detector(Protocol):
         """Each loss term split by image; the sum over terms and images is the loss of the batch."""
 
     def detect(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
-        """`boxes [n, 4]`, `scores [n]`, `labels [n]` from 0, `probabilities [n, k]`, optional `masks [n, h, w]`."""
+        """`boxes [n, 4]`, `scores [n]`, `labels [n]` from 0, `probabilities [n, k]`.
+
+        Optional: `masks [n, h, w]`; `proposals [n, 4]`, the region each box was regressed from.
+        """
 
     def embed(self, images: list[Tensor]) -> Float[Tensor, "batch d"]:
         """One feature vector an image."""
 
     def region_features(self, images: list[Tensor], boxes: list[Float[Tensor, "n 4"]]) -> list[Float[Tensor, "n d"]]:
         """One feature vector a box, for each image."""
+
+
+@runtime_checkable
+class FrozenFeatures(Protocol):
+    """A batch of images seen up to the last layers, once and without gradient.
+
+    Detections and losses as functions of the last layers' weights start from here, so neither
+    repeats the work of the backbone.
+    """
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the features take."""
+
+    def detections(self) -> list[dict[str, Tensor]]:
+        """What `Detector.detect` gives."""
+
+    def losses(self, targets: Sequence[Target], seeds: Sequence[int]) -> LossOfWeights:
+        """From the last layers' weights to the loss `[batch]` of each image trained on alone.
+
+        Matching and sampling are done now, the sampling of image i under `seeds[i]`.
+        """
+
+
+@runtime_checkable
+class PyramidDetector(Detector, Protocol):
+    """A detector beside which a loss prediction module can be trained (`Need.LOSS_PREDICTIONS`).
+
+    `module.backbone` gives a dict of feature maps with `out_channels` channels each.
+    """
+
+    levels: tuple[str, ...]  # the feature maps that its heads read
+
+
+@runtime_checkable
+class LastLayerDetector(Detector, Protocol):
+    """A detector whose losses can be differentiated in its last layers (`Need.LAST_LAYERS`)."""
+
+    last_layers: Mapping[str, float]  # name of each weight -> its scale in the released code of ISAL
+
+    def frozen(self, images: list[Tensor]) -> FrozenFeatures:
+        """See the images up to the last layers."""

@@ -1,8 +1,8 @@
 """What the torchvision detectors share: no hidden resizing, class posteriors, pooled features."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,39 @@ def summed_by_image(values: Tensor, image: Tensor, images: int) -> Tensor:
     return wide.new_zeros(images).index_add(0, image, wide)
 
 
+class Shares(NamedTuple):
+    """A loss term before it is divided: its sum over the samples of each image, and how many they are, `[batch]`."""
+
+    total: Tensor
+    samples: Tensor
+
+
+def of_batch(terms: Mapping[str, Shares]) -> dict[str, Tensor]:
+    """Each term divided by the samples of the whole batch, as in training."""
+    return {name: term.total / term.samples.sum().clamp(min=1) for name, term in terms.items()}
+
+
+def of_each(terms: Mapping[str, Shares]) -> Tensor:
+    """The loss `[batch]` of each image as if it were trained on alone: divided by its own samples."""
+    return torch.stack([term.total / term.samples.clamp(min=1) for term in terms.values()]).sum(dim=0)
+
+
+def rows_by_image(image: Tensor, images: int) -> Tensor:
+    """How many of the rows belong to each image."""
+    return torch.bincount(image, minlength=images)
+
+
+def with_weight(layer: nn.Module, weight: Tensor, x: Tensor) -> Tensor:
+    """The output of a layer whose weight is replaced."""
+    result: Tensor = torch.func.functional_call(layer, {"weight": weight}, (x,))
+    return result
+
+
+def of_labels(posteriors: Tensor, labels: Tensor) -> Tensor:
+    """The posterior of each row's label."""
+    return posteriors.gather(1, labels[:, None])[:, 0]
+
+
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Eval mode and no gradients; the mode of every submodule comes back, also after an exception."""
@@ -48,21 +81,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for name, child in module.named_modules():
             child.training = modes[name]
-
-
-@contextmanager
-def captured(*modules: nn.Module) -> Iterator[list[list[Tensor]]]:
-    """Record every output of the given modules; one list a module, in order of the calls."""
-    outputs: list[list[Tensor]] = [[] for _ in modules]
-    handles = [
-        module.register_forward_hook(lambda _m, _i, out, kept=kept: kept.append(out))
-        for module, kept in zip(modules, outputs, strict=True)
-    ]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def batch_of(module: Any, images: list[Tensor]) -> tuple[ImageList, dict[str, Tensor]]:

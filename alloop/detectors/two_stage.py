@@ -1,169 +1,160 @@
 """Faster R-CNN (Ren et al. 2015) and Mask R-CNN (He et al. 2017) on torchvision, with losses split by image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, smooth_l1_loss, softmax
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference, project_masks_on_boxes
-from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.ops import MultiScaleRoIAlign, batched_nms, clip_boxes_to_image, remove_small_boxes
+from torchvision.models.detection.rpn import concat_box_prediction_layers
+from torchvision.ops import MultiScaleRoIAlign
 
 from alloop.config import DetectorConfig
 from alloop.detectors.backbones import Pyramid, build_backbone
-from alloop.detectors.protocol import Detector, Target
+from alloop.detectors.protocol import Detector, FrozenFeatures, LossOfWeights, Target
+from alloop.detectors.region_losses import PerImageRoIHeads, PerImageRPN, Regions
+from alloop.detectors.seeding import seeded
 from alloop.detectors.torchvision_parts import (
     NormalizeOnly,
+    Shares,
     batch_of,
     evaluating,
+    of_batch,
+    of_each,
     one_based,
     pool_regions,
     pooled_levels,
-    summed_by_image,
+    with_weight,
 )
 from alloop.query import Need
 
-TWO_STAGE_GIVES = frozenset({Need.EMBEDDINGS, Need.DETECTIONS, Need.IMAGE_LOSSES, Need.REGION_FEATURES})
-SMOOTH = 1 / 9  # beta of the smooth L1 loss, as in torchvision
+TWO_STAGE_GIVES = frozenset(
+    {
+        Need.EMBEDDINGS,
+        Need.DETECTIONS,
+        Need.IMAGE_LOSSES,
+        Need.REGION_FEATURES,
+        Need.LAST_LAYERS,
+        Need.PROPOSALS,
+        Need.LOSS_PREDICTIONS,
+    }
+)
+# the weights that influence differentiates, with the scales of ISAL's released code for Faster R-CNN
+OBJECTNESS, PROPOSAL = "rpn.head.cls_logits.weight", "rpn.head.bbox_pred.weight"
+CLASSES, BOXES = "roi_heads.box_predictor.cls_score.weight", "roi_heads.box_predictor.bbox_pred.weight"
+MASKS = "roi_heads.mask_predictor.mask_fcn_logits.weight"  # not in ISAL; the last layer of the third task
+LAST_LAYERS = {OBJECTNESS: 1000.0, PROPOSAL: 1000.0, CLASSES: 5000.0, BOXES: 1000.0, MASKS: 1000.0}
 
 
-class PerImageRPN(RegionProposalNetwork):  # type: ignore[misc]
-    """The region proposal network whose losses come as one number an image."""
+class FrozenRegions:
+    """A batch up to the last layers: the pyramid, and what the proposal network has made of each level."""
 
-    def compute_loss(
-        self,
-        objectness: Tensor,
-        pred_bbox_deltas: Tensor,
-        labels: Sequence[Tensor],
-        regression_targets: Sequence[Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        """Objectness and box loss, each `[batch]`, divided by the samples of the whole batch."""
-        positive, negative = self.fg_bg_sampler(labels)
-        positive, negative = torch.stack(positive).bool(), torch.stack(negative).bool()  # [b, a]
-        image, place = torch.where(positive | negative)
-        samples = max(1, len(image))
-        entropy = binary_cross_entropy_with_logits(
-            objectness.reshape(positive.shape)[image, place], torch.stack(list(labels))[image, place], reduction="none"
-        )
-        hit, anchor = torch.where(positive)
-        deltas = pred_bbox_deltas.reshape(*positive.shape, 4)[hit, anchor]
-        distance = smooth_l1_loss(
-            deltas, torch.stack(list(regression_targets))[hit, anchor], beta=SMOOTH, reduction="none"
-        ).sum(dim=1)
-        return (
-            summed_by_image(entropy, image, len(labels)) / samples,
-            summed_by_image(distance, hit, len(labels)) / samples,
-        )
+    def __init__(self, model: Any, images: list[Tensor]) -> None:
+        """See the images once."""
+        self._model, self._originals = model, [tuple(image.shape[-2:]) for image in images]
+        with evaluating(model):
+            batch, self.features = batch_of(model, images)
+            self._sizes: list[tuple[int, int]] = batch.image_sizes
+            maps = list(self.features.values())
+            self._hidden = [model.rpn.head.conv(level) for level in maps]
+            self._anchors: list[Tensor] = model.rpn.anchor_generator(batch, maps)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the pyramid and the proposal network's features."""
+        return sum(level.nbytes for level in (*self.features.values(), *self._hidden))
 
-class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
-    """The second stage: losses as one number an image, detections with their class posterior."""
+    def _first_stage(self, weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, list[int]]:
+        """Objectness and deltas of all anchors, and how many anchors each level has."""
+        head = self._model.rpn.head
+        scores = [with_weight(head.cls_logits, weights[OBJECTNESS], level) for level in self._hidden]
+        deltas = [with_weight(head.bbox_pred, weights[PROPOSAL], level) for level in self._hidden]
+        counts = [level[0].numel() for level in scores]
+        return *concat_box_prediction_layers(scores, deltas), counts
 
-    def forward(
-        self,
-        features: dict[str, Tensor],
-        proposals: Sequence[Tensor],
-        image_shapes: list[tuple[int, int]],
-        targets: list[dict[str, Tensor]] | None = None,
-    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Detections in eval mode, losses in train mode."""
-        if self.training:
-            return [], self._losses(features, proposals, image_shapes, targets or [])
-        return self._detections(features, proposals, image_shapes), {}
+    def _proposals(self) -> list[Tensor]:
+        rpn = self._model.rpn
+        objectness, deltas, counts = self._first_stage(last_weights(self._model))
+        boxes = rpn.box_coder.decode(deltas, self._anchors).view(len(self._anchors), -1, 4)
+        proposals: list[Tensor] = rpn.filter_proposals(boxes, objectness, self._sizes, counts)[0]
+        return proposals
 
-    def _losses(
-        self,
-        features: dict[str, Tensor],
-        proposals: Sequence[Tensor],
-        shapes: list[tuple[int, int]],
-        targets: list[dict[str, Tensor]],
-    ) -> dict[str, Tensor]:
-        proposals, matched, labels, goals = self.select_training_samples(proposals, targets)
-        logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals, shapes)))
-        of_image = _image_rows(proposals)  # [r]
-        label, goal = torch.cat(labels), torch.cat(list(goals))
-        hit = torch.where(label > 0)[0]
-        distance = smooth_l1_loss(
-            deltas.reshape(len(label), -1, 4)[hit, label[hit]], goal[hit], beta=SMOOTH, reduction="none"
-        ).sum(dim=1)
-        images, samples = len(proposals), max(1, len(label))
-        entropy = cross_entropy(logits, label, reduction="none")
-        losses = {
-            "loss_classifier": summed_by_image(entropy, of_image, images) / samples,
-            "loss_box_reg": summed_by_image(distance, of_image[hit], images) / samples,
-        }
-        if self.has_mask():
-            losses["loss_mask"] = self._mask_loss(features, proposals, shapes, targets, labels, matched)
-        return losses
+    def detections(self) -> list[dict[str, Tensor]]:
+        """Detections after non-maximum suppression; masks are uint8 at image size."""
+        with evaluating(self._model):
+            found = self._model.roi_heads.detections(self.features, self._proposals(), self._sizes)
+            found = self._model.transform.postprocess(found, self._sizes, self._originals)
+        for result in found:
+            result["labels"] = result["labels"] - 1
+            if "masks" in result:
+                result["masks"] = (result["masks"][:, 0] > 0.5).to(torch.uint8)
+        result_: list[dict[str, Tensor]] = found
+        return result_
 
-    def _mask_loss(
-        self,
-        features: dict[str, Tensor],
-        proposals: Sequence[Tensor],
-        shapes: list[tuple[int, int]],
-        targets: list[dict[str, Tensor]],
-        labels: Sequence[Tensor],
-        matched: Sequence[Tensor],
-    ) -> Tensor:
-        """Pixel cross entropy of the true class's mask on positive proposals, divided by all of their pixels."""
-        rows = [torch.where(label > 0)[0] for label in labels]
-        boxes = [box[row] for box, row in zip(proposals, rows, strict=True)]
-        logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, boxes, shapes)))  # [p, k, m, m]
-        if not len(logits):
-            nothing: Tensor = logits.sum() * 0 + logits.new_zeros(len(boxes))
-            return nothing
-        truth = torch.cat(
-            [
-                project_masks_on_boxes(target["masks"], box, match[row], logits.shape[-1])
-                for target, box, match, row in zip(targets, boxes, matched, rows, strict=True)
-                if len(row)
-            ]
-        )
-        label = torch.cat([label[row] for label, row in zip(labels, rows, strict=True)])
-        own = logits[torch.arange(len(label), device=label.device), label]
-        per_mask = binary_cross_entropy_with_logits(own, truth, reduction="none").mean(dim=(1, 2))
-        return summed_by_image(per_mask, _image_rows(boxes), len(boxes)) / len(label)
+    def losses(self, targets: Sequence[Target], seeds: Sequence[int]) -> LossOfWeights:
+        """The loss of each image alone, as a function of the last layers' weights.
 
-    def _detections(
-        self, features: dict[str, Tensor], proposals: Sequence[Tensor], shapes: list[tuple[int, int]]
-    ) -> list[dict[str, Tensor]]:
-        logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals, shapes)))
-        counts = [len(boxes) for boxes in proposals]
-        decoded = self.box_coder.decode(deltas, proposals).split(counts)
-        posterior = torch.split(softmax(logits, dim=-1), counts)
-        found = [self._cut(*part) for part in zip(decoded, posterior, shapes, strict=True)]
-        if self.has_mask():
-            pooled = self.mask_roi_pool(features, [f["boxes"] for f in found], shapes)
-            masks = maskrcnn_inference(self.mask_predictor(self.mask_head(pooled)), [f["labels"] for f in found])
-            for result, mask in zip(found, masks, strict=True):
-                result["masks"] = mask
-        return found
+        Proposals are made with the weights as they are: torchvision lets no gradient through them.
+        """
+        rpn, heads, told = self._model.rpn, self._model.roi_heads, one_based(targets)
+        with evaluating(self._model):
+            with training_proposals(rpn):
+                proposals = self._proposals()
+            anchored, sampled = [], []
+            for image, seed in enumerate(seeds):
+                with seeded(seed):
+                    anchored.append(rpn.anchored(self._anchors[image], told[image]))
+                    sampled.append(heads.select_training_samples([proposals[image]], [told[image]]))
+            goals = type(anchored[0])(*(torch.cat(part) for part in zip(*anchored, strict=True)))
+            regions = Regions(*([item[0] for item in part] for part in _by_part(sampled)))
+            vectors = heads.box_head(heads.box_roi_pool(self.features, regions.boxes, self._sizes))
+            masks = self._mask_features(regions) if heads.has_mask() else None
 
-    def _cut(self, boxes: Tensor, posterior: Tensor, shape: tuple[int, int]) -> dict[str, Tensor]:
-        """The same cut, order and suppression as torchvision's own, keeping each proposal's posterior."""
-        foreground = posterior[:, 1:]  # [r, k]
-        row, label = torch.where(foreground > self.score_thresh)
-        scores = foreground[row, label]
-        boxes = clip_boxes_to_image(boxes[row, label + 1], shape)
-        wide = remove_small_boxes(boxes, min_size=1e-2)
-        boxes, scores, label, row = boxes[wide], scores[wide], label[wide], row[wide]
-        keep = batched_nms(boxes, scores, label, self.nms_thresh)[: self.detections_per_img]
-        return {
-            "boxes": boxes[keep],
-            "scores": scores[keep],
-            "labels": label[keep] + 1,
-            "probabilities": foreground[row[keep]],
-        }
+        def loss(weights: Mapping[str, Tensor]) -> Tensor:
+            objectness, deltas, _ = self._first_stage(weights)
+            logits = with_weight(heads.box_predictor.cls_score, weights[CLASSES], vectors)
+            reached = with_weight(heads.box_predictor.bbox_pred, weights[BOXES], vectors)
+            first = rpn.shares(objectness, deltas, goals)
+            terms: dict[str, Shares] = {"loss_objectness": first[0], "loss_rpn_box_reg": first[1]}
+            terms |= heads.box_shares(logits, reached, regions, told)
+            if masks is not None:
+                drawn = with_weight(heads.mask_predictor.mask_fcn_logits, weights[MASKS], masks)
+                terms["loss_mask"] = heads.mask_shares(drawn, regions, told)
+            return of_each(terms)
+
+        return loss
+
+    def _mask_features(self, regions: Regions) -> Tensor:
+        """What the last mask layer sees of the positive regions."""
+        heads = self._model.roi_heads
+        x: Tensor = heads.mask_head(heads.mask_roi_pool(self.features, regions.positive_boxes, self._sizes))
+        for name, layer in heads.mask_predictor.named_children():
+            if name != "mask_fcn_logits":
+                x = layer(x)
+        return x
 
 
-def _image_rows(boxes: Sequence[Tensor]) -> Tensor:
-    """For each box of a batch, the row of its image."""
-    counts = torch.tensor([len(b) for b in boxes], device=boxes[0].device)
-    return torch.arange(len(boxes), device=counts.device).repeat_interleave(counts)
+def _by_part(sampled: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """`select_training_samples` of single images: boxes, matched rows, labels, deltas, each a list over images."""
+    return list(zip(*sampled, strict=True))
+
+
+@contextmanager
+def training_proposals(rpn: Any) -> Iterator[None]:
+    """Keep as many proposals as in training."""
+    rpn.training = True
+    try:
+        yield
+    finally:
+        rpn.training = False
+
+
+def last_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The last layers' weights of a two-stage model; only Mask R-CNN has masks."""
+    return {name: weight.detach() for name, weight in model.named_parameters() if name in LAST_LAYERS}
 
 
 class TwoStageDetector:
@@ -174,21 +165,19 @@ class TwoStageDetector:
         self.module: Any = module
         self.levels = tuple(level for level in pyramid.levels if level != "pool")
         self.gives = gives
+        self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
 
     def losses(self, images: list[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Each loss term split by image; anchors and proposals are sampled from torch's generator."""
-        result: dict[str, Tensor] = self.module(images, one_based(targets))
-        return result
+        return of_batch(self.module(images, one_based(targets)))
+
+    def frozen(self, images: list[Tensor]) -> FrozenFeatures:
+        """See the images up to the last layers."""
+        return FrozenRegions(self.module, images)
 
     def detect(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         """Detections after non-maximum suppression; masks are uint8 at image size."""
-        with evaluating(self.module):
-            found: list[dict[str, Tensor]] = self.module(images)
-        for result in found:
-            result["labels"] = result["labels"] - 1
-            if "masks" in result:
-                result["masks"] = (result["masks"][:, 0] > 0.5).to(torch.uint8)
-        return found
+        return FrozenRegions(self.module, images).detections()
 
     def embed(self, images: list[Tensor]) -> Tensor:
         """Mean over height and width of each pyramid level fed to the second stage, concatenated."""

@@ -13,6 +13,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from alloop.config import TrainingConfig
+from alloop.detectors.loss_prediction import NAME as LOSS_PREDICTION
 from alloop.detectors.protocol import Detector
 from alloop.detectors.seeding import seeded
 from alloop.errors import TrainingError
@@ -52,11 +53,14 @@ class TrainingResult:
 
 
 def make_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW over what is not frozen."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
+    """SGD or AdamW over what is not frozen; a loss prediction module is a group of its own."""
+    free = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    beside = [p for name, p in free if name.startswith(f"{LOSS_PREDICTION}.")]
+    own = [p for name, p in free if not name.startswith(f"{LOSS_PREDICTION}.")]
+    groups = [{"params": group} for group in (own, beside) if group]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
-    return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
 
 
 class WeightAverage:
@@ -152,8 +156,8 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     if config.clip_norm is not None:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        for group in optimizer.param_groups:  # each by itself: what stands beside the detector must not change it
+            torch.nn.utils.clip_grad_norm_(group["params"], config.clip_norm)
     optimizer.step()
     return value
 
