@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
+from alloop.derived import saving
 from alloop.errors import ConfigError
 from alloop.ledger import RoundRecord, read_ledger, run_folders
 
@@ -211,7 +212,7 @@ def against_random(runs: Sequence[Run], strategy: str, metric: Metric) -> Versus
     if interval is not None and not interval[0] <= 0 <= interval[1]:
         verdict = "better" if interval[0] > 0 else "worse"
     return Versus(
-        strategy, metric, len(gaps), float(np.mean(gaps)), interval, p_value, verdict, saving(runs, strategy, metric)
+        strategy, metric, len(gaps), float(np.mean(gaps)), interval, p_value, verdict, saving_against_random(runs, strategy, metric)
     )
 
 
@@ -236,24 +237,10 @@ def mean_curve(runs: Sequence[Run], strategy: str, metric: Metric) -> tuple[np.n
     return np.mean([x[:length] for x, _ in curves], axis=0), np.mean([y[:length] for _, y in curves], axis=0)
 
 
-def boxes_to_reach(boxes: np.ndarray, ap: np.ndarray, target: float) -> float | None:
-    """Boxes at which a curve first reaches a target AP, by linear interpolation; None if it never does."""
-    above = np.flatnonzero(ap >= target)
-    if not len(above):
-        return None
-    last = int(above[0])
-    if last == 0:
-        return float(boxes[0])
-    share = (target - ap[last - 1]) / (ap[last] - ap[last - 1])
-    return float(boxes[last - 1] + share * (boxes[last] - boxes[last - 1]))
-
-
-def saving(runs: Sequence[Run], strategy: str, metric: Metric) -> float | None:
-    """1 - boxes_strategy / boxes_random at the best AP of random's mean curve; None if it is not reached."""
-    boxes, ap = mean_curve(runs, "random", metric)
-    target = float(ap.max())
-    needed, paid = boxes_to_reach(*mean_curve(runs, strategy, metric), target), boxes_to_reach(boxes, ap, target)
-    return None if needed is None or not paid else 1 - needed / paid
+def saving_against_random(runs: Sequence[Run], strategy: str, metric: Metric) -> float | None:
+    """Share of boxes saved at the best AP of random's mean curve; None if it is not reached."""
+    other = mean_curve(runs, "random", metric)
+    return saving(*mean_curve(runs, strategy, metric), *other, target=float(other[1].max()))
 
 
 def penalty_matrix(runs: Sequence[Run], names: Sequence[str], metric: Metric) -> dict[str, dict[str, float]]:

@@ -85,7 +85,9 @@ class FittedDetector(Protocol):
         Args:
             image_ids: images without annotations.
             direction: in the last layers.
-            score_threshold: detections below it are left out.
+            score_threshold: detections below it are left out. Where a score is the square root of class x
+                centerness (FCOS in torchvision), the product is what is compared: it is the score of the
+                released code of ISAL.
             labels: `hard` takes each for certain, `posterior` believes it as far as the detector does.
 
         Returns:

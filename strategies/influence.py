@@ -19,7 +19,7 @@ pass with a tangent gives it for a batch of images: no image is differentiated b
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, count
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -30,6 +30,7 @@ from alloop.randomness import rng
 from alloop.values import ImageId, Selection
 
 Product = Callable[[Weights], Weights]  # s to H_z s
+DOUBLINGS = 20  # of a measured scale, before giving up
 PROBES = 16  # labeled images whose largest curvature is measured to choose a scale
 
 
@@ -64,15 +65,16 @@ def norm(a: Weights) -> float:
     return float(np.sqrt(dot(a, a)))
 
 
-def s_test(v: Weights, products: Sequence[Product], damping: float, scales: Mapping[str, float]) -> Solution:
+def s_test(
+    v: Weights, products: Sequence[Product], damping: float, scales: Mapping[str, float], limit: float = 1e6
+) -> Solution:
     """The recursion of algorithm 1, from s = v, one product a step; not divided by the scales.
 
     A weight whose product is not finite goes back to v, as in the released code.
 
     Raises:
-        DivergedError: |s| passes ten times the bound |v| / damping that a positive curvature keeps.
+        DivergedError: |s| passes `limit` times |v|, or is not finite.
     """
-    limit = 10 / damping if damping else 1e6
     length, tail = norm(v), max(1, len(products) // 10)
     s, growth, restarts = dict(v), 1.0, 0
     updates: list[float] = []
@@ -138,14 +140,15 @@ class Influence:
     """Images whose annotation is predicted to lower the loss on the reference split most.
 
     Attributes:
-        score_threshold: detections below it are no pseudo-labels; an image without any comes last, in random order.
+        score_threshold: less confident detections are no pseudo-labels; an image without any comes last, in
+            random order. For FCOS it is compared to class x centerness, as released, not to its square root.
         pseudo_labels: `hard` as released, or weighted by the detector's `posterior`.
         images: k, labeled images a repetition.
         repetitions: p, whose s_test are averaged.
         sampling: `random` from the labeled images, or `sequential`, repetition r taking every p-th as released.
         damping: d.
         rescale: `exact` divides out one common scale; `released` keeps one scale a weight, of the released code.
-        scale: c; by default twice the largest curvature found on 16 labeled images, doubled while s_test diverges.
+        scale: c; by default twice the largest curvature found on 16 labeled images, doubled while |s| passes |v| / damping.
         solver: the `recursion`, or `conjugate_gradient` over the images of the first repetition.
         reference: `mean` or `sum` of the reference gradients; the order of the images is the same.
         per_box: divide each utility by the predicted boxes, since boxes are what people are paid for.
@@ -221,12 +224,14 @@ class Influence:
         else:
             scale = self.scale or self.measured_scale(query, v, draws[0])
             scales = dict.fromkeys(v, scale)
-        while True:
+        given = self.scale is not None or self.rescale == "released"
+        bound = 1.1 / self.damping if self.damping else 1e6  # of |s| / |v|: 1 / damping where the curvature is positive
+        for attempt in count():
             try:
-                parts = self.estimates(query, v, draws, scales)
+                parts = self.estimates(query, v, draws, scales, 10 * bound if given else bound)
                 break
             except DivergedError:
-                if self.scale is not None or self.rescale == "released":
+                if given or attempt == DOUBLINGS:
                     raise
                 scales = {name: 2 * scale for name, scale in scales.items()}
         mean = {name: np.mean([part.s[name] for part in parts], axis=0) for name in v}
@@ -234,7 +239,7 @@ class Influence:
             mean = {name: part / scales[name] for name, part in mean.items()}
         growth = max(part.growth for part in parts)
         pairs = [dot(a.s, b.s) / (norm(a.s) * norm(b.s)) for a, b in combinations(parts, 2)]
-        if self.damping and self.solver == "recursion" and growth > 1 / self.damping:
+        if self.solver == "recursion" and growth > bound:
             text = f"influence: |s_test| grew to {growth:.3g} |v|, past the bound of a positive curvature; raise"
             warnings.warn(
                 f"{text} strategy.scale ({max(scales.values()):.4g}) or damping ({self.damping:g})", stacklevel=2
@@ -272,12 +277,13 @@ class Influence:
         return 2 * max(largest_curvature(_product(query, [image_id]), v) for image_id in probed) or 1.0
 
     def estimates(
-        self, query: Query, v: Weights, draws: Sequence[Sequence[ImageId]], scales: Mapping[str, float]
+        self, query: Query, v: Weights, draws: Sequence[Sequence[ImageId]], scales: Mapping[str, float], limit: float
     ) -> list[Solution]:
         """One s_test a repetition."""
         if self.solver == "recursion":
             return [
-                s_test(v, [_product(query, [image_id]) for image_id in draw], self.damping, scales) for draw in draws
+                s_test(v, [_product(query, [image_id]) for image_id in draw], self.damping, scales, limit)
+                for draw in draws
             ]
         distinct = sorted(set(draws[0]))
         total = _product(query, distinct)

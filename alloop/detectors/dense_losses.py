@@ -1,7 +1,7 @@
 """Losses of detectors that predict at every place, FCOS and RetinaNet, split by image."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,35 +13,50 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 from alloop.detectors.torchvision_parts import Shares, of_labels, rows_by_image, summed_by_image
 
 
-class Positives(NamedTuple):
-    """The places `[f]` that were matched to a box, and what they shall say."""
+class Assigned(NamedTuple):
+    """What every place shall say, and what the places `[f]` that were matched to a box shall say besides."""
 
-    image: Tensor
-    place: Tensor
+    classes: Tensor  # [b, a, k], the probability of each class: 0 or 1 unless the targets carry posteriors
+    believed: bool  # the targets carry posteriors
+    told: Tensor  # [b, a], places between object and background are False and say nothing
+    image: Tensor  # [f]
+    place: Tensor  # [f]
     anchors: Tensor  # [f, 4]
     boxes: Tensor  # [f, 4]
     belief: Tensor  # [f], how far the box is believed: 1 unless the targets carry posteriors
-    classes: Tensor  # [f, k], the probability of each class: one-hot unless the targets carry posteriors
+    foreground: Tensor  # [b], matched places of each image
 
 
-def positives(
-    targets: Sequence[dict[str, Tensor]], matched: Tensor, anchors: Sequence[Tensor], classes: int
-) -> Positives:
-    """Gather what the matched places shall say; `matched [b, a]` holds a row of the image's boxes, or less than 0."""
-    image, place = torch.where(matched >= 0)
+def assigned(
+    targets: Sequence[Mapping[str, Tensor]], matched: Sequence[Tensor], anchors: Sequence[Tensor], classes: int
+) -> Assigned:
+    """Gather what the places shall say.
+
+    Args:
+        targets: `boxes`, `labels` and perhaps `posteriors` of each image.
+        matched: for each image and place a row of its boxes, -1 for background, -2 for neither.
+        anchors: for each image the boxes of its places.
+        classes: number of classes.
+    """
+    rows_of = torch.stack(list(matched))  # [b, a]
+    image, place = torch.where(rows_of >= 0)
     counts = [len(target["labels"]) for target in targets]
-    first = torch.tensor([0, *counts[:-1]], device=matched.device).cumsum(0)
-    row = first[image] + matched[image, place]  # among all boxes of the batch
+    first = torch.tensor([0, *counts[:-1]], device=rows_of.device).cumsum(0)
+    row = first[image] + rows_of[image, place]  # among all boxes of the batch
     labels = torch.cat([target["labels"] for target in targets])
-    rows = [target.get("posteriors", _one_hot(target["labels"], classes)) for target in targets]
-    posteriors = torch.cat(rows)
-    return Positives(
-        image,
-        place,
-        torch.stack(list(anchors))[image, place],
-        torch.cat([target["boxes"] for target in targets])[row],
-        of_labels(posteriors, labels)[row],
-        posteriors[row],
+    posteriors = torch.cat([target.get("posteriors", _one_hot(target["labels"], classes)) for target in targets])
+    goal = torch.zeros((*rows_of.shape, classes), device=rows_of.device)
+    goal[image, place] = posteriors[row].to(goal.dtype)
+    return Assigned(
+        classes=goal,
+        believed=any("posteriors" in target for target in targets),
+        told=rows_of >= -1,
+        image=image,
+        place=place,
+        anchors=torch.stack(list(anchors))[image, place],
+        boxes=torch.cat([target["boxes"] for target in targets])[row],
+        belief=of_labels(posteriors, labels)[row],
+        foreground=rows_by_image(image, len(targets)),
     )
 
 
@@ -49,11 +64,10 @@ def _one_hot(labels: Tensor, classes: int) -> Tensor:
     return torch.nn.functional.one_hot(labels, classes).float()
 
 
-def focal_by_place(logits: Tensor, hit: Positives) -> Tensor:
+def focal_by_place(logits: Tensor, goals: Assigned) -> Tensor:
     """Focal loss `[b, a, k]`; its expectation where the classes of a place are probabilities."""
-    goal = torch.zeros(logits.shape, dtype=logits.dtype, device=logits.device)
-    goal[hit.image, hit.place] = hit.classes.to(goal.dtype)
-    if bool(((hit.classes == 0) | (hit.classes == 1)).all()):
+    goal = goals.classes.to(logits.dtype)
+    if not goals.believed:
         loss: Tensor = sigmoid_focal_loss(logits, goal)
         return loss
     yes, no = sigmoid_focal_loss(logits, torch.ones_like(goal)), sigmoid_focal_loss(logits, torch.zeros_like(goal))
@@ -75,26 +89,29 @@ class PerImageFCOSHead(FCOSHead):  # type: ignore[misc]
         head_outputs: dict[str, Tensor],
         anchors: list[Tensor],
         matched_idxs: list[Tensor],
-    ) -> dict[str, Shares]:
+    ) -> Any:
+        """The shares of the losses; without outputs, what the places are assigned."""
+        goals = assigned(targets, matched_idxs, anchors, self.classification_head.num_classes)
+        return self.shares(head_outputs, goals) if head_outputs else goals
+
+    def shares(self, outputs: Mapping[str, Tensor], goals: Assigned) -> dict[str, Shares]:
         """Focal, GIoU and centerness loss; the samples are the foreground places."""
-        logits = head_outputs["cls_logits"]  # [b, a, k]
-        hit = positives(targets, torch.stack(matched_idxs), anchors, logits.shape[-1])
-        foreground = rows_by_image(hit.image, len(targets))
-        classification = focal_by_place(logits, hit).sum(dim=(1, 2))
+        images, (image, place) = len(goals.foreground), (goals.image, goals.place)
+        classification = focal_by_place(outputs["cls_logits"], goals).sum(dim=(1, 2))
 
-        reached = head_outputs["bbox_regression"][hit.image, hit.place].to(hit.anchors.dtype)
-        boxes = self.box_coder.decode(reached, hit.anchors)
-        giou = generalized_box_iou_loss(boxes, hit.boxes) * hit.belief
+        reached = outputs["bbox_regression"][image, place].to(goals.anchors.dtype)
+        boxes = self.box_coder.decode(reached, goals.anchors)
+        giou = generalized_box_iou_loss(boxes, goals.boxes) * goals.belief
 
-        reach = self.box_coder.encode(hit.anchors, hit.boxes)  # [f, 4] left, top, right, bottom
+        reach = self.box_coder.encode(goals.anchors, goals.boxes)  # [f, 4] left, top, right, bottom
         left_right, top_bottom = reach[:, [0, 2]], reach[:, [1, 3]]
         goal = torch.sqrt((left_right.amin(1) / left_right.amax(1)) * (top_bottom.amin(1) / top_bottom.amax(1)))
-        said = head_outputs["bbox_ctrness"][hit.image, hit.place, 0]
-        centerness = binary_cross_entropy_with_logits(said, goal, reduction="none") * hit.belief
+        said = outputs["bbox_ctrness"][image, place, 0]
+        centerness = binary_cross_entropy_with_logits(said, goal, reduction="none") * goals.belief
         return {
-            "classification": Shares(classification, foreground),
-            "bbox_regression": Shares(summed_by_image(giou, hit.image, len(targets)), foreground),
-            "bbox_ctrness": Shares(summed_by_image(centerness, hit.image, len(targets)), foreground),
+            "classification": Shares(classification, goals.foreground),
+            "bbox_regression": Shares(summed_by_image(giou, image, images), goals.foreground),
+            "bbox_ctrness": Shares(summed_by_image(centerness, image, images), goals.foreground),
         }
 
 
@@ -107,18 +124,20 @@ class PerImageRetinaNetHead(RetinaNetHead):  # type: ignore[misc]
         head_outputs: dict[str, Tensor],
         anchors: list[Tensor],
         matched_idxs: list[Tensor],
-    ) -> dict[str, Shares]:
+    ) -> Any:
+        """The shares of the losses; without outputs, what the places are assigned."""
+        goals = assigned(targets, matched_idxs, anchors, self.classification_head.num_classes)
+        return self.shares(head_outputs, goals) if head_outputs else goals
+
+    def shares(self, outputs: Mapping[str, Tensor], goals: Assigned) -> dict[str, Shares]:
         """Focal and L1 loss, each divided by the foreground of its image: the samples are the images themselves."""
-        logits, matched = head_outputs["cls_logits"], torch.stack(matched_idxs)
-        hit = positives(targets, matched, anchors, logits.shape[-1])
-        foreground = rows_by_image(hit.image, len(targets)).clamp(min=1)
-        told = matched != self.classification_head.BETWEEN_THRESHOLDS  # [b, a]
-        focal = (focal_by_place(logits, hit) * told[..., None]).sum(dim=(1, 2))
-        deltas = head_outputs["bbox_regression"][hit.image, hit.place]
-        goal = self.regression_head.box_coder.encode_single(hit.boxes, hit.anchors)
-        distance = l1_loss(deltas, goal, reduction="none").sum(dim=1) * hit.belief
+        foreground = goals.foreground.clamp(min=1)
+        focal = (focal_by_place(outputs["cls_logits"], goals) * goals.told[..., None]).sum(dim=(1, 2))
+        deltas = outputs["bbox_regression"][goals.image, goals.place]
+        goal = self.regression_head.box_coder.encode_single(goals.boxes, goals.anchors)
+        distance = l1_loss(deltas, goal, reduction="none").sum(dim=1) * goals.belief
         images = torch.ones_like(foreground)
         return {
             "classification": Shares(focal / foreground, images),
-            "bbox_regression": Shares(summed_by_image(distance, hit.image, len(targets)) / foreground, images),
+            "bbox_regression": Shares(summed_by_image(distance, goals.image, len(images)) / foreground, images),
         }

@@ -20,7 +20,8 @@ from alloop.query import Need, PseudoLabels, Weights
 from alloop.randomness import derive_seed
 from alloop.values import Annotations, Detections, ImageId
 
-KEPT_BYTES = 1 << 30  # memory for frozen features of labeled images, which curvature products visit again and again
+KEPT_BYTES = 1 << 30  # memory for the curvature of labeled images, which influence visits again and again
+Product = Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
 
 
 def to_tensor(pixels: UInt8[np.ndarray, "h w 3"], device: torch.device) -> torch.Tensor:
@@ -51,7 +52,7 @@ class FittedTorchDetector:
         self._source, self._cache = source, cache
         self._batch_size, self._device, self._progress = batch_size, device, progress
         self._embedded: dict[ImageId, np.ndarray] = {}
-        self._kept: OrderedDict[tuple[ImageId, Annotations], tuple[LossOfWeights, int]] = OrderedDict()
+        self._kept: OrderedDict[tuple[ImageId, Annotations], tuple[Product, int]] = OrderedDict()
 
     def detections(self, image_ids: Sequence[ImageId]) -> list[Detections]:
         """Detections of each image in pixels of the image as displayed."""
@@ -135,11 +136,10 @@ class FittedTorchDetector:
         self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations], vector: Weights
     ) -> Weights:
         """Hessian of the images' summed losses in the last layers, times a vector; image by image."""
-        weights, tangent = self._weights(), self._tensors(vector)
-        total = {name: np.zeros(weight.shape, dtype=np.float64) for name, weight in weights.items()}
+        tangent = self._tensors(vector)
+        total = {name: np.zeros(part.shape, dtype=np.float64) for name, part in tangent.items()}
         for image_id in image_ids:
-            loss = self._kept_loss(image_id, annotations[image_id])
-            for name, part in derivatives.curvature_product(loss, weights, tangent).items():
+            for name, part in self._curvature(image_id, annotations[image_id])(tangent).items():
                 total[name] += part.cpu().numpy()
         return total
 
@@ -159,10 +159,11 @@ class FittedTorchDetector:
     ) -> tuple[Float32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
         """Slopes under the detector's own detections, and how many those are; one look at each image serves both."""
         weights, tangent = self._weights(), self._tensors(direction)
+        threshold = score_threshold ** self._differentiable().score_power
         found: dict[ImageId, tuple[float, int]] = {}
         for ids, images in self._batches("influence", image_ids):
             frozen = self._frozen(images)
-            targets = [pseudo_target(result, score_threshold, labels) for result in frozen.detections()]
+            targets = [pseudo_target(result, threshold, labels) for result in frozen.detections()]
             loss = frozen.losses(targets, [sampling_seed(i) for i in ids])
             slopes = derivatives.slopes(loss, weights, tangent).tolist()
             found |= {i: (s, len(t["boxes"])) for i, s, t in zip(ids, slopes, targets, strict=True)}
@@ -191,18 +192,20 @@ class FittedTorchDetector:
         targets = [self._target(i, annotations[i]) for i in ids]
         return frozen.losses(targets, [sampling_seed(i) for i in ids])
 
-    def _kept_loss(self, image_id: ImageId, truth: Annotations) -> LossOfWeights:
-        """The loss of one labeled image, from memory where it has been made before."""
+    def _curvature(self, image_id: ImageId, truth: Annotations) -> Product:
+        """The curvature of one labeled image, from memory where it has been made before."""
         key = (image_id, truth)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key][0]
         frozen = self._frozen([to_tensor(self._cache.read(image_id), self._device)])
-        loss = self._losses(frozen, [image_id], {image_id: truth})
-        self._kept[key] = (loss, frozen.nbytes)
+        loss, weights = self._losses(frozen, [image_id], {image_id: truth}), self._weights()
+        if frozen.graph_bytes > KEPT_BYTES // 8:
+            return lambda vector: derivatives.curvature_product(loss, weights, vector)
+        self._kept[key] = (derivatives.curvature(loss, weights), frozen.graph_bytes)
         while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > KEPT_BYTES:
             self._kept.popitem(last=False)
-        return loss
+        return self._kept[key][0]
 
     def _batches(self, what: str, image_ids: Sequence[ImageId]) -> Iterator[tuple[list[ImageId], list[torch.Tensor]]]:
         """Batches of equal size in pixels, ids ascending: the same whatever order they are asked in."""

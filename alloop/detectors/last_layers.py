@@ -1,14 +1,25 @@
 """Derivatives of a detector's losses in its last layers, by torch.func; nothing of size weights x weights exists."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
+from functools import cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from alloop.detectors.protocol import LossOfWeights
 
 Weights = Mapping[str, Tensor]
+
+
+@cache
+def _load_forward_mode() -> None:
+    """torch compiles a few rules at the first tangent, with a deprecation warning about its own code."""
+    with warnings.catch_warnings(), forward_ad.dual_level():
+        warnings.simplefilter("ignore", FutureWarning)
+        forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
 
 
 def gradient(loss: LossOfWeights, weights: Weights) -> dict[str, Tensor]:
@@ -20,6 +31,7 @@ def gradient(loss: LossOfWeights, weights: Weights) -> dict[str, Tensor]:
 
 def curvature_product(loss: LossOfWeights, weights: Weights, vector: Weights) -> dict[str, Tensor]:
     """The Hessian of the batch's summed loss times a vector: forward mode over the reverse pass (Pearlmutter 1994)."""
+    _load_forward_mode()
     with torch.no_grad():
         slope = torch.func.grad(lambda w: loss(w).sum())
         product = torch.func.jvp(slope, (dict(weights),), ({name: vector[name] for name in weights},))[1]
@@ -27,8 +39,26 @@ def curvature_product(loss: LossOfWeights, weights: Weights, vector: Weights) ->
     return result
 
 
+def curvature(loss: LossOfWeights, weights: Weights) -> Callable[[Weights], dict[str, Tensor]]:
+    """The same products, for many vectors at the same weights.
+
+    The Hessian is symmetric, so pulling a vector back through the gradient multiplies with it. The
+    graph of the gradient is made once and kept: each product is then one pass through it.
+    """
+    with torch.no_grad():
+        pull = torch.func.vjp(torch.func.grad(lambda w: loss(w).sum()), dict(weights))[1]
+
+    def product(vector: Weights) -> dict[str, Tensor]:
+        with torch.no_grad():
+            result: dict[str, Tensor] = pull({name: vector[name] for name in weights})[0]
+        return result
+
+    return product
+
+
 def slopes(loss: LossOfWeights, weights: Weights, direction: Weights) -> Float[Tensor, " batch"]:
     """The derivative of each image's loss along a direction: one forward pass with a tangent for the whole batch."""
+    _load_forward_mode()
     with torch.no_grad():
         tangent = torch.func.jvp(loss, (dict(weights),), ({name: direction[name] for name in weights},))[1]
     result: Tensor = tangent

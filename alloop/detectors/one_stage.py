@@ -12,7 +12,7 @@ from torchvision.models.detection.retinanet import RetinaNet
 from alloop.config import DetectorConfig
 from alloop.detectors.backbones import Pyramid, build_backbone
 from alloop.detectors.dense_losses import PerImageFCOSHead, PerImageRetinaNetHead
-from alloop.detectors.protocol import Detector, FrozenFeatures, LossOfWeights, Target
+from alloop.detectors.protocol import GRAPH_TENSORS, Detector, FrozenFeatures, LossOfWeights, Target
 from alloop.detectors.torchvision_parts import (
     NormalizeOnly,
     dense_detections,
@@ -102,11 +102,14 @@ class FrozenPlaces:
             self.class_tower = [model.head.classification_head.conv(x) for x in maps]
             self.box_tower = [model.head.regression_head.conv(x) for x in maps]
             self._anchors = model.anchor_generator(self._batch, maps)
+            anchors = model.anchor_generator.num_anchors_per_location()
+            self._places = [x.shape[2] * x.shape[3] * n for x, n in zip(maps, anchors, strict=True)]
 
     @property
-    def nbytes(self) -> int:
-        """Memory of both towers' outputs."""
-        return sum(level.nbytes for level in (*self.class_tower, *self.box_tower))
+    def graph_bytes(self) -> int:
+        """Memory of both towers' outputs and of a graph on the class logits."""
+        logits = 4 * sum(map(len, self._anchors)) * self._model.head.classification_head.num_classes
+        return sum(level.nbytes for level in (*self.class_tower, *self.box_tower)) + GRAPH_TENSORS * logits
 
     def _outputs(self, weights: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
         """What the last convolutions say with these weights: `[batch, places, channels]` a level."""
@@ -126,8 +129,7 @@ class FrozenPlaces:
         """Detections after non-maximum suppression."""
         with torch.no_grad():
             outputs = self._outputs(last_weights(self._model))
-            places = [level.shape[1] for level in outputs["cls_logits"]]
-            anchors = [list(image.split(places)) for image in self._anchors]
+            anchors = [list(image.split(self._places)) for image in self._anchors]
             found = self._model.postprocess_detections(outputs, anchors, self._batch.image_sizes)
             result: list[dict[str, Tensor]] = self._model.transform.postprocess(
                 found, self._batch.image_sizes, self._sizes
@@ -136,13 +138,13 @@ class FrozenPlaces:
 
     def losses(self, targets: Sequence[Target], seeds: Sequence[int]) -> LossOfWeights:  # noqa: ARG002  nothing is drawn
         """The loss of each image alone, as a function of the last convolutions' weights."""
-        told = [dict(target) for target in targets]
+        model = self._model
+        with torch.no_grad():
+            goals = model.compute_loss([dict(target) for target in targets], {}, self._anchors, self._places)
 
         def loss(weights: Mapping[str, Tensor]) -> Tensor:
-            outputs = self._outputs(weights)
-            places = [level.shape[1] for level in outputs["cls_logits"]]
-            joined = {name: torch.cat(levels, dim=1) for name, levels in outputs.items()}
-            return of_each(self._model.compute_loss(told, joined, self._anchors, places))
+            joined = {name: torch.cat(levels, dim=1) for name, levels in self._outputs(weights).items()}
+            return of_each(model.head.shares(joined, goals))
 
         return loss
 
@@ -168,6 +170,7 @@ class OneStageDetector:
         self.module: Any = module
         self.levels = pyramid.levels
         self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
+        self.score_power = 0.5 if CENTERNESS in self.last_layers else 1.0  # sqrt(class x centerness), or the class
 
     def losses(self, images: list[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Each loss term split by image."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from alloop.query import Need
 
+GRAPH_TENSORS = 60  # about how many tensors of the size of the outputs the graph of a gradient holds
 LossOfWeights = Callable[[Mapping[str, Tensor]], Tensor]
 
 
@@ -57,8 +58,8 @@ class FrozenFeatures(Protocol):
     """
 
     @property
-    def nbytes(self) -> int:
-        """Memory that the features take."""
+    def graph_bytes(self) -> int:
+        """About what the features and the graph of the losses' second derivatives on them take."""
 
     def detections(self) -> list[dict[str, Tensor]]:
         """What `Detector.detect` gives."""
@@ -85,6 +86,7 @@ class LastLayerDetector(Detector, Protocol):
     """A detector whose losses can be differentiated in its last layers (`Need.LAST_LAYERS`)."""
 
     last_layers: Mapping[str, float]  # name of each weight -> its scale in the released code of ISAL
+    score_power: float  # what a probability is raised to before it is a score: 1/2 for a geometric mean of two
 
     def frozen(self, images: list[Tensor]) -> FrozenFeatures:
         """See the images up to the last layers."""

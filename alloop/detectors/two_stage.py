@@ -14,7 +14,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from alloop.config import DetectorConfig
 from alloop.detectors.backbones import Pyramid, build_backbone
-from alloop.detectors.protocol import Detector, FrozenFeatures, LossOfWeights, Target
+from alloop.detectors.protocol import GRAPH_TENSORS, Detector, FrozenFeatures, LossOfWeights, Target
 from alloop.detectors.region_losses import PerImageRoIHeads, PerImageRPN, Regions
 from alloop.detectors.seeding import seeded
 from alloop.detectors.torchvision_parts import (
@@ -63,9 +63,12 @@ class FrozenRegions:
             self._anchors: list[Tensor] = model.rpn.anchor_generator(batch, maps)
 
     @property
-    def nbytes(self) -> int:
-        """Memory of the pyramid and the proposal network's features."""
-        return sum(level.nbytes for level in (*self.features.values(), *self._hidden))
+    def graph_bytes(self) -> int:
+        """Memory of the pyramid, of what both stages make of it, and of a graph on the anchors' outputs."""
+        anchors, heads = 4 * 5 * sum(map(len, self._anchors)), self._model.roi_heads
+        regions = 4 * heads.fg_bg_sampler.batch_size_per_image * sum(heads.box_predictor.cls_score.weight.shape)
+        maps = sum(level.nbytes for level in (*self.features.values(), *self._hidden))
+        return maps + 2 * regions * len(self._sizes) + GRAPH_TENSORS * anchors
 
     def _first_stage(self, weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, list[int]]:
         """Objectness and deltas of all anchors, and how many anchors each level has."""
@@ -166,6 +169,7 @@ class TwoStageDetector:
         self.levels = tuple(level for level in pyramid.levels if level != "pool")
         self.gives = gives
         self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
+        self.score_power = 1.0
 
     def losses(self, images: list[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Each loss term split by image; anchors and proposals are sampled from torch's generator."""

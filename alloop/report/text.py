@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from alloop.compare import Comparison, Run, Versus, boxes_to_reach, mean_curve
+from alloop.compare import Comparison, Run, Versus, mean_curve
+from alloop.derived import boxes_to_reach
 from alloop.ledger import RoundRecord
 
 
