@@ -338,9 +338,10 @@ def test_a_measured_scale_is_doubled_until_the_recursion_is_bounded():
     given = Influence(images=300, repetitions=1, scale=6.0)
     with pytest.raises(DivergedError, match=r"strategy\.scale"):
         given.solve(query, given.reference_gradient(query))
+    slow = Influence(images=50, repetitions=1, scale=40.0, damping=0.1)
+    v = slow.reference_gradient(query)
     with pytest.warns(UserWarning, match="scale .40. or damping .0.1"):
-        slow = Influence(images=50, repetitions=1, scale=40.0, damping=0.1)
-        slow.solve(query, slow.reference_gradient(query))
+        slow.solve(query, v)
 
 
 def test_a_single_labeled_image_is_enough():

@@ -70,10 +70,9 @@ class PosteriorRetinaNet(RetinaNet):  # type: ignore[misc]
         head_outputs: dict[str, Tensor],
         anchors: list[Tensor],
         _places: list[int] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Any:
         """As torchvision's; takes the places of each level, as FCOS does, and needs them not."""
-        result: dict[str, Any] = super().compute_loss(targets, head_outputs, anchors)
-        return result
+        return super().compute_loss(targets, head_outputs, anchors)
 
     def postprocess_detections(
         self, head_outputs: dict[str, list[Tensor]], anchors: list[list[Tensor]], image_shapes: list[tuple[int, int]]

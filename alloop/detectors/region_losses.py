@@ -203,10 +203,10 @@ def _believed(regions: Regions, targets: Targets, classes: int) -> tuple[Tensor,
     Targets without posteriors are believed wholly, and their label says it all: None.
     """
     label = torch.cat(regions.labels)
-    belief = torch.ones(len(label), device=label.device)
+    belief = torch.ones(len(label), dtype=regions.boxes[0].dtype, device=label.device)
     if not any("posteriors" in target for target in targets):
         return belief, None
-    rows = torch.nn.functional.one_hot(label, classes).float()
+    rows = torch.nn.functional.one_hot(label, classes).to(targets[0]["boxes"].dtype)
     start = 0
     for target, matched, labels in zip(targets, regions.matched, regions.labels, strict=True):
         hit = torch.where(labels > 0)[0]

@@ -1,0 +1,393 @@
+"""Influence: is it right on a trained detector, is it fast, and what does it choose.
+
+    ALLOOP_DATA=... TORCH_HOME=... python benchmarks/influence.py [right] [speed] [stability] [chooses]
+
+Detectors are those of configs/bccd_*.yaml, trained here on 40 images. Every ratio has its peer or its
+floor measured in the same run.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from alloop.config import load_config
+from alloop.detectors import last_layers as derivatives
+from alloop.detectors.fitted import FittedTorchDetector, pseudo_target, sampling_seed, to_tensor
+from alloop.detectors.seeding import seeded
+from alloop.experiment import Experiment, prepare
+from alloop.fitting import pixel_caches
+from alloop.pool import seed_set_order
+from alloop.query import Query
+from alloop.strategy import make_strategy
+from alloop.training.batches import TrainingBatches
+from alloop.training.schedule import total_steps
+from alloop.training.supervised import NoCheckpoints, train
+from alloop.values import Annotations, ImageId
+from strategies import TABLE
+from strategies.influence import Influence, dot, norm
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+LABELED = 40
+
+
+def best(*functions: Callable[[], object], repetitions: int = 3) -> list[float]:
+    """Least seconds of each, measured in turn."""
+    seconds = [float("inf")] * len(functions)
+    for _ in range(repetitions):
+        for number, function in enumerate(functions):
+            started = time.perf_counter()
+            function()
+            seconds[number] = min(seconds[number], time.perf_counter() - started)
+    return seconds
+
+
+def line(name: str, text: str, ratio: float, target: str, *, met: bool) -> None:
+    print(f"{name:<24} {text}; ratio {ratio:.2f} (target {target}) {'ok' if met else 'MISSED'}", flush=True)
+
+
+@cache
+def trained(config_name: str, data: str = "bccd") -> tuple[Experiment, Query, float]:
+    """A detector trained on `LABELED` images, as a query sees it, and the seconds its training took."""
+    config = load_config(CONFIGS / f"{config_name}.yaml", ["strategy.name=random", "training.device=cpu", *_data(data)])
+    experiment = prepare(config, TABLE)
+    pool, reference = experiment.splits.train, experiment.splits.reference
+    seed_set = seed_set_order(pool.dataset.images, 0)[:LABELED]
+    labeled = {i: pool.dataset.annotations[i] for i in seed_set}
+    caches = pixel_caches(experiment)
+    batches = TrainingBatches(
+        caches["training"],
+        pool.images,
+        labeled,
+        random_seed=0,
+        round_=0,
+        batch_size=config.training.batch_size,
+        flip=config.training.flip,
+        short_sides=(),
+        long_side=config.detector.long_side,
+        with_masks=False,
+        device=experiment.device,
+    )
+    detector, started = experiment.new_detector(0), time.perf_counter()
+    train(
+        detector,
+        batches,
+        config.training,
+        steps=total_steps(config.training, LABELED),
+        random_seed=0,
+        round_=0,
+        device=experiment.device,
+        store=NoCheckpoints(),
+        progress=lambda _step, _loss: None,
+    )
+    seconds = time.perf_counter() - started
+
+    def seen(split: Any, name: str) -> FittedTorchDetector:
+        return FittedTorchDetector(
+            detector,
+            split.images,
+            caches[name],
+            split.dataset.class_names,
+            batch_size=config.training.batch_size,
+            device=experiment.device,
+        )
+
+    query = Query(
+        round=0,
+        unlabeled=tuple(i for i in pool.dataset.images if i not in labeled),
+        labeled=labeled,
+        detector=seen(pool, "pool"),
+        count=20,
+        random_seed=0,
+        reference=reference.dataset.annotations,
+        reference_detector=seen(reference, "reference"),
+    )
+    return experiment, query, seconds
+
+
+def _data(name: str) -> list[str]:
+    root = Path(os.environ["ALLOOP_DATA"]) / name
+    parts = {"train": "train", "reference": "val", "test": "test"}
+    sets = [f"data.{split}.annotations={root}/annotations/instances_{part}.json" for split, part in parts.items()]
+    return [*sets, *(f"data.{split}.images={root}/images" for split in parts)]
+
+
+def right() -> None:
+    """Curvature against finite differences; predicted influence against the measured change of the reference loss."""
+    for name in ("bccd_fcos", "bccd_faster_rcnn"):
+        _, query, _ = trained(name)
+        curvature_by_layer(name, query)
+        ids = sorted(query.labeled)
+        more = seed_set_order(query.unlabeled, 1)[: 50 - len(ids)]
+        predicted_and_measured(name, query, [*ids, *more])
+
+
+def curvature_by_layer(name: str, query: Query) -> None:
+    """H v of each layer against central differences of the gradient, in float64."""
+    seen: Any = query.detector
+    image_id = min(query.labeled)
+    module = seen.detector.module.double()
+    image = to_tensor(seen._cache.read(image_id), torch.device("cpu")).double()
+    target = seen._target(image_id, query.labeled[image_id])
+    target["boxes"] = target["boxes"].double()
+    loss = seen.detector.frozen([image]).losses([target], [sampling_seed(image_id)])
+    weights = {n: module.get_parameter(n).detach() for n in seen.last_layers}
+    generator = torch.Generator().manual_seed(0)
+    for layer, weight in weights.items():
+        vector = {n: torch.zeros_like(w) for n, w in weights.items()}
+        vector[layer] = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+        exact = derivatives.curvature(loss, weights)(vector)[layer]
+        forward = derivatives.curvature_product(loss, weights, vector)[layer]
+        step = 1e-6
+        up, down = (
+            derivatives.gradient(loss, {n: w + sign * step * vector[n] for n, w in weights.items()})[layer]
+            for sign in (1, -1)
+        )
+        differences = (up - down) / (2 * step)
+        error = float((exact - differences).norm() / differences.norm().clamp(min=1e-30))
+        modes = float((exact - forward).norm() / forward.norm().clamp(min=1e-30))
+        print(f"{name} curvature of {layer}: off finite differences by {error:.1e}, forward mode by {modes:.1e}")
+    seen.detector.module.float()
+
+
+def predicted_and_measured(name: str, query: Query, ids: list[ImageId]) -> None:
+    """Spearman of -s_test . G_z with the change of the mean reference loss after five small steps on z alone."""
+    seen: Any = query.detector
+    beside: Any = query.reference_detector
+    truth: Mapping[ImageId, Annotations] = {**_truths(name), **query.labeled}
+    weights = seen._weights()
+    reference = [
+        beside._losses(beside._frozen(images), batch, query.reference)
+        for batch, images in beside._batches("reference", sorted(query.reference))
+    ]
+
+    def reference_loss(at: Mapping[str, torch.Tensor]) -> float:
+        with torch.no_grad():
+            return sum(float(part(at).double().sum()) for part in reference) / len(query.reference)
+
+    before = reference_loss(weights)
+    gradients = [seen.loss_gradient([i], truth) for i in ids]
+    rate = 1e-3 / float(np.mean([norm(g) for g in gradients]))  # five steps of a thousandth of the weights' unit
+    measured = []
+    for image_id in ids:
+        frozen = seen._frozen([to_tensor(seen._cache.read(image_id), torch.device("cpu"))])
+        loss, at = seen._losses(frozen, [image_id], truth), dict(weights)
+        for _ in range(5):
+            slope = derivatives.gradient(loss, at)
+            at = {n: w - rate * slope[n] for n, w in at.items()}
+        measured.append(reference_loss(at) - before)
+    for label, strategy in (
+        ("exact", Influence()),
+        ("exact, damping 0.1", Influence(damping=0.1)),
+        ("released", Influence(rescale="released")),
+    ):
+        v = strategy.reference_gradient(query)
+        solution, notes = strategy.solve(query, v)
+        predicted = [-dot(solution.s, g) for g in gradients]
+        plain = [-dot(v, g) for g in gradients]
+        print(
+            f"{name} {label}: Spearman of predicted and measured {spearmanr(predicted, measured)[0]:.3f} "
+            f"(without curvature {spearmanr(plain, measured)[0]:.3f}); {len(ids)} images, scale {notes['scale']:.4g}, "
+            f"growth {notes['s_test_growth']:.3g}, agreement of repetitions {notes['s_test_agreement']:.4f}"
+        )
+
+
+def _truths(name: str) -> dict[ImageId, Annotations]:
+    return trained(name)[0].splits.train.dataset.annotations
+
+
+def speed() -> None:
+    """Scoring against plain inference and against one backward pass an image; s_test against a round."""
+    for name in ("bccd_fcos", "bccd_faster_rcnn"):
+        speed_of(name)
+
+
+def speed_of(name: str) -> None:
+    """The same, of one detector."""
+    _, query, train_seconds = trained(name)
+    seen: Any = query.detector
+    ids = sorted(query.unlabeled)[:48]
+    strategy = Influence()
+    started = time.perf_counter()
+    v = strategy.reference_gradient(query)
+    reference_seconds = time.perf_counter() - started
+    seen._kept.clear()
+    started = time.perf_counter()
+    solution, notes = strategy.solve(query, v)
+    solve_seconds = time.perf_counter() - started
+    released = Influence(rescale="released", images=1000)
+    seen._kept.clear()
+    started = time.perf_counter()
+    released.solve(query, v)
+    thousand_seconds = time.perf_counter() - started
+
+    def scoring() -> None:
+        seen.pseudo_label_slopes(ids, solution.s, 0.1, "hard")
+
+    def inference() -> None:
+        seen.detections(ids)
+
+    def backward_last() -> None:
+        one_backward_an_image(seen, ids, solution.s, whole=False)
+
+    def backward_whole() -> None:
+        one_backward_an_image(seen, ids, solution.s, whole=True)
+
+    ours, plain, last, whole = best(scoring, inference, backward_last, backward_whole)
+    n = len(ids)
+    each = f"{1e3 * ours / n:.1f} ms an image"
+    line(
+        f"{name} scoring",
+        f"{each}, inference {1e3 * plain / n:.1f}",
+        plain / ours,
+        ">= 0.5",
+        met=plain / ours >= 0.5,
+    )
+    text = f"{each}, inference and a backward pass an image {1e3 * whole / n:.1f}"
+    line(f"{name} scoring", text, whole / ours, ">= 3", met=whole / ours >= 3)
+    text = f"{each}, inference and a backward pass to the last layers alone {1e3 * last / n:.1f}"
+    line(f"{name} scoring", text, last / ours, ">= 3", met=last / ours >= 3)
+    round_seconds = train_seconds + reference_seconds + solve_seconds + ours / n * len(query.unlabeled)
+    print(
+        f"{name} s_test: k 500, p 4: {solve_seconds:.1f} s, {solve_seconds / round_seconds:.0%} of a round of "
+        f"{round_seconds:.0f} s (training {train_seconds:.0f} s, reference gradient {reference_seconds:.1f} s); "
+        f"k 1000, p 4, given scales: {thousand_seconds:.1f} s; last update {notes['s_test_update']:.1e}"
+    )
+    products(name, query, solution.s)
+    small, large = (
+        peak_mib(lambda count=count: scored(seen, sorted(query.unlabeled)[:count], solution.s)) for count in (48, 144)
+    )
+    line(
+        f"{name} memory",
+        f"peak {small:.0f} MiB over 48 images, {large:.0f} MiB over 144",
+        large / small,
+        "<= 1.1",
+        met=large <= 1.1 * small,
+    )
+
+
+def scored(seen: Any, ids: list[ImageId], direction: Any) -> None:
+    seen.pseudo_label_slopes(ids, direction, 0.1, "hard")
+
+
+def products(name: str, query: Query, vector: Any) -> None:
+    """One curvature product: kept graph, and forward mode over reverse mode from the same features."""
+    seen: Any = query.detector
+    image_id = min(query.labeled)
+    frozen = seen._frozen([to_tensor(seen._cache.read(image_id), torch.device("cpu"))])
+    loss, weights, tangent = seen._losses(frozen, [image_id], query.labeled), seen._weights(), seen._tensors(vector)
+    kept = derivatives.curvature(loss, weights)
+    again, once, forward = best(
+        lambda: kept(tangent),
+        lambda: derivatives.curvature(loss, weights)(tangent),
+        lambda: derivatives.curvature_product(loss, weights, tangent),
+        repetitions=10,
+    )
+    print(
+        f"{name} curvature product: {1e3 * again:.1f} ms from a kept graph, {1e3 * once:.1f} ms with making it, "
+        f"{1e3 * forward:.1f} ms forward over reverse; ratio {forward / again:.1f}"
+    )
+
+
+def one_backward_an_image(seen: Any, ids: list[ImageId], direction: Any, *, whole: bool) -> list[float]:
+    """The released way: detect, then train on the detections image by image and take the gradient's product.
+
+    `whole` goes back through everything that trains, otherwise to the last layers alone.
+    """
+    detector, tangent = seen.detector, seen._tensors(direction)
+    names = list(seen.last_layers)
+    parameters = [detector.module.get_parameter(n) for n in names]
+    slopes = []
+    for batch, images in seen._batches("peer", ids):
+        results = detector.detect(images)
+        for image_id, image, result in zip(batch, images, results, strict=True):
+            target = pseudo_target(result, 0.1**detector.score_power, "hard")
+            detector.module.train()
+            for layer in detector.module.modules():
+                if isinstance(layer, torch.nn.BatchNorm2d):
+                    layer.eval()
+            with seeded(sampling_seed(image_id)):
+                loss = torch.stack([term.sum() for term in detector.losses([image], [target]).values()]).sum()
+            if whole:
+                detector.module.zero_grad()
+                loss.backward()
+                gradient = [p.grad for p in parameters]
+            else:
+                gradient = torch.autograd.grad(loss, parameters)
+            slopes.append(sum(float((g * tangent[n]).sum()) for g, n in zip(gradient, names, strict=True)))
+    detector.module.zero_grad()
+    return slopes
+
+
+def peak_mib(function: Callable[[], object]) -> float:
+    """Peak resident memory while a function runs (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+    function()
+    text = Path("/proc/self/status").read_text()
+    return int(text.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def stability() -> None:
+    """Localization stability at N noise levels against N + 1 plain inference passes."""
+    for name in ("bccd_fcos", "bccd_faster_rcnn"):
+        stability_of(name)
+
+
+def stability_of(name: str) -> None:
+    """The same, of one detector."""
+    _, query, _ = trained(name)
+    few = Query(
+        round=0,
+        unlabeled=tuple(sorted(query.unlabeled)[:32]),
+        labeled=query.labeled,
+        detector=query.detector,
+        count=4,
+        random_seed=0,
+    )
+    strategy = make_strategy("localization_stability", {}, TABLE)
+    ids = sorted(few.unlabeled)
+    ours, plain = best(lambda: strategy.select(few), lambda: query.detector.detections(ids))
+    ratio = ours / (7 * plain)
+    line(
+        f"{name} stability",
+        f"6 noise levels {ours:.1f} s, one pass {plain:.2f} s",
+        ratio,
+        "<= 1.1",
+        met=ratio <= 1.1,
+    )
+
+
+def chooses() -> None:
+    """Boxes an image among the first 20 choices of each method after one training."""
+    methods: dict[str, tuple[str, dict[str, Any]]] = {
+        "influence": ("influence", {}),
+        "influence, released scales": ("influence", {"rescale": "released"}),
+        "influence, posterior": ("influence", {"pseudo_labels": "posterior"}),
+        "influence per box": ("influence", {"per_box": True}),
+        "k_center": ("k_center", {}),
+        "entropy": ("entropy", {}),
+        "localization_stability": ("localization_stability", {}),
+    }
+    for data in ("bccd", "aquarium"):
+        for name in ("bccd_fcos", "bccd_faster_rcnn"):
+            experiment, query, _ = trained(name, data)
+            truth = experiment.splits.train.dataset.annotations
+            mean = np.mean([len(truth[i]) for i in query.unlabeled])
+            print(f"{data}, {experiment.config.detector.name}: {mean:.2f} boxes an image in the pool")
+            for label, (method, parameters) in methods.items():
+                chosen = make_strategy(method, parameters, TABLE).select(query).image_ids
+                print(f"  {label}: {np.mean([len(truth[i]) for i in chosen]):.2f}", flush=True)
+
+
+PARTS = {"right": right, "speed": speed, "stability": stability, "chooses": chooses}
+
+if __name__ == "__main__":
+    for part in sys.argv[1:] or PARTS:
+        PARTS[part]()
