@@ -212,7 +212,14 @@ def against_random(runs: Sequence[Run], strategy: str, metric: Metric) -> Versus
     if interval is not None and not interval[0] <= 0 <= interval[1]:
         verdict = "better" if interval[0] > 0 else "worse"
     return Versus(
-        strategy, metric, len(gaps), float(np.mean(gaps)), interval, p_value, verdict, saving_against_random(runs, strategy, metric)
+        strategy,
+        metric,
+        len(gaps),
+        float(np.mean(gaps)),
+        interval,
+        p_value,
+        verdict,
+        saving_against_random(runs, strategy, metric),
     )
 
 

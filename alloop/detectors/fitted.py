@@ -265,7 +265,7 @@ def pseudo_target(found: Mapping[str, torch.Tensor], score_threshold: float, lab
     """Detections as if they were the truth: those above the threshold that cover at least a pixel each way."""
     boxes = found["boxes"]
     keep = (found["scores"] >= score_threshold) & ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(dim=1)
-    target = Target(boxes=boxes[keep], labels=found["labels"][keep])
+    target = Target(boxes=boxes[keep], labels=found["labels"][keep], own=True)
     if "masks" in found:
         target["masks"] = found["masks"][keep]
     if labels == "posterior":

@@ -16,25 +16,33 @@ Weights = Mapping[str, Tensor]
 
 @cache
 def _load_forward_mode() -> None:
-    """torch compiles a few rules at the first tangent, with a deprecation warning about its own code."""
+    """Torch compiles a few rules at the first tangent, with a deprecation warning about its own code."""
     with warnings.catch_warnings(), forward_ad.dual_level():
         warnings.simplefilter("ignore", FutureWarning)
-        forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
+        forward_ad.make_dual(torch.zeros(1), torch.zeros(1))  # type: ignore[no-untyped-call]
+
+
+def _slope(loss: LossOfWeights) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """The gradient of the batch's summed loss as a function of the weights."""
+
+    def total(weights: dict[str, Tensor]) -> Tensor:
+        return loss(weights).sum()
+
+    result: Callable[[dict[str, Tensor]], dict[str, Tensor]] = torch.func.grad(total)
+    return result
 
 
 def gradient(loss: LossOfWeights, weights: Weights) -> dict[str, Tensor]:
     """The gradient of the batch's summed loss: one reverse pass."""
     with torch.no_grad():
-        result: dict[str, Tensor] = torch.func.grad(lambda w: loss(w).sum())(dict(weights))
-    return result
+        return _slope(loss)(dict(weights))
 
 
 def curvature_product(loss: LossOfWeights, weights: Weights, vector: Weights) -> dict[str, Tensor]:
     """The Hessian of the batch's summed loss times a vector: forward mode over the reverse pass (Pearlmutter 1994)."""
     _load_forward_mode()
     with torch.no_grad():
-        slope = torch.func.grad(lambda w: loss(w).sum())
-        product = torch.func.jvp(slope, (dict(weights),), ({name: vector[name] for name in weights},))[1]
+        product = torch.func.jvp(_slope(loss), (dict(weights),), ({name: vector[name] for name in weights},))[1]
     result: dict[str, Tensor] = product
     return result
 
@@ -46,7 +54,7 @@ def curvature(loss: LossOfWeights, weights: Weights) -> Callable[[Weights], dict
     graph of the gradient is made once and kept: each product is then one pass through it.
     """
     with torch.no_grad():
-        pull = torch.func.vjp(torch.func.grad(lambda w: loss(w).sum()), dict(weights))[1]
+        pull = torch.func.vjp(_slope(loss), dict(weights))[1]
 
     def product(vector: Weights) -> dict[str, Tensor]:
         with torch.no_grad():

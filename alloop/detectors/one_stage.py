@@ -107,8 +107,9 @@ class FrozenPlaces:
     @property
     def graph_bytes(self) -> int:
         """Memory of both towers' outputs and of a graph on the class logits."""
-        logits = 4 * sum(map(len, self._anchors)) * self._model.head.classification_head.num_classes
-        return sum(level.nbytes for level in (*self.class_tower, *self.box_tower)) + GRAPH_TENSORS * logits
+        logits = 4 * sum(map(len, self._anchors)) * int(self._model.head.classification_head.num_classes)
+        maps = sum(int(level.nbytes) for level in (*self.class_tower, *self.box_tower))
+        return maps + GRAPH_TENSORS * logits
 
     def _outputs(self, weights: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
         """What the last convolutions say with these weights: `[batch, places, channels]` a level."""

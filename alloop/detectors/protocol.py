@@ -17,13 +17,16 @@ class Target(TypedDict, total=False):
 
     With `posteriors` `[n, k]` the boxes are a detector's own, believed only so far: classification
     terms become their expectation under the posterior, and the box and mask terms of a box are
-    weighted by the posterior of its label.
+    weighted by the posterior of its label. `own` says that the boxes are the detector's own: a
+    coordinate that is as predicted has nothing to learn, where GIoU and L1 have a kink whose slope
+    would be rounding.
     """
 
     boxes: Tensor
     labels: Tensor
     masks: Tensor
     posteriors: Tensor
+    own: bool
 
 
 @runtime_checkable

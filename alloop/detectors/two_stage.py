@@ -66,8 +66,8 @@ class FrozenRegions:
     def graph_bytes(self) -> int:
         """Memory of the pyramid, of what both stages make of it, and of a graph on the anchors' outputs."""
         anchors, heads = 4 * 5 * sum(map(len, self._anchors)), self._model.roi_heads
-        regions = 4 * heads.fg_bg_sampler.batch_size_per_image * sum(heads.box_predictor.cls_score.weight.shape)
-        maps = sum(level.nbytes for level in (*self.features.values(), *self._hidden))
+        regions = 4 * int(heads.fg_bg_sampler.batch_size_per_image) * sum(heads.box_predictor.cls_score.weight.shape)
+        maps = sum(int(level.nbytes) for level in (*self.features.values(), *self._hidden))
         return maps + 2 * regions * len(self._sizes) + GRAPH_TENSORS * anchors
 
     def _first_stage(self, weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, list[int]]:
