@@ -1,6 +1,7 @@
 """What all commands share: options, and errors as one paragraph with their exit code."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from enum import StrEnum
 from functools import wraps
@@ -50,6 +51,7 @@ def one_paragraph(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         debug = kwargs.get("debug", False)
+        warnings.formatwarning = lambda message, *_args, **_kwargs: f"alloop: warning: {message}\n"
         try:
             command(*args, **kwargs)
         except AlloopError as error:

@@ -172,6 +172,7 @@ def query_and_ask(
             reference_detector=beside,
             count=count,
             budget_left=left,
+            progress=place.progress.step,
             random_seed=config.random_seed,
         )
         selection = checked_selection(experiment.strategy, query)

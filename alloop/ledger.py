@@ -13,7 +13,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class RoundRecord:
     metrics: Mapping[str, float | None]
     per_class: Mapping[str, float | None]
     timings: Mapping[str, float]
+    notes: Mapping[str, float] = field(default_factory=dict)  # what the strategy told of its query
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +216,8 @@ class Ledger:
     def rounds(self) -> list[RoundRecord]:
         """Finished rounds in order."""
         rows = self.read(
-            "SELECT r.round, r.metrics, r.timings, COUNT(c.image_id) AS images, COALESCE(SUM(c.boxes), 0) AS boxes "
+            "SELECT r.round, r.metrics, r.timings, r.notes, COUNT(c.image_id) AS images, "
+            "COALESCE(SUM(c.boxes), 0) AS boxes "
             "FROM round r LEFT JOIN charge c ON c.round <= r.round WHERE r.metrics IS NOT NULL "
             "GROUP BY r.round ORDER BY r.round"
         )
@@ -231,6 +233,7 @@ class Ledger:
                 metrics["values"],
                 metrics["per_class"],
                 json.loads(row["timings"]),
+                json.loads(row["notes"]),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(self.folder, error) from error

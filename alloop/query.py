@@ -1,6 +1,6 @@
 """What a strategy may see: unlabeled images without annotations, labeled ones with them, a detector."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -95,6 +95,10 @@ class FittedDetector(Protocol):
         """
 
 
+def untold(what: str, done: int, total: int) -> None:
+    """Progress that nobody wants to hear of."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """One round's question: which `count` of the unlabeled images should be annotated next?
@@ -108,6 +112,7 @@ class Query:
         detector: the detector trained in this round, reading images of the pool.
         count: how many images the answer must rank.
         budget_left: what may still be spent, in the budget's unit; None without a budget.
+        progress: to be told of long work: what, how many are done, of how many.
         random_seed: source of all randomness of this query.
     """
 
@@ -120,6 +125,7 @@ class Query:
     reference: Mapping[ImageId, Annotations] = field(default_factory=lambda: MappingProxyType({}))
     reference_detector: FittedDetector | None = None
     budget_left: int | None = None
+    progress: Callable[[str, int, int], None] = untold
 
     @property
     def rng(self) -> np.random.Generator:

@@ -28,5 +28,9 @@ def _run_lines(folder: Path) -> list[str]:
     ]
     if rounds:
         values = rounds[-1].metrics
+        told = next((record for record in reversed(rounds) if record.notes), None)
+        if told is not None:
+            notes = ", ".join(f"{name} {value:.4g}" for name, value in told.notes.items())
+            lines.append(f"query    after round {told.round}: {notes}")
         lines.append("last     " + ", ".join(f"{k} {v:.3f}" for k, v in values.items() if v is not None))
     return lines

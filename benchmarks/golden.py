@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from alloop.detectors.last_layers import curvature
+from strategies.influence import Product, s_test
 from strategies.k_center import k_center_greedy
 
 
@@ -26,8 +29,36 @@ def k_center(tree: dict[str, Any]) -> tuple[int, float]:
     return len(errors), float(max(errors))
 
 
+def influence(tree: dict[str, Any]) -> tuple[int, float]:
+    """(cases, largest relative error of s_test) of softmax regressions, samples in order, chunk by chunk."""
+    errors = []
+    for case in tree["cases"]:
+        weights = {"weight": torch.tensor(case["W"], dtype=torch.float64)}
+        rows, labels = torch.tensor(case["X"], dtype=torch.float64), torch.tensor(case["Y"])
+        products = [softmax_curvature(weights, rows[i : i + 1], labels[i : i + 1]) for i in range(len(rows))]
+        k, parts = case["images_per_repetition"], []
+        for repetition in range(case["repetitions"]):
+            chunk = products[repetition * k : (repetition + 1) * k]
+            found = s_test({"weight": np.array(case["v"])}, chunk, case["damp"], {"weight": case["scale"]})
+            parts.append(found.s["weight"])
+        expected = np.array(case["s_test_stochastic"])
+        errors.append(np.abs(np.mean(parts, axis=0) - expected).max() / np.abs(expected).max())
+    return len(errors), float(max(errors))
+
+
+def softmax_curvature(weights: dict[str, torch.Tensor], row: torch.Tensor, label: torch.Tensor) -> Product:
+    """The curvature of one sample's cross entropy."""
+    product = curvature(
+        lambda w: torch.nn.functional.cross_entropy(row @ w["weight"].T, label, reduction="none"), weights
+    )
+    return lambda s: {name: part.numpy() for name, part in product({"weight": torch.as_tensor(s["weight"])}).items()}
+
+
 # file name -> (check, largest error allowed)
-KNOWN: dict[str, tuple[Callable[[dict[str, Any]], tuple[int, float]], float]] = {"kcenter.json": (k_center, 0.0)}
+KNOWN: dict[str, tuple[Callable[[dict[str, Any]], tuple[int, float]], float]] = {
+    "kcenter.json": (k_center, 0.0),
+    "isal_stest.json": (influence, 1e-9),
+}
 
 
 def main(folder: Path) -> int:

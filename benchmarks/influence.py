@@ -55,8 +55,13 @@ def line(name: str, text: str, ratio: float, target: str, *, met: bool) -> None:
 
 @cache
 def trained(config_name: str, data: str = "bccd") -> tuple[Experiment, Query, float]:
-    """A detector trained on `LABELED` images, as a query sees it, and the seconds its training took."""
-    config = load_config(CONFIGS / f"{config_name}.yaml", ["strategy.name=random", "training.device=cpu", *_data(data)])
+    """A detector trained on `LABELED` images, as a query sees it, and the seconds its training took.
+
+    The loss prediction module trained beside it leaves the detector as it is.
+    """
+    config = load_config(
+        CONFIGS / f"{config_name}.yaml", ["strategy.name=learning_loss", "training.device=cpu", *_data(data)]
+    )
     experiment = prepare(config, TABLE)
     pool, reference = experiment.splits.train, experiment.splits.reference
     seed_set = seed_set_order(pool.dataset.images, 0)[:LABELED]
@@ -371,17 +376,20 @@ def chooses() -> None:
         "influence, released scales": ("influence", {"rescale": "released"}),
         "influence, posterior": ("influence", {"pseudo_labels": "posterior"}),
         "influence per box": ("influence", {"per_box": True}),
+        "learning_loss": ("learning_loss", {}),
         "k_center": ("k_center", {}),
         "entropy": ("entropy", {}),
         "localization_stability": ("localization_stability", {}),
+        "localization_stability, LS+C": ("localization_stability", {"with_confidence": True}),
     }
+    two_stage = {"localization_tightness": ("localization_tightness", {})}
     for data in ("bccd", "aquarium"):
         for name in ("bccd_fcos", "bccd_faster_rcnn"):
             experiment, query, _ = trained(name, data)
             truth = experiment.splits.train.dataset.annotations
             mean = np.mean([len(truth[i]) for i in query.unlabeled])
             print(f"{data}, {experiment.config.detector.name}: {mean:.2f} boxes an image in the pool")
-            for label, (method, parameters) in methods.items():
+            for label, (method, parameters) in (methods | (two_stage if "rcnn" in name else {})).items():
                 chosen = make_strategy(method, parameters, TABLE).select(query).image_ids
                 print(f"  {label}: {np.mean([len(truth[i]) for i in chosen]):.2f}", flush=True)
 

@@ -101,15 +101,18 @@ def s_test(
     return Solution(s, float(np.mean(updates[-tail:])), growth, restarts)
 
 
-def conjugate_gradient(v: Weights, product: Product, damping: float, tolerance: float = 1e-6) -> Solution:
+def conjugate_gradient(
+    v: Weights, product: Product, damping: float, tolerance: float = 1e-6, steps: int = 200
+) -> Solution:
     """Solve (H + damping) s = v (Hestenes and Stiefel 1952); for checking, since every step visits all images.
 
-    Stops at a direction of negative curvature, where the equation has no minimum.
+    Stops at a residual of `tolerance` |v|, after `steps`, and at a direction of negative curvature,
+    where the equation has no minimum. `update` is the residual.
     """
     s = {name: np.zeros_like(part) for name, part in v.items()}
     residual, direction = dict(v), dict(v)
     left = start = dot(v, v)
-    for _ in range(10 * sum(part.size for part in v.values())):
+    for _ in range(steps):
         if left <= tolerance**2 * start:
             break
         curved = {name: part + damping * direction[name] for name, part in product(direction).items()}
@@ -148,7 +151,8 @@ class Influence:
         sampling: `random` from the labeled images, or `sequential`, repetition r taking every p-th as released.
         damping: d.
         rescale: `exact` divides out one common scale; `released` keeps one scale a weight, of the released code.
-        scale: c; by default twice the largest curvature found on 16 labeled images, doubled while |s| passes |v| / damping.
+        scale: c; by default twice the largest curvature found on 16 labeled images, doubled while |s| passes
+            1.1 |v| / damping, which a positive curvature cannot.
         solver: the `recursion`, or `conjugate_gradient` over the images of the first repetition.
         reference: `mean` or `sum` of the reference gradients; the order of the images is the same.
         per_box: divide each utility by the predicted boxes, since boxes are what people are paid for.
@@ -280,18 +284,26 @@ class Influence:
         self, query: Query, v: Weights, draws: Sequence[Sequence[ImageId]], scales: Mapping[str, float], limit: float
     ) -> list[Solution]:
         """One s_test a repetition."""
-        if self.solver == "recursion":
-            return [
-                s_test(v, [_product(query, [image_id]) for image_id in draw], self.damping, scales, limit)
-                for draw in draws
-            ]
-        distinct = sorted(set(draws[0]))
-        total = _product(query, distinct)
+        if self.solver == "conjugate_gradient":
+            distinct = sorted(set(draws[0]))
+            curved = _product(query, distinct)
 
-        def mean_product(s: Weights) -> Weights:
-            return {name: part / len(distinct) for name, part in total(s).items()}
+            def mean(s: Weights) -> Weights:
+                return {name: part / len(distinct) for name, part in curved(s).items()}
 
-        return [conjugate_gradient(v, mean_product, self.damping * max(scales.values()))]
+            return [conjugate_gradient(v, mean, self.damping * max(scales.values()))]
+        total, done = sum(map(len, draws)), count(1)
+
+        def step(image_id: ImageId) -> Product:
+            curved = _product(query, [image_id])
+
+            def told(s: Weights) -> Weights:
+                query.progress("s_test", next(done), total)
+                return curved(s)
+
+            return told
+
+        return [s_test(v, list(map(step, draw)), self.damping, scales, limit) for draw in draws]
 
 
 def _product(query: Query, image_ids: Sequence[ImageId]) -> Product:

@@ -68,7 +68,8 @@ class FrozenRegions:
         anchors, heads = 4 * 5 * sum(map(len, self._anchors)), self._model.roi_heads
         regions = 4 * int(heads.fg_bg_sampler.batch_size_per_image) * sum(heads.box_predictor.cls_score.weight.shape)
         maps = sum(int(level.nbytes) for level in (*self.features.values(), *self._hidden))
-        return maps + 2 * regions * len(self._sizes) + GRAPH_TENSORS * anchors
+        total: int = maps + 2 * regions * len(self._sizes) + GRAPH_TENSORS * anchors
+        return total
 
     def _first_stage(self, weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, list[int]]:
         """Objectness and deltas of all anchors, and how many anchors each level has."""

@@ -59,6 +59,7 @@ def render(comparison: Comparison, title: str) -> str:
         rows=mean_rows(comparison.runs),
         classes=list(first.rounds[-1].per_class) if first.rounds else [],
         class_rows=_class_rows(runs),
+        note_rows=[_note_rows(run) for run in runs if any(record.notes for record in run.rounds)],
         steps=_steps(runs),
         time_rows=[
             {"name": run.name, "seconds": [sum(r.timings.get(s, 0.0) for r in run.rounds) for s in _steps(runs)]}
@@ -106,6 +107,13 @@ def _class_rows(runs: list[Run]) -> list[dict[str, Any]]:
             values.append(float(np.mean([v for v in seen if v is not None])) if seen else None)
         rows.append({"strategy": name, "values_": values})
     return rows
+
+
+def _note_rows(run: Run) -> tuple[str, list[str], list[tuple[int, list[float | None]]]]:
+    """Name of a run, names of what its strategy told, and the figures of each round."""
+    told = [record for record in run.rounds if record.notes]
+    columns = list(dict.fromkeys(name for record in told for name in record.notes))
+    return run.name, columns, [(record.round, [record.notes.get(name) for name in columns]) for record in told]
 
 
 def _steps(runs: list[Run]) -> list[str]:
