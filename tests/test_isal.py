@@ -11,7 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alloop.compare import compare_runs
+from alloop.engine import run_experiment
 from alloop.errors import ConfigError, StrategyError
+from alloop.report.page import write_report
+from alloop.status import status_lines
 from alloop.strategy import make_strategy
 from alloop.testing import FakeDetector, fake_annotations, make_query
 from alloop.values import Annotations, Detections, ImageId
@@ -529,3 +533,16 @@ def test_annotations_are_never_needed_of_the_unlabeled():
         selection = make_strategy(name, {}, TABLE).select(query)
         assert not set(selection.image_ids) & set(query.labeled)
     assert isinstance(next(iter(query.labeled.values())), Annotations)
+
+
+def test_status_and_report_tell_how_far_to_trust_a_query(tmp_path, small_config):
+    config = small_config(**{"strategy": {"name": "influence", "images": 10}, "loop.rounds": 2})
+    records = run_experiment(config, tmp_path / "run", TABLE)
+    assert records[0].notes["s_test_steps"] == 40
+    assert records[1].notes == {}
+    status = "\n".join(status_lines(tmp_path / "run"))
+    assert "query    after round 0: " in status
+    assert "s_test_agreement" in status
+    page = write_report(compare_runs([tmp_path / "run"]), tmp_path / "report.html", "one run")[0].read_text()
+    assert "What the queries told" in page
+    assert "unscored_images" in page

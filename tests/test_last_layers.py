@@ -220,6 +220,26 @@ def test_scoring_real_images_equals_a_backward_pass_each(name, backbone, real_da
     close(slopes, expected)
 
 
+@pytest.mark.parametrize(("name", "power"), [("fcos", 0.5), ("retinanet", 1), ("faster_rcnn", 1), ("mask_rcnn", 1)])
+def test_a_score_is_a_probability_to_the_power_that_is_said(name, power):
+    """A threshold of ISAL's released code is one on the probability, for FCOS class x centerness."""
+    detector = outspoken(name)
+    assert detector.score_power == power
+    images, _ = scene()
+    found = detector.detect(images)[0]
+    own = found["probabilities"].gather(1, found["labels"][:, None])[:, 0]
+    if name == "fcos":  # an untrained centerness says one half
+        own = 0.5 * own
+    torch.testing.assert_close(found["scores"], own**power, rtol=0.05, atol=0.01)
+    middle = float(own.median())
+    seen = fitted(detector, [(96, 64)] * 3)
+    ids = [ImageId(i) for i in range(3)]
+    vector = {n: v.numpy() for n, v in direction(last_weights(detector)).items()}
+    _, boxes = seen.pseudo_label_slopes(ids, vector, middle, "hard")
+    expected = [int((d.scores >= middle**power).sum()) for d in seen.detections(ids)]
+    assert boxes.tolist() == expected
+
+
 def test_kept_curvature_is_bounded_and_its_loss_changes_nothing(monkeypatch):
     detector = make("fcos")
     seen = fitted(detector, [(96, 64)] * 4)
