@@ -150,7 +150,8 @@ class Influence:
         repetitions: p, whose s_test are averaged.
         sampling: `random` from the labeled images, or `sequential`, repetition r taking every p-th as released.
         damping: d.
-        rescale: `exact` divides out one common scale; `released` keeps one scale a weight, of the released code.
+        rescale: `exact` divides out one common scale; `released` keeps one scale a weight, of the released code,
+            and like it goes on when s_test grows without bound, with a warning.
         scale: c; by default twice the largest curvature found on 16 labeled images, doubled while |s| passes
             1.1 |v| / damping, which a positive curvature cannot.
         solver: the `recursion`, or `conjugate_gradient` over the images of the first repetition.
@@ -228,14 +229,14 @@ class Influence:
         else:
             scale = self.scale or self.measured_scale(query, v, draws[0])
             scales = dict.fromkeys(v, scale)
-        given = self.scale is not None or self.rescale == "released"
         bound = 1.1 / self.damping if self.damping else 1e6  # of |s| / |v|: 1 / damping where the curvature is positive
+        limit = np.inf if self.rescale == "released" else 10 * bound if self.scale is not None else bound
         for attempt in count():
             try:
-                parts = self.estimates(query, v, draws, scales, 10 * bound if given else bound)
+                parts = self.estimates(query, v, draws, scales, limit)
                 break
             except DivergedError:
-                if given or attempt == DOUBLINGS:
+                if self.scale is not None or attempt == DOUBLINGS:
                     raise
                 scales = {name: 2 * scale for name, scale in scales.items()}
         mean = {name: np.mean([part.s[name] for part in parts], axis=0) for name in v}
@@ -244,16 +245,18 @@ class Influence:
         growth = max(part.growth for part in parts)
         pairs = [dot(a.s, b.s) / (norm(a.s) * norm(b.s)) for a, b in combinations(parts, 2)]
         if self.solver == "recursion" and growth > bound:
-            text = f"influence: |s_test| grew to {growth:.3g} |v|, past the bound of a positive curvature; raise"
+            remedy = "take rescale: exact" if self.rescale == "released" else "raise strategy.scale"
             warnings.warn(
-                f"{text} strategy.scale ({max(scales.values()):.4g}) or damping ({self.damping:g})", stacklevel=2
+                f"influence: |s_test| grew to {growth:.3g} |v|, past the bound of a positive curvature; {remedy}, now "
+                f"with scale {max(scales.values()):.4g}, or raise strategy.damping, now {self.damping:g}",
+                stacklevel=2,
             )
         notes = {
             "reference_gradient_norm": norm(v),
             "s_test_norm": norm(mean),
             "s_test_update": float(np.mean([part.update for part in parts])),
-            "s_test_growth": growth,
-            "s_test_agreement": float(np.mean(pairs)) if pairs else 1.0,
+            "s_test_growth": min(growth, 1e300),
+            "s_test_agreement": float(np.nan_to_num(np.mean(pairs))) if pairs else 1.0,
             "s_test_restarts": float(sum(part.restarts for part in parts)),
             "s_test_steps": float(sum(len(draw) for draw in draws)),
             "scale": max(scales.values()),

@@ -342,9 +342,12 @@ def test_a_measured_scale_is_doubled_until_the_recursion_is_bounded():
     given = Influence(images=300, repetitions=1, scale=6.0)
     with pytest.raises(DivergedError, match=r"strategy\.scale"):
         given.solve(query, given.reference_gradient(query))
+    released = Influence(images=300, repetitions=1, rescale="released")
+    with pytest.warns(UserWarning, match=r"grew to .*rescale: exact.*scale 10, .*damping, now 0\.01"):
+        assert released.select(query).notes["s_test_growth"] > 1e20
     slow = Influence(images=50, repetitions=1, scale=40.0, damping=0.1)
     v = slow.reference_gradient(query)
-    with pytest.warns(UserWarning, match="scale .40. or damping .0.1"):
+    with pytest.warns(UserWarning, match=r"raise strategy\.scale.*scale 40, .*damping, now 0\.1"):
         slow.solve(query, v)
 
 
