@@ -6,126 +6,28 @@ Detectors are those of configs/demo.yaml and configs/bccd_*.yaml, all or the nam
 40 images. Every ratio has its peer or its floor measured in the same run.
 """
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
+from setting import best, line, trained
 
-from alloop.config import load_config
 from alloop.detectors import last_layers as derivatives
-from alloop.detectors.fitted import FittedTorchDetector, pseudo_target, sampling_seed, to_tensor
+from alloop.detectors.fitted import pseudo_target, sampling_seed, to_tensor
 from alloop.detectors.seeding import seeded
-from alloop.experiment import Experiment, prepare
-from alloop.fitting import pixel_caches
 from alloop.pool import seed_set_order
 from alloop.query import Query
 from alloop.strategy import make_strategy
-from alloop.training.batches import TrainingBatches
-from alloop.training.schedule import total_steps
-from alloop.training.supervised import NoCheckpoints, train
 from alloop.values import Annotations, ImageId
 from strategies import TABLE
 from strategies.influence import Influence, dot, norm
 
-CONFIGS = Path(__file__).parent.parent / "configs"
-LABELED = 40
 NAMES = ("demo", "bccd_fcos", "bccd_faster_rcnn")
-
-
-def best(*functions: Callable[[], object], repetitions: int = 3) -> list[float]:
-    """Least seconds of each, measured in turn."""
-    seconds = [float("inf")] * len(functions)
-    for _ in range(repetitions):
-        for number, function in enumerate(functions):
-            started = time.perf_counter()
-            function()
-            seconds[number] = min(seconds[number], time.perf_counter() - started)
-    return seconds
-
-
-def line(name: str, text: str, ratio: float, target: str, *, met: bool) -> None:
-    print(f"{name:<24} {text}; ratio {ratio:.2f} (target {target}) {'ok' if met else 'MISSED'}", flush=True)
-
-
-@cache
-def trained(config_name: str, data: str | None = None) -> tuple[Experiment, Query, float]:
-    """A detector trained on `LABELED` images, as a query sees it, and the seconds its training took.
-
-    The loss prediction module trained beside it leaves the detector as it is.
-    """
-    config = load_config(
-        CONFIGS / f"{config_name}.yaml",
-        ["strategy.name=learning_loss", "training.device=cpu", *_data(config_name, data)],
-    )
-    experiment = prepare(config, TABLE)
-    pool, reference = experiment.splits.train, experiment.splits.reference
-    seed_set = seed_set_order(pool.dataset.images, 0)[:LABELED]
-    labeled = {i: pool.dataset.annotations[i] for i in seed_set}
-    caches = pixel_caches(experiment)
-    batches = TrainingBatches(
-        caches["training"],
-        pool.images,
-        labeled,
-        random_seed=0,
-        round_=0,
-        batch_size=config.training.batch_size,
-        flip=config.training.flip,
-        short_sides=(),
-        long_side=config.detector.long_side,
-        with_masks=False,
-        device=experiment.device,
-    )
-    detector, started = experiment.new_detector(0), time.perf_counter()
-    train(
-        detector,
-        batches,
-        config.training,
-        steps=total_steps(config.training, LABELED),
-        random_seed=0,
-        round_=0,
-        device=experiment.device,
-        store=NoCheckpoints(),
-        progress=lambda _step, _loss: None,
-    )
-    seconds = time.perf_counter() - started
-
-    def seen(split: Any, name: str) -> FittedTorchDetector:
-        return FittedTorchDetector(
-            detector,
-            split.images,
-            caches[name],
-            split.dataset.class_names,
-            batch_size=config.training.batch_size,
-            device=experiment.device,
-        )
-
-    query = Query(
-        round=0,
-        unlabeled=tuple(i for i in pool.dataset.images if i not in labeled),
-        labeled=labeled,
-        detector=seen(pool, "pool"),
-        count=20,
-        random_seed=0,
-        reference=reference.dataset.annotations,
-        reference_detector=seen(reference, "reference"),
-    )
-    return experiment, query, seconds
-
-
-def _data(config_name: str, data: str | None) -> list[str]:
-    if data is None and config_name == "demo":
-        return []
-    root = Path(os.environ["ALLOOP_DATA"]) / (data or "bccd")
-    parts = {"train": "train", "reference": "val", "test": "test"}
-    sets = [f"data.{split}.annotations={root}/annotations/instances_{part}.json" for split, part in parts.items()]
-    return [*sets, *(f"data.{split}.images={root}/images" for split in parts)]
 
 
 def right(name: str) -> None:
@@ -214,74 +116,58 @@ def _truths(name: str) -> dict[ImageId, Annotations]:
 def speed(name: str) -> None:
     """Scoring against plain inference and against one backward pass an image; s_test against a round."""
     _, query, train_seconds = trained(name)
-    seen: Any = query.detector
-    ids = sorted(query.unlabeled)[:48]
-    strategy = Influence()
-    started = time.perf_counter()
-    v = strategy.reference_gradient(query)
-    reference_seconds = time.perf_counter() - started
-    seen._kept.clear()
-    started = time.perf_counter()
-    solution, notes = strategy.solve(query, v)
-    solve_seconds = time.perf_counter() - started
-    released = Influence(rescale="released", images=1000)
-    seen._kept.clear()
-    started = time.perf_counter()
-    released.solve(query, v)
-    thousand_seconds = time.perf_counter() - started
-
-    def scoring() -> None:
-        seen.pseudo_label_slopes(ids, solution.s, 0.1, "hard")
-
-    def inference() -> None:
-        seen.detections(ids)
-
-    def backward_last() -> None:
-        one_backward_an_image(seen, ids, solution.s, whole=False)
-
-    def backward_whole() -> None:
-        one_backward_an_image(seen, ids, solution.s, whole=True)
-
-    ours, plain, last, whole = best(scoring, inference, backward_last, backward_whole)
-    n = len(ids)
-    each = f"{1e3 * ours / n:.1f} ms an image"
-    line(
-        f"{name} scoring",
-        f"{each}, inference {1e3 * plain / n:.1f}",
-        plain / ours,
-        ">= 0.5",
-        met=plain / ours >= 0.5,
-    )
-    text = f"{each}, inference and a backward pass an image {1e3 * whole / n:.1f}"
-    line(f"{name} scoring", text, whole / ours, ">= 3", met=whole / ours >= 3)
-    beyond = (whole - plain) / max(ours - plain, 1e-9)
-    text = (
-        f"{1e3 * (ours - plain) / n:.1f} ms beyond inference, a backward pass an image {1e3 * (whole - plain) / n:.1f}"
-    )
-    line(f"{name} scoring", text, beyond, ">= 3", met=beyond >= 3)
-    text = f"{each}, inference and a backward pass to the last layers alone {1e3 * last / n:.1f}"
-    line(f"{name} scoring", text, last / ours, ">= 3", met=last / ours >= 3)
-    round_seconds = train_seconds + reference_seconds + solve_seconds + ours / n * len(query.unlabeled)
+    strategy, seen = Influence(), query.detector
+    v, reference_seconds = timed(lambda: strategy.reference_gradient(query))
+    (solution, notes), solve_seconds = timed(lambda: strategy.solve(query, v))
+    scoring_seconds = scoring(name, seen, sorted(query.unlabeled)[:48], solution.s)
+    fresh: Any = seen
+    fresh._kept.clear()
+    _, longer = timed(lambda: Influence(rescale="released", images=1000).solve(query, v))
+    round_seconds = train_seconds + reference_seconds + solve_seconds + scoring_seconds * len(query.unlabeled)
     print(
         f"{name} s_test: k 500, p 4: {solve_seconds:.1f} s, {solve_seconds / round_seconds:.0%} of a round of "
         f"{round_seconds:.0f} s (training {train_seconds:.0f} s, reference gradient {reference_seconds:.1f} s); "
-        f"k 1000, p 4, given scales: {thousand_seconds:.1f} s; last update {notes['s_test_update']:.1e}"
+        f"k 1000, p 4, given scales: {longer:.1f} s; last update {notes['s_test_update']:.1e}"
     )
     products(name, query, solution.s)
-    small, large = (
-        peak_mib(lambda count=count: scored(seen, sorted(query.unlabeled)[:count], solution.s)) for count in (48, 144)
+    ids = sorted(query.unlabeled)
+    few, many = (
+        peak_mib(lambda count=count: seen.pseudo_label_slopes(ids[:count], solution.s, 0.1, "hard"))
+        for count in (48, 144)
     )
+    text = f"peak {few:.0f} MiB over 48 images, {many:.0f} MiB over 144"
+    line(f"{name} memory", text, many / few, "<= 1.1", met=many <= 1.1 * few)
+
+
+def timed(function: Callable[[], Any]) -> tuple[Any, float]:
+    """A result and the seconds it took."""
+    started = time.perf_counter()
+    return function(), time.perf_counter() - started
+
+
+def scoring(name: str, seen: Any, ids: list[ImageId], direction: Any) -> float:
+    """Seconds to score an image, the inference that makes its pseudo-labels included."""
+    ours, plain, last, whole = best(
+        lambda: seen.pseudo_label_slopes(ids, direction, 0.1, "hard"),
+        lambda: seen.detections(ids),
+        lambda: one_backward_an_image(seen, ids, direction, whole=False),
+        lambda: one_backward_an_image(seen, ids, direction, whole=True),
+    )
+    ours, plain, last, whole = (1e3 * seconds / len(ids) for seconds in (ours, plain, last, whole))
     line(
-        f"{name} memory",
-        f"peak {small:.0f} MiB over 48 images, {large:.0f} MiB over 144",
-        large / small,
-        "<= 1.1",
-        met=large <= 1.1 * small,
+        f"{name} scoring",
+        f"{ours:.1f} ms an image, inference {plain:.1f}",
+        plain / ours,
+        ">= 0.5",
+        met=plain >= ours / 2,
     )
-
-
-def scored(seen: Any, ids: list[ImageId], direction: Any) -> None:
-    seen.pseudo_label_slopes(ids, direction, 0.1, "hard")
+    for what, peer in (("", whole), (" to the last layers alone", last)):
+        text = f"{ours:.1f} ms an image, inference and a backward pass an image{what} {peer:.1f}"
+        line(f"{name} scoring", text, peer / ours, ">= 3", met=peer >= 3 * ours)
+        own, beyond = max(ours - plain, 1e-9), peer - plain
+        text = f"{own:.1f} ms an image beyond inference, a backward pass an image{what} {beyond:.1f}"
+        line(f"{name} scoring", text, beyond / own, ">= 3", met=beyond >= 3 * own)
+    return ours / 1e3
 
 
 def products(name: str, query: Query, vector: Any) -> None:

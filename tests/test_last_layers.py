@@ -61,7 +61,7 @@ def backward_slope(detector, image, target, seed, vector):
     return sum(float((g.double() * v.double()).sum()) for g, v in parts if g is not None)
 
 
-def close(ours, reference):
+def assert_close(ours, reference):
     """1e-5 relative, of the largest: a derivative near zero is a difference of large numbers."""
     assert np.abs(np.asarray(ours) - np.asarray(reference)).max() <= 1e-5 * np.abs(reference).max()
 
@@ -77,9 +77,9 @@ def test_one_forward_pass_gives_what_a_backward_pass_an_image_gives(name, poster
     expected = [
         backward_slope(detector, i, t, 11 + n, vector) for n, (i, t) in enumerate(zip(images, targets, strict=True))
     ]
-    close(ours.numpy(), expected)
+    assert_close(ours.numpy(), expected)
     gradient = derivatives.gradient(loss, weights)
-    close([sum(float((gradient[n] * vector[n]).sum()) for n in vector)], [sum(expected)])
+    assert_close([sum(float((gradient[n] * vector[n]).sum()) for n in vector)], [sum(expected)])
 
 
 @pytest.mark.parametrize("posteriors", [False, True], ids=["hard", "posterior"])
@@ -166,7 +166,7 @@ def test_scoring_is_that_of_the_detections_as_truth(name):
         assert boxes.tolist() == [len(target["boxes"]) for target in truth]
         seeds = map(sampling_seed, ids)
         pairs = zip(images, truth, seeds, strict=True)
-        close(slopes, [backward_slope(detector, image, target, seed, tangent) for image, target, seed in pairs])
+        assert_close(slopes, [backward_slope(detector, image, target, seed, tangent) for image, target, seed in pairs])
     slopes, boxes = seen.pseudo_label_slopes(ids, vector, threshold, "hard")
     soft, same = seen.pseudo_label_slopes(ids, vector, threshold, "posterior")
     assert (same == boxes).all()
@@ -217,7 +217,7 @@ def test_scoring_real_images_equals_a_backward_pass_each(name, backbone, real_da
         )
         for i in ids
     ]
-    close(slopes, expected)
+    assert_close(slopes, expected)
 
 
 @pytest.mark.parametrize(("name", "power"), [("fcos", 0.5), ("retinanet", 1), ("faster_rcnn", 1), ("mask_rcnn", 1)])

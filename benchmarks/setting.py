@@ -1,0 +1,116 @@
+"""What the benchmarks of influence share: a trained detector, timing in turn, one line a ratio."""
+
+import os
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from alloop.config import load_config
+from alloop.detectors.fitted import FittedTorchDetector
+from alloop.experiment import Experiment, prepare
+from alloop.fitting import pixel_caches
+from alloop.pool import seed_set_order
+from alloop.query import Query
+from alloop.training.batches import TrainingBatches
+from alloop.training.schedule import total_steps
+from alloop.training.supervised import NoCheckpoints, train
+from strategies import TABLE
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+LABELED = 40
+
+
+def best(*functions: Callable[[], object], repetitions: int = 3) -> list[float]:
+    """Least seconds of each, measured in turn."""
+    seconds = [float("inf")] * len(functions)
+    for _ in range(repetitions):
+        for number, function in enumerate(functions):
+            started = time.perf_counter()
+            function()
+            seconds[number] = min(seconds[number], time.perf_counter() - started)
+    return seconds
+
+
+def line(name: str, text: str, ratio: float, target: str, *, met: bool) -> None:
+    print(f"{name:<24} {text}; ratio {ratio:.2f} (target {target}) {'ok' if met else 'MISSED'}", flush=True)
+
+
+@cache
+def trained(config_name: str, data: str | None = None) -> tuple[Experiment, Query, float]:
+    """A detector trained on `LABELED` images, as a query sees it, and the seconds its training took.
+
+    The loss prediction module trained beside it leaves the detector as it is.
+    """
+    config = load_config(
+        CONFIGS / f"{config_name}.yaml",
+        ["strategy.name=learning_loss", "training.device=cpu", *_data(config_name, data)],
+    )
+    experiment = prepare(config, TABLE)
+    pool = experiment.splits.train
+    seed_set = seed_set_order(pool.dataset.images, 0)[:LABELED]
+    labeled = {i: pool.dataset.annotations[i] for i in seed_set}
+    caches = pixel_caches(experiment)
+    batches = TrainingBatches(
+        caches["training"],
+        pool.images,
+        labeled,
+        random_seed=0,
+        round_=0,
+        batch_size=config.training.batch_size,
+        flip=config.training.flip,
+        short_sides=(),
+        long_side=config.detector.long_side,
+        with_masks=False,
+        device=experiment.device,
+    )
+    detector, started = experiment.new_detector(0), time.perf_counter()
+    train(
+        detector,
+        batches,
+        config.training,
+        steps=total_steps(config.training, LABELED),
+        random_seed=0,
+        round_=0,
+        device=experiment.device,
+        store=NoCheckpoints(),
+        progress=lambda _step, _loss: None,
+    )
+    seconds = time.perf_counter() - started
+
+    return experiment, _query(experiment, detector, caches, labeled), seconds
+
+
+def _query(experiment: Experiment, detector: Any, caches: Any, labeled: Any) -> Query:
+    pool, reference = experiment.splits.train, experiment.splits.reference
+
+    def seen(split: Any, name: str) -> FittedTorchDetector:
+        return FittedTorchDetector(
+            detector,
+            split.images,
+            caches[name],
+            split.dataset.class_names,
+            batch_size=experiment.config.training.batch_size,
+            device=experiment.device,
+        )
+
+    return Query(
+        round=0,
+        unlabeled=tuple(i for i in pool.dataset.images if i not in labeled),
+        labeled=labeled,
+        detector=seen(pool, "pool"),
+        count=20,
+        random_seed=0,
+        reference=reference.dataset.annotations,
+        reference_detector=seen(reference, "reference"),
+    )
+
+
+def _data(config_name: str, data: str | None) -> list[str]:
+    if data is None and config_name == "demo":
+        return []
+    root = Path(os.environ["ALLOOP_DATA"]) / (data or "bccd")
+    parts = {"train": "train", "reference": "val", "test": "test"}
+    sets = [f"data.{split}.annotations={root}/annotations/instances_{part}.json" for split, part in parts.items()]
+    return [*sets, *(f"data.{split}.images={root}/images" for split in parts)]
