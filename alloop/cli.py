@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from alloop import data_commands
 from alloop.command import (
-    AnnotationFormat,
     AnyFolder,
     CompareMetric,
     ConfigFile,
@@ -25,6 +25,9 @@ from alloop.command import (
 from alloop.errors import AlloopError, ConfigError
 
 STRATEGIES_HELP = "Names, comma-separated; random is always run. Parameters of the config go to the strategy it names."
+
+PRUNE_CONFIG_HELP = "Experiment whose detector is trained on the whole set, for strategies that need one."
+PRUNE_SET_HELP = "Parameter of the strategy; instances=FILE also writes a score for each instance. Repeatable."
 
 app = typer.Typer(
     name="alloop",
@@ -280,63 +283,45 @@ def report(
         print(path)
 
 
-@app.command(name="check-data")
-@one_paragraph
-def check_data(
-    annotations: Annotated[Path, typer.Argument(help="COCO JSON file, VOC folder or YOLO folder.")],
-    images: Annotated[Path | None, typer.Option(help="Also decode every image of this folder.")] = None,
-    from_: Annotated[AnnotationFormat | None, typer.Option("--from", help="Guessed by default.")] = None,
-    debug: Debug = False,
-) -> None:
-    """Validate a data set: counts, and every problem with its file, id and reason. Exit 1 when unusable."""
-    del debug
-    from alloop.data import summary  # noqa: PLC0415
-    from alloop.data.records import find_problems, validate  # noqa: PLC0415
-    from alloop.data.splits import READERS  # noqa: PLC0415
-
-    format_ = from_.value if from_ else summary.guess_format(annotations)
-    records = READERS[format_](annotations)
-    findings = [str(problem) for problem in find_problems(records, annotations.name)]
-    refused = sum(finding.startswith("refused") for finding in findings)
-    if images is not None and not refused:
-        unreadable = summary.unreadable_images(validate(records, annotations.name), images)
-        findings, refused = [*findings, *unreadable], len(unreadable)
-    for line in [*summary.count_lines(records), *summary.problem_lines(findings)]:
-        print(line)
-    if refused:
-        raise AlloopError(f"{annotations}: {refused} findings make it unusable; they are listed above as refused")
-    print(summary.verdict_line(validate(records, annotations.name)))
-
-
 @app.command()
 @one_paragraph
-def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="COCO JSON file, VOC folder or YOLO folder.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="What to write; must not exist yet.")],
-    from_: Annotated[AnnotationFormat, typer.Option("--from", help="Format of IN.")],
-    to: Annotated[AnnotationFormat, typer.Option("--to", help="Format of OUT.")],
+def prune(
+    annotations: Annotated[Path, typer.Argument(help="COCO JSON file, plain or gzipped.")],
+    strategy: Annotated[str, typer.Option(help="What chooses, for example tfdp, csod or random.")],
+    out: Annotated[Path, typer.Option(help="Subset as COCO JSON; records that stay keep their bytes.")],
+    keep: Annotated[float | None, typer.Option(help="Share of the images to keep, for example 0.5.")] = None,
+    images: Annotated[int | None, typer.Option(help="Or their number.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="Also write image_id, score, rank, kept as CSV.")] = None,
+    config: Annotated[Path | None, typer.Option(help=PRUNE_CONFIG_HELP)] = None,
+    overrides: Annotated[list[str], typer.Option("--set", help=PRUNE_SET_HELP)] = [],  # noqa: B006
+    random_seed: Annotated[int, typer.Option("--seed", help="Of all random choices.")] = 0,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Convert annotations without losing a box, a crowd flag or an empty image. Images are not copied."""
+    """Choose which images of an annotated set are worth training on, and write that part of it."""
     del debug
-    from alloop.data.convert import convert_annotations  # noqa: PLC0415
+    from alloop.progress import Progress  # noqa: PLC0415
+    from alloop.pruning import prune_file  # noqa: PLC0415
 
-    print(convert_annotations(source, target, from_.value, to.value))
+    told = prune_file(
+        annotations,
+        strategy,
+        overrides,
+        out,
+        _table(),
+        keep=keep,
+        number=images,
+        scores=scores,
+        config=config,
+        random_seed=random_seed,
+        progress=Progress(quiet=quiet),
+    )
+    print("\n".join(told))
 
 
-@app.command(name="export-digits")
-@one_paragraph
-def export_digits(
-    out: Annotated[Path, typer.Argument(help="Folder for the COCO files and PNG images.")],
-    overrides: Annotated[list[str], typer.Option("--set", help="Parameter: --set pool=200. Repeatable.")] = [],  # noqa: B006
-    debug: Debug = False,
-) -> None:
-    """Write the embedded set, digit_scenes, as COCO JSON files and PNG images."""
-    del debug
-    from alloop.data.convert import export_digit_scenes  # noqa: PLC0415
-
-    for path in export_digit_scenes(out, overrides):
-        print(path)
+app.command(name="check-data")(data_commands.check_data)
+app.command()(data_commands.convert)
+app.command(name="export-digits")(data_commands.export_digits)
 
 
 def main() -> None:

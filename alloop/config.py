@@ -205,6 +205,12 @@ def parse_config(tree: Mapping[str, Any], where: str = "config") -> ExperimentCo
         raise ConfigError("; ".join(_sentence(item, where) for item in error.errors()[:5])) from error
 
 
+def with_all_labels(config: ExperimentConfig, images: int) -> ExperimentConfig:
+    """The same experiment trained once on the whole pool of so many images."""
+    tree = config.model_dump(mode="json")
+    return parse_config({**tree, "loop": {**tree["loop"], "seed_set": f"{images} images", "rounds": 1, "budget": None}})
+
+
 def _sentence(item: Any, where: str) -> str:
     keys = [str(key) for key in item["loc"]]
     name = ".".join(keys)
@@ -226,11 +232,25 @@ def _known_keys(keys: Sequence[str]) -> list[str]:
     return list(model.model_fields)
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def parsed_override(override: str) -> tuple[str, Any]:
+    """`key=value` as a key and a YAML value.
+
+    Raises:
+        ConfigError: anything else.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         msg = f"--set {override!r}: expected key=value, for example --set loop.rounds=3"
         raise ConfigError(msg)
+    try:
+        return key, yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        msg = f"--set {override!r}: the value is not YAML ({error})"
+        raise ConfigError(msg) from error
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, value = parsed_override(override)
     *parents, last = key.split(".")
     node = tree
     for parent in parents:
@@ -238,11 +258,6 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             msg = f"--set {override!r}: {parent} is not a block of the config"
             raise ConfigError(msg)
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        msg = f"--set {override!r}: the value is not YAML ({error})"
-        raise ConfigError(msg) from error
     if key == "strategy.name" and node.get(last) != value:
         node.clear()  # the parameters belonged to another strategy
     node[last] = value

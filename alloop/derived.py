@@ -1,4 +1,4 @@
-"""Figures that summarise AP against boxes: one curve read at a point, or two curves set against each other."""
+"""Figures that summarise a result: AP against boxes, one curve or two; and how classes are balanced."""
 
 import numpy as np
 from jaxtyping import Float
@@ -38,3 +38,18 @@ def saving(
 def efficiency(boxes: float, ap: float) -> float:
     """10^4 AP / boxes, as in ISAL's tables. Over several seeds: of the mean AP and the mean boxes."""
     return 1e4 * ap / boxes
+
+
+def class_entropy(counts: Float[np.ndarray, " k"]) -> float:
+    """Entropy in nats of the shares of the classes; log k when all are alike, 0 for nothing at all."""
+    shares = counts[counts > 0] / max(counts.sum(), 1)
+    return float(-(shares * np.log(shares)).sum() + 0.0)
+
+
+def class_divergence(counts: Float[np.ndarray, " k"], full: Float[np.ndarray, " k"]) -> float:
+    """Kullback-Leibler divergence in nats of a subset's class shares from the full set's; 0 for an empty subset."""
+    present = counts > 0
+    if not present.any():
+        return 0.0
+    p, q = counts[present] / counts.sum(), full[present] / full.sum()
+    return float((p * np.log(p / q)).sum())

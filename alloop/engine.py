@@ -7,21 +7,22 @@ from typing import Any
 
 import yaml
 
-from alloop.config import ExperimentConfig
+from alloop.config import ExperimentConfig, with_all_labels
 from alloop.costs import Amount, Purchase, buy
 from alloop.data.images import FolderImages
+from alloop.data.splits import load_splits
 from alloop.detectors.protocol import Detector
 from alloop.errors import ConfigError
 from alloop.experiment import Experiment, environment, prepare
 from alloop.files import run_lock, sha256_of
-from alloop.fitting import Timings, Workplace, fitted, model_path, pixel_caches, trained_and_evaluated
+from alloop.fitting import Timings, Workplace, fitted, model_path, pixel_caches, restored, trained_and_evaluated
 from alloop.ledger import Bought, Ledger, RoundRecord, open_ledger
 from alloop.oracles.simulated import Oracle, SimulatedOracle
 from alloop.pool import Pool, seed_set_order
 from alloop.progress import Progress
-from alloop.query import Query
+from alloop.query import FittedDetector, Query
 from alloop.shared_models import SharedModels
-from alloop.strategy import checked_selection
+from alloop.strategy import checked_selection, uses_labels
 from alloop.values import Annotations, ImageId, Selection
 
 
@@ -68,6 +69,29 @@ def run_experiment(
         while (round_ := ledger.open_round()) is not None:
             run_round(place, round_)
         return ledger.rounds()
+
+
+def trained_on_everything(
+    config: ExperimentConfig,
+    out: Path,
+    table: Mapping[str, str],
+    *,
+    shared: Path | None = None,
+    progress: Progress | None = None,
+) -> FittedDetector:
+    """The detector of an experiment, trained once on the whole pool in a run of its own, for a strategy that prunes.
+
+    Raises:
+        AlloopError: as `run_experiment`.
+    """
+    config = with_all_labels(config, len(load_splits(config.data).train.dataset.images))
+    progress = progress or Progress(quiet=True)
+    run_experiment(config, out, table, shared=shared, progress=progress)
+    with open_ledger(out) as ledger:
+        experiment = prepare(config, table, ledger.facts())
+        oracle = SimulatedOracle(experiment.splits.train.dataset.annotations)
+        place = Workplace(experiment, ledger, oracle, pixel_caches(experiment), None, progress)
+        return fitted(place, experiment.splits.train, place.caches["pool"], restored(place, 0))
 
 
 def refuse_other_config(out: Path, recorded: Mapping[str, str], config: ExperimentConfig) -> None:
@@ -117,7 +141,7 @@ def begin_run(experiment: Experiment, ledger: Ledger, oracle: Oracle, progress: 
         "seed_set_sha256": sha256_of(repr(purchase.image_ids).encode()),
         "budget": str(config.loop.budget or ""),
         "rounds_planned": str(config.loop.rounds),
-        "label_using": str(getattr(experiment.strategy, "annotations", "predicted") == "true").lower(),
+        "label_using": str(uses_labels(experiment.strategy)).lower(),
         "reference_is_test": str(experiment.splits.shared).lower(),
         **environment(experiment),
     }
@@ -159,6 +183,8 @@ def query_and_ask(
     if not pool.unlabeled or left == 0:
         return None
     seen = fitted(place, experiment.splits.train, place.caches["pool"], detector)
+    train_split = experiment.splits.train
+    hidden = MappingProxyType(dict(train_split.dataset.annotations) if uses_labels(experiment.strategy) else {})
     beside = fitted(place, experiment.splits.reference, place.caches["reference"], detector)
     mean_boxes = spent.boxes / max(1, spent.images)
     count = first_count(config.loop.query_size, mean_boxes, len(pool.unlabeled))
@@ -167,6 +193,8 @@ def query_and_ask(
             round=round_,
             unlabeled=pool.unlabeled,
             labeled=MappingProxyType(dict(labeled)),
+            sizes=MappingProxyType({i: (r.width, r.height) for i, r in train_split.dataset.images.items()}),
+            truth=hidden,
             reference=MappingProxyType(dict(experiment.splits.reference.dataset.annotations)),
             detector=seen,
             reference_detector=beside,

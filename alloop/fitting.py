@@ -12,6 +12,7 @@ from alloop.data.records import annotation_sha256
 from alloop.data.splits import Split
 from alloop.detectors.fitted import FittedTorchDetector
 from alloop.detectors.protocol import Detector
+from alloop.errors import DamagedFileError
 from alloop.evaluation.coco_ap import Metrics, evaluate
 from alloop.experiment import Experiment, training_key
 from alloop.files import sha256_of
@@ -96,10 +97,19 @@ def trained_and_evaluated(
             place.shared.put(key, SharedModel(weights_of(detector.module), metrics))
             return detector, metrics
     place.ledger.store(model_path(round_), found.weights, round_)
-    return _restored(place, round_, found.weights), found.metrics
+    return restored(place, round_), found.metrics
 
 
-def _restored(place: Workplace, round_: int, weights: bytes) -> Detector:
+def restored(place: Workplace, round_: int) -> Detector:
+    """The detector of a round that is trained already.
+
+    Raises:
+        DamagedFileError: its stored weights are not what was recorded.
+    """
+    weights = place.ledger.stored(model_path(round_))
+    if weights is None:
+        msg = f"{model_path(round_)}: no trained detector is recorded for round {round_}"
+        raise DamagedFileError(msg)
     detector = place.experiment.new_detector(round_)
     load_weights_of(detector.module, weights)
     detector.module.to(place.experiment.device)
@@ -137,9 +147,8 @@ class _Checkpoints:
 
 def _trained(place: Workplace, round_: int, labeled: Mapping[ImageId, Annotations], timings: Timings) -> Detector:
     """Train, or load what this round has already trained."""
-    stored = place.ledger.stored(model_path(round_))
-    if stored is not None:
-        return _restored(place, round_, stored)
+    if place.ledger.stored(model_path(round_)) is not None:
+        return restored(place, round_)
     experiment, progress = place.experiment, place.progress
     config, detector = experiment.config, experiment.new_detector(round_)
     checkpoints = _Checkpoints(place.ledger, round_)

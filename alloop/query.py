@@ -107,6 +107,9 @@ class Query:
         round: the round that asks.
         unlabeled: ids one may choose from.
         labeled: ids with their annotations.
+        sizes: (width, height) in pixels of every image of the pool, as displayed.
+        truth: the hidden annotations of the unlabeled images, given to nobody but a strategy that says
+            `annotations: true`, in pruning and simulated studies.
         reference: labeled images that a strategy may look at besides, never trained on.
         reference_detector: the same detector, reading the reference images: ids of two splits may coincide.
         detector: the detector trained in this round, reading images of the pool.
@@ -122,6 +125,8 @@ class Query:
     detector: FittedDetector
     count: int
     random_seed: int
+    sizes: Mapping[ImageId, tuple[int, int]] = field(default_factory=lambda: MappingProxyType({}))
+    truth: Mapping[ImageId, Annotations] = field(default_factory=lambda: MappingProxyType({}))
     reference: Mapping[ImageId, Annotations] = field(default_factory=lambda: MappingProxyType({}))
     reference_detector: FittedDetector | None = None
     budget_left: int | None = None
@@ -160,6 +165,7 @@ class Query:
         ties = [randomness.tie_break(self.random_seed, i) for i in image_ids]
         order = sorted(range(len(image_ids)), key=lambda row: (not known[row], -utilities[row], ties[row]))
         order = order[: self.count]
+        self.progress("selecting", len(order), len(order))
         return Selection(
             image_ids=tuple(image_ids[row] for row in order),
             utilities=utilities[order],

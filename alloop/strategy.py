@@ -9,7 +9,7 @@ import pydantic
 
 from alloop.errors import ConfigError, StrategyError, nearest
 from alloop.query import Need, Query
-from alloop.values import Selection
+from alloop.values import InstanceScores, Selection
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,6 +43,22 @@ class Strategy(Protocol):
 
     def select(self, query: Query) -> Selection:
         """Rank `query.count` unlabeled images, best first."""
+
+
+def uses_labels(strategy: "Strategy") -> bool:
+    """Whether it says `annotations: true`, and so is shown hidden labels."""
+    return getattr(strategy, "annotations", "predicted") == "true"
+
+
+@runtime_checkable
+class InstanceStrategy(Strategy, Protocol):
+    """A strategy whose images are ranked by scores of their instances."""
+
+    def instance_scores(self, query: Query) -> InstanceScores:
+        """The score of every instance of the unlabeled images."""
+
+    def ranked(self, query: Query, instances: InstanceScores) -> Selection:
+        """`select`, where the instances are scored already."""
 
 
 def load_class(name: str, table: Mapping[str, str], kind: str) -> Any:
@@ -85,14 +101,20 @@ def make_strategy(name: str, parameters: Mapping[str, Any], table: Mapping[str, 
     return cast("Strategy", built)
 
 
-def checked_selection(strategy: Strategy, query: Query) -> Selection:
+def checked_selection(strategy: Strategy, query: Query, instances: InstanceScores | None = None) -> Selection:
     """Ask a strategy and refuse an answer that breaks the contract.
+
+    Args:
+        strategy: whom to ask.
+        query: what to ask.
+        instances: the strategy's own scores of the instances, where they have been made already.
 
     Raises:
         StrategyError: not a Selection, a wrong count, an image outside the pool.
     """
     name = type(strategy).__name__
-    selection = strategy.select(query)
+    scored = instances is not None and isinstance(strategy, InstanceStrategy)
+    selection = strategy.ranked(query, instances) if scored else strategy.select(query)
     if not isinstance(selection, Selection):
         msg = f"{name}.select: expected a Selection, found {type(selection).__name__}"
         raise StrategyError(msg)

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from alloop.config import ExperimentConfig, parse_config
+from alloop.config import ExperimentConfig, parse_config, with_all_labels
 from alloop.errors import AlloopError
 from alloop.progress import Progress
 from alloop.strategy import make_strategy
@@ -59,9 +59,8 @@ def arms_of(
             arm = {**tree, "random_seed": seed, "strategy": {"name": name, **parameters}}
             arms.append(Arm(f"{name.rsplit(':', 1)[-1]}_seed{seed}", parse_config(arm)))
         if full_label:
-            loop = {**tree["loop"], "seed_set": str(_pool_size(config)), "rounds": 1, "budget": None}
-            arm = {**tree, "random_seed": seed, "strategy": {"name": "random"}, "loop": loop}
-            arms.append(Arm(f"{FULL_LABEL}_seed{seed}", parse_config(arm)))
+            arm = parse_config({**tree, "random_seed": seed, "strategy": {"name": "random"}})
+            arms.append(Arm(f"{FULL_LABEL}_seed{seed}", with_all_labels(arm, _pool_size(config))))
     return arms
 
 

@@ -7,17 +7,26 @@ class indices `0 .. K-1` in the order of the data set's categories.
 from dataclasses import dataclass, field
 from typing import Any, NewType
 
+import msgspec
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
 from alloop.errors import AlloopError, StrategyError
 
 ImageId = NewType("ImageId", int)
+Segmentation = bytes | msgspec.Raw  # the JSON of a mask, as it stands in a COCO record
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """The array, which nobody can write to any more; values keep such arrays without copying them."""
+    array.flags.writeable = False
+    return array
 
 
 def _freeze(owner: object, name: str, value: Any, dtype: Any, shape: tuple[int | None, ...]) -> None:
     """Store `value` on a frozen dataclass as a read-only array of the given dtype and shape."""
-    array = np.array(value, dtype=dtype)
+    kept = isinstance(value, np.ndarray) and not value.flags.writeable and value.dtype == dtype
+    array = value if kept else np.array(value, dtype=dtype)
     if array.ndim != len(shape) and array.size == 0:
         array = array.reshape([0 if side is None else side for side in shape])
     expected = tuple("n" if side is None else side for side in shape)
@@ -40,6 +49,9 @@ def _same_length(owner: object, **arrays: np.ndarray) -> None:
         raise AlloopError(msg)
 
 
+_NO_IDS = read_only(np.zeros(0, dtype=np.int64))
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One image of a data set: its id, file and size in pixels as displayed."""
@@ -55,14 +67,16 @@ class Annotations:
     """The truth about one image, as an oracle gave it. `len()` is what a person is paid for.
 
     `trainable` is false for records that cost money and teach nothing: crowds, boxes of no area,
-    boxes outside the image. `masks` holds the segmentation of each record as JSON bytes, or None.
+    boxes outside the image. `masks` holds the segmentation of each record as JSON, or None. `ids` are
+    those of the records in their file; empty where they come from elsewhere.
     """
 
     boxes: Float32[np.ndarray, "n 4"]
     labels: Int64[np.ndarray, " n"]
     crowd: Bool[np.ndarray, " n"]
     trainable: Bool[np.ndarray, " n"]
-    masks: tuple[bytes | None, ...] = ()
+    masks: tuple[Segmentation | None, ...] = ()
+    ids: Int64[np.ndarray, " n"] = field(default_factory=lambda: _NO_IDS)
 
     def __post_init__(self) -> None:
         """Freeze the arrays; raise AlloopError on wrong shapes or numbers that are not finite."""
@@ -70,6 +84,7 @@ class Annotations:
         _freeze(self, "labels", self.labels, np.int64, (None,))
         _freeze(self, "crowd", self.crowd, np.bool_, (None,))
         _freeze(self, "trainable", self.trainable, np.bool_, (None,))
+        _freeze(self, "ids", self.ids, np.int64, (None,))
         if not self.masks:
             object.__setattr__(self, "masks", (None,) * len(self.boxes))
         _same_length(
@@ -79,7 +94,12 @@ class Annotations:
             crowd=self.crowd,
             trainable=self.trainable,
             masks=np.empty(len(self.masks)),
+            ids=self.ids if len(self.ids) else self.boxes,
         )
+
+    def name_of(self, row: int) -> str:
+        """How messages call one annotation."""
+        return f"annotation {self.ids[row]}" if len(self.ids) else f"annotation {row + 1} of {len(self)}"
 
     def __len__(self) -> int:
         """Number of paid boxes: every record, trainable or not."""
@@ -158,6 +178,27 @@ class Selection:
                 raise StrategyError(msg)
             array.flags.writeable = False
             object.__setattr__(self, name, array)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InstanceScores:
+    """A number for each instance: its image, its row among the annotations of that image, its class."""
+
+    image_ids: Int64[np.ndarray, " n"]
+    rows: Int64[np.ndarray, " n"]
+    labels: Int64[np.ndarray, " n"]
+    scores: Float[np.ndarray, " n"]
+
+    def __post_init__(self) -> None:
+        """Freeze the arrays; raise AlloopError on unequal lengths or numbers that are not finite."""
+        for name in ("image_ids", "rows", "labels"):
+            _freeze(self, name, getattr(self, name), np.int64, (None,))
+        _freeze(self, "scores", self.scores, np.float64, (None,))
+        _same_length(self, image_ids=self.image_ids, rows=self.rows, labels=self.labels, scores=self.scores)
+
+    def summed(self, image_ids: Int64[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+        """The sum over each image's instances; `image_ids` ascend and hold every image that has an instance."""
+        return np.bincount(np.searchsorted(image_ids, self.image_ids), weights=self.scores, minlength=len(image_ids))
 
 
 @dataclass(frozen=True, slots=True)

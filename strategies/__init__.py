@@ -10,4 +10,5 @@ TABLE = {
     "learning_loss": "strategies.learning_loss:LearningLoss",
     "localization_stability": "strategies.localization_stability:LocalizationStability",
     "localization_tightness": "strategies.localization_tightness:LocalizationTightness",
+    "tfdp": "strategies.tfdp:Tfdp",
 }

@@ -11,7 +11,7 @@ from alloop.data.coco import read_coco
 from alloop.data.convert import export_digit_scenes
 from alloop.data.digits import DigitScenes, digit_scenes, originals_of
 from alloop.data.images import decode
-from alloop.data.masks import decode_mask
+from alloop.masks import decode_mask
 from alloop.data.records import validate
 from alloop.errors import ConfigError
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alloop.config import TrainingConfig, parse_config
-from alloop.data.masks import decode_mask
+from alloop.masks import decode_mask
 from alloop.data.pixels import PixelCache
 from alloop.errors import DataError, TrainingError
 from alloop.experiment import prepare

@@ -21,7 +21,7 @@ def read_coco(path: Path) -> Records:
     Raises:
         DataError: unreadable, not JSON, repeated keys, or records of the wrong shape, each named.
     """
-    data = _read_bytes(path)
+    data = read_bytes(path)
     try:
         records = _DECODER.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -30,7 +30,7 @@ def read_coco(path: Path) -> Records:
     return records
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
         return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
@@ -128,6 +128,8 @@ def _box_tree(box: Box) -> dict[str, Any]:
         "area": box.bbox[2] * box.bbox[3] if box.area is None else box.area,
         "iscrowd": box.iscrowd,
     }
+    if box.ignore:
+        tree["ignore"] = box.ignore
     if bytes(box.segmentation) != b"null":
         tree["segmentation"] = box.segmentation
     return tree

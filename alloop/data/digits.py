@@ -7,7 +7,6 @@ seen in two of them.
 """
 
 import functools
-import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alloop.data.images import MemoryImages
 from alloop.data.records import Box, Category, DataSet, Image, Records, validate
+from alloop.masks import encode_mask
 from alloop.randomness import derive_seed, rng
 from alloop.values import ImageId
 
@@ -185,13 +185,8 @@ def _box(number: int, image_id: int, label: int, mask: np.ndarray) -> Box:
     ys, xs = np.nonzero(mask)
     x, y = int(xs.min()), int(ys.min())
     width, height = int(xs.max()) - x + 1, int(ys.max()) - y + 1
-    flat = mask.T.reshape(-1).astype(np.int8)  # COCO counts down the columns, background first
-    edges = np.flatnonzero(np.diff(flat, prepend=0, append=0))
-    counts = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist() if len(edges) % 2 == 0 else []
-    if flat[-1]:
-        counts = counts[:-1]
-    rle = json.dumps({"size": list(mask.shape), "counts": counts}).encode()
-    return Box(number, image_id, label, (x, y, width, height), 0, float(mask.sum()), msgspec.Raw(rle))
+    segmentation = msgspec.Raw(encode_mask(mask))
+    return Box(number, image_id, label, (x, y, width, height), 0, float(mask.sum()), segmentation)
 
 
 def seed_of(parameters: DigitScenes) -> int:

@@ -5,7 +5,7 @@ Four verdicts on a record, in falling severity:
 - *refused*: the file cannot be used until a person mends it (ambiguous ids, numbers that are not
   finite, unknown images or categories).
 - *skipped*: paid for, since a person drew it, but neither trained on nor evaluated (no area, less
-  than one pixel wide or high inside the image).
+  than one pixel wide or high inside the image, marked `ignore`).
 - *clipped*: reaches over the edge of its image and is cut to it.
 - *noted*: used as it is, worth knowing (a repeated annotation id, one file under two image ids).
 
@@ -15,7 +15,7 @@ Crowd records are paid, never trained on, and are regions to ignore in evaluatio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -23,9 +23,8 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from alloop import boxes as box_math
 from alloop.errors import DataError
-from alloop.values import Annotations, ImageId, ImageRecord
+from alloop.values import Annotations, ImageId, ImageRecord, read_only
 
 MIN_SIDE = 1.0  # pixels inside the image; anything thinner cannot be matched or regressed
 MAX_SIDE = 100_000  # pixels; a larger declared image is a typing error
@@ -35,7 +34,7 @@ INT64 = range(-(2**63), 2**63)
 Verdict = Literal["refused", "skipped", "clipped", "noted"]
 
 
-class Image(msgspec.Struct):
+class Image(msgspec.Struct, gc=False):
     """An image as the format files name it."""
 
     id: int
@@ -44,14 +43,14 @@ class Image(msgspec.Struct):
     height: int
 
 
-class Category(msgspec.Struct):
+class Category(msgspec.Struct, gc=False):
     """A class as the format files name it; ids may be sparse and may be 0."""
 
     id: int
     name: str
 
 
-class Box(msgspec.Struct):
+class Box(msgspec.Struct, gc=False):
     """One annotation record. `bbox` is `(x, y, width, height)` in pixels."""
 
     id: int
@@ -61,6 +60,7 @@ class Box(msgspec.Struct):
     iscrowd: int = 0
     area: float | None = None
     segmentation: msgspec.Raw = msgspec.Raw(b"null")
+    ignore: int = 0
 
 
 class Records(msgspec.Struct):
@@ -129,7 +129,7 @@ def annotations_to_json(truth: Annotations) -> str:
             "labels": truth.labels.tolist(),
             "crowd": truth.crowd.tolist(),
             "trainable": truth.trainable.tolist(),
-            "masks": [None if mask is None else mask.decode() for mask in truth.masks],
+            "masks": [None if mask is None else bytes(mask).decode() for mask in truth.masks],
         },
         allow_nan=False,
         sort_keys=True,
@@ -165,7 +165,7 @@ def validate(records: Records, name: str) -> DataSet:
     return DataSet(
         name=name,
         images=images,
-        annotations=_group(records, images),
+        annotations=_Grouped(records, images),
         class_names=tuple(c.name for c in records.categories),
         category_ids=tuple(c.id for c in records.categories),
         problems=tuple(problems),
@@ -178,6 +178,8 @@ def find_problems(records: Records, name: str) -> list[Problem]:
 
 
 def _repeated(values: list[int]) -> list[int]:
+    if len(set(values)) == len(values):  # the usual case, and a set is half the size of a counter
+        return []
     return [value for value, count in Counter(values).items() if count > 1]
 
 
@@ -238,8 +240,12 @@ def _box_problems(records: Records, name: str) -> list[Problem]:
             found.append(Problem(geometry[0], where, geometry[1]))
         if box.category_id not in categories:
             found.append(Problem("refused", where, f"category_id {box.category_id} is not among the categories"))
+        if box.id not in INT64:
+            found.append(Problem("refused", where, "the id does not fit into 64 bits"))
         if box.iscrowd not in (0, 1):
             found.append(Problem("refused", where, f"iscrowd: expected 0 or 1, found {box.iscrowd}"))
+        if box.ignore:
+            found.append(Problem("skipped", where, "ignore is set; paid, not trained on"))
     return found
 
 
@@ -255,30 +261,66 @@ def _geometry_problem(box: Box, width: int, height: int) -> tuple[Verdict, str] 
     return None
 
 
-def _group(records: Records, images: Mapping[ImageId, ImageRecord]) -> dict[ImageId, Annotations]:
-    """Annotations by image, in file order; images without any get empty ones."""
-    of_category = {category.id: label for label, category in enumerate(records.categories)}
-    by_image: dict[ImageId, list[Box]] = {image_id: [] for image_id in images}
-    for box in records.annotations:
-        by_image[ImageId(box.image_id)].append(box)
-    return {i: _annotations(images[i], found, of_category) for i, found in by_image.items()}
+class _Grouped(Mapping[ImageId, Annotations]):
+    """The annotations of all images as a few long arrays, ordered by image; one image's are cut out when asked for.
 
+    Large files stay small in memory this way: an object for each of a million boxes would not.
+    """
 
-def _annotations(image: ImageRecord, found: list[Box], of_category: Mapping[int, int]) -> Annotations:
-    # far outside is far outside: the limit only keeps x + width from overflowing
-    xywh = np.clip(np.array([box.bbox for box in found], dtype=np.float64).reshape(-1, 4), -1e9, 1e9)
-    xyxy = box_math.clip(box_math.from_xywh(xywh), image.width, image.height).astype(np.float32)
-    sides = xyxy[:, 2:] - xyxy[:, :2]
-    crowd = np.array([box.iscrowd == 1 for box in found], dtype=np.bool_)
-    raw = tuple(bytes(box.segmentation) for box in found)
-    return Annotations(
-        boxes=xyxy,
-        labels=np.array([of_category[box.category_id] for box in found], dtype=np.int64),
-        crowd=crowd,
+    def __init__(self, records: Records, images: Mapping[ImageId, ImageRecord]) -> None:
+        found, total = records.annotations, len(records.annotations)
+        of_category = {category.id: label for label, category in enumerate(records.categories)}
+        self._rows = {image_id: row for row, image_id in enumerate(images)}
+        image = np.fromiter((self._rows[ImageId(box.image_id)] for box in found), np.int64, total)
+        order = np.argsort(image, kind="stable")  # in an image, in file order
+        self._ends = np.cumsum(np.bincount(image, minlength=len(images)))
+        boxes = _clipped(found, image, images)
         # float32 rounding may shave a side of exactly one pixel
-        trainable=(sides >= MIN_SIDE * (1 - 1e-4)).all(axis=1) & ~crowd,
-        masks=tuple(None if text in (b"null", b"[]") else text for text in raw),
-    )
+        wide = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE * (1 - 1e-4)).all(axis=1)
+        crowd = np.fromiter((box.iscrowd == 1 for box in found), np.bool_, total)
+        ignored = np.fromiter((box.ignore != 0 for box in found), np.bool_, total)
+        labels = np.fromiter((of_category[box.category_id] for box in found), np.int64, total)
+        ids = np.fromiter((box.id for box in found), np.int64, total)
+        self._boxes, self._labels, self._crowd, self._trainable, self._ids = (
+            read_only(column[order]) for column in (boxes, labels, crowd, wide & ~crowd & ~ignored, ids)
+        )
+        self._masks = [None if _is_empty(found[row].segmentation) else found[row].segmentation for row in order]
+
+    def __getitem__(self, image_id: ImageId) -> Annotations:
+        row = self._rows[image_id]
+        begin, end = int(self._ends[row - 1]) if row else 0, int(self._ends[row])
+        return Annotations(
+            boxes=self._boxes[begin:end],
+            labels=self._labels[begin:end],
+            crowd=self._crowd[begin:end],
+            trainable=self._trainable[begin:end],
+            masks=tuple(self._masks[begin:end]),
+            ids=self._ids[begin:end],
+        )
+
+    def __iter__(self) -> Iterator[ImageId]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def _clipped(found: list[Box], image: np.ndarray, images: Mapping[ImageId, ImageRecord]) -> np.ndarray:
+    """The boxes as float32 xyxy, cut to their images."""
+    sizes = np.array([(i.width, i.height) for i in images.values()], dtype=np.float64).reshape(-1, 2)
+    corners = np.fromiter((number for box in found for number in box.bbox), np.float64, 4 * len(found)).reshape(-1, 4)
+    # far outside is far outside: the limit only keeps x + width from overflowing
+    np.clip(corners, -1e9, 1e9, out=corners)
+    corners[:, 2:] += corners[:, :2]
+    for side in range(4):
+        np.clip(corners[:, side], 0, sizes[image, side % 2], out=corners[:, side])
+    return corners.astype(np.float32)
+
+
+def _is_empty(segmentation: msgspec.Raw) -> bool:
+    """No mask: the key is missing, null or an empty list. The text itself is not copied."""
+    view = memoryview(segmentation)
+    return len(view) <= 8 and bytes(view).strip() in (b"null", b"[]", b"[ ]")
 
 
 def image_path(root: Path, file_name: str) -> Path:

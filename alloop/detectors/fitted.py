@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from alloop.data.images import ImageSource
-from alloop.data.masks import scaled_masks
+from alloop.masks import scaled_masks
 from alloop.data.pixels import PixelCache
 from alloop.detectors import last_layers as derivatives
 from alloop.detectors.protocol import Detector, FrozenFeatures, LastLayerDetector, LossOfWeights, Target
