@@ -66,7 +66,7 @@ class DataConfig(Block):
 class DetectorConfig(Block):
     """The detector, its backbone, its weights and the size images are brought to."""
 
-    name: str = Field("fcos", description="fcos, retinanet, faster_rcnn, mask_rcnn or package.module:function")
+    name: str = Field("fcos", description="fcos, retinanet, faster_rcnn, faster_rcnn_c4, mask_rcnn or module:function")
     backbone: str = Field("mobilenet_v2", description="tiny, mobilenet_v2, mobilenet_v3_*, resnet18/34/50/101")
     weights: str = Field("imagenet", description="none, imagenet, digits (tiny only) or a safetensors file")
     channels: int = Field(256, ge=32, description="width of the feature pyramid", multiple_of=32)

@@ -67,7 +67,8 @@ def resized_mask(mask: UInt8[np.ndarray, "h w"], width: int, height: int) -> UIn
 
 def decode_mask(segmentation: Segmentation, width: int, height: int, where: str) -> UInt8[np.ndarray, "h w"]:
     """One mask of 0 and 1, on the whole canvas."""
-    return decode_masks([segmentation], width, height, where)[0]
+    mask: np.ndarray = decode_masks([segmentation], width, height, where)[0]
+    return mask
 
 
 def decode_patch(segmentation: Segmentation, width: int, height: int, where: str) -> Patch:

@@ -261,10 +261,12 @@ class Balance:
         (kept, images), boxes, total = self.images, int(self.counts.sum()), int(self.full.sum())
         most = np.log(max(2, int((self.full > 0).sum())))
         entropy, before = class_entropy(self.counts), class_entropy(self.full)
+        share = f"({kept / images:.1%}), boxes {boxes} of {total} ({boxes / max(1, total):.1%})"
+        divergence = class_divergence(self.counts, self.full)
         lines = [
-            f"images {kept} of {images} ({kept / images:.1%}), boxes {boxes} of {total} ({boxes / max(1, total):.1%})",
-            f"class entropy {entropy:.4f} nats ({entropy / most:.1%} of the most possible), "
-            f"of the full set {before:.4f}; KL to the full set {class_divergence(self.counts, self.full):.4f}",
+            f"images {kept} of {images} {share}",
+            f"class entropy {entropy:.4f} nats, {entropy / most:.1%} of the most possible (full set {before:.4f})",
+            f"KL divergence from the full set {divergence:.4f} nats",
         ]
         width = max(map(len, self.class_names), default=0)
         for row in np.argsort(-self.full, kind="stable"):

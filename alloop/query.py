@@ -23,6 +23,7 @@ class Need(StrEnum):
     DETECTIONS = "detections"
     IMAGE_LOSSES = "image_losses"
     REGION_FEATURES = "region_features"
+    CLASSIFIER_FEATURES = "classifier_features"
     MASKS = "masks"
     LAST_LAYERS = "last_layers"
     PROPOSALS = "proposals"
@@ -53,6 +54,14 @@ class FittedDetector(Protocol):
         self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "n 4"]]
     ) -> list[Float32[np.ndarray, "n d"]]:
         """One feature vector a box, for each image."""
+
+    def classifier_outputs(
+        self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "n 4"]]
+    ) -> list[tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n k"]]]:
+        """What the classifier of a two-stage detector sees of each box, and says: class probabilities, background last.
+
+        One pair an image.
+        """
 
     def noisy_detections(self, image_ids: Sequence[ImageId], sigma: float, random_seed: int) -> list[Detections]:
         """Detections on each image plus Gaussian noise of deviation `sigma` in steps of 0..255, not clipped."""

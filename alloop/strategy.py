@@ -113,8 +113,10 @@ def checked_selection(strategy: Strategy, query: Query, instances: InstanceScore
         StrategyError: not a Selection, a wrong count, an image outside the pool.
     """
     name = type(strategy).__name__
-    scored = instances is not None and isinstance(strategy, InstanceStrategy)
-    selection = strategy.ranked(query, instances) if scored else strategy.select(query)
+    if instances is not None and isinstance(strategy, InstanceStrategy):
+        selection = strategy.ranked(query, instances)
+    else:
+        selection = strategy.select(query)
     if not isinstance(selection, Selection):
         msg = f"{name}.select: expected a Selection, found {type(selection).__name__}"
         raise StrategyError(msg)

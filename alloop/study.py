@@ -59,8 +59,8 @@ def arms_of(
             arm = {**tree, "random_seed": seed, "strategy": {"name": name, **parameters}}
             arms.append(Arm(f"{name.rsplit(':', 1)[-1]}_seed{seed}", parse_config(arm)))
         if full_label:
-            arm = parse_config({**tree, "random_seed": seed, "strategy": {"name": "random"}})
-            arms.append(Arm(f"{FULL_LABEL}_seed{seed}", with_all_labels(arm, _pool_size(config))))
+            alone = parse_config({**tree, "random_seed": seed, "strategy": {"name": "random"}})
+            arms.append(Arm(f"{FULL_LABEL}_seed{seed}", with_all_labels(alone, _pool_size(config))))
     return arms
 
 

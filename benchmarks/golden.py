@@ -4,7 +4,9 @@ Every file of DIR that is known here is checked, one line each: name, cases, lar
 Exit 1 when any is off or when DIR holds no known file.
 """
 
+import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from alloop.data.coco import read_coco
+from alloop.data.records import validate
 from alloop.detectors.last_layers import curvature
+from alloop.testing import make_query
+from strategies.csod import Prototypes, csod_greedy
 from strategies.influence import Product, s_test
 from strategies.k_center import k_center_greedy
+from strategies.tfdp import Tfdp
+
+TACO = "annotations_only/taco_official.json.gz"
 
 
 def k_center(tree: dict[str, Any]) -> tuple[int, float]:
@@ -54,10 +63,47 @@ def softmax_curvature(weights: dict[str, torch.Tensor], row: torch.Tensor, label
     return lambda s: {name: part.numpy() for name, part in product({"weight": torch.as_tensor(s["weight"])}).items()}
 
 
+def csod(tree: dict[str, Any]) -> tuple[int, float]:
+    """(cases, largest number of images that are in one selection only) of one class, for each lambda."""
+    errors = []
+    for case in tree["cases"]:
+        vectors = np.array(case["prototypes"], dtype=np.float64)
+        rows = np.arange(len(vectors))
+        for run in case["runs"]:
+            prototypes = Prototypes(rows, np.zeros_like(rows), vectors)
+            picked, _ = csod_greedy(prototypes, case["budget"], float(run["lambda"]))
+            errors.append(len(set(picked) ^ set(run["selected_set"])))
+    return len(errors), float(max(errors))
+
+
+def tfdp(tree: dict[str, Any]) -> tuple[int, float]:
+    """(instances, largest error) of TFDP on TACO, which is looked for under ALLOOP_DATA."""
+    dataset = validate(read_coco(Path(os.environ.get("ALLOOP_DATA", "data")) / TACO), "TACO")
+    query = dataclasses.replace(
+        make_query(unlabeled=1, labeled=0, count=1),
+        unlabeled=tuple(dataset.images),
+        sizes={i: (record.width, record.height) for i, record in dataset.images.items()},
+        truth=dataset.annotations,
+    )
+    plain = Tfdp(annotations="true", class_balanced=False).instance_scores(query)
+    balanced = Tfdp(annotations="true").instance_scores(query)
+    labels = [dataset.category_ids[label] for label in plain.labels]
+    found = sorted(zip(plain.image_ids.tolist(), labels, plain.scores, balanced.scores, strict=True))
+    wanted = sorted(tuple(row) for row in tree["instances"]["rows"])
+    image_ids = np.array(sorted(dataset.images))
+    images = dict(zip(image_ids.tolist(), balanced.summed(image_ids).tolist(), strict=True))
+    if [row[:2] for row in found] != [row[:2] for row in wanted]:
+        return len(wanted), float("inf")
+    error = np.abs(np.array(found) - np.array(wanted)).max()
+    return len(wanted), max(float(error), *(abs(images[int(i)] - score) for i, score in tree["image_CB"].items()))
+
+
 # file name -> (check, largest error allowed)
 KNOWN: dict[str, tuple[Callable[[dict[str, Any]], tuple[int, float]], float]] = {
     "kcenter.json": (k_center, 0.0),
     "isal_stest.json": (influence, 1e-9),
+    "csod_graphcut.json": (csod, 0.0),
+    "tfdp_taco.json": (tfdp, 1e-9),
 }
 
 

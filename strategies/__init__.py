@@ -10,5 +10,7 @@ TABLE = {
     "learning_loss": "strategies.learning_loss:LearningLoss",
     "localization_stability": "strategies.localization_stability:LocalizationStability",
     "localization_tightness": "strategies.localization_tightness:LocalizationTightness",
+    "csod": "strategies.csod:Csod",
+    "talisman": "strategies.talisman:Talisman",
     "tfdp": "strategies.tfdp:Tfdp",
 }

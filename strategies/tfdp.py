@@ -72,7 +72,8 @@ def scale_invariant(perimeter: float, area: float) -> float:
 def class_balanced(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """CB: each score `[n]` by the sum over its class; 0 where that is 0."""
     sums = np.bincount(labels, weights=scores, minlength=1)[labels] if len(labels) else scores
-    return np.divide(scores, sums, out=np.zeros_like(scores), where=sums > 0)
+    balanced: np.ndarray = np.divide(scores, sums, out=np.zeros_like(scores), where=sums > 0)
+    return balanced
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,11 @@ from alloop.testing import detector_checks
 from alloop.values import Annotations, ImageRecord
 
 NAMES = sorted(TABLE)
+TWO_STAGE = ("faster_rcnn", "faster_rcnn_c4", "mask_rcnn")
 
 
 def make(name, backbone="tiny", classes=3, **changes):
+    backbone = "resnet18" if name == "faster_rcnn_c4" else backbone
     config = DetectorConfig(
         **{
             "name": name,
@@ -137,7 +139,7 @@ def test_detections_are_torchvisions_with_their_posterior(name):
         assert torch.equal(mine["labels"], other["labels"] - first_label)
         assert mine["probabilities"].shape == (len(mine["boxes"]), 3)
         own = mine["probabilities"].gather(1, mine["labels"][:, None])[:, 0]
-        if name in ("faster_rcnn", "mask_rcnn", "retinanet"):
+        if name in (*TWO_STAGE, "retinanet"):
             torch.testing.assert_close(own, mine["scores"])
         else:
             assert (own + 1e-6 >= mine["scores"] ** 2).all()
@@ -150,13 +152,39 @@ def test_features_have_the_documented_shape_and_modes_come_back(name):
     detector, (images, targets) = make(name, "resnet18"), batch()
     detector.module.train()
     embedded = detector.embed(images)
-    assert embedded.shape == ((3, 64) if name in ("fcos", "retinanet") else (3, 4 * 32))
+    widths = {"fcos": (64, 32), "retinanet": (64, 32), "faster_rcnn_c4": (256, 512)}
+    of_image, of_region = widths.get(name, (4 * 32, 32))
+    assert embedded.shape == (3, of_image)
     regions = detector.region_features(images, [t["boxes"] for t in targets])
-    assert [tuple(r.shape) for r in regions] == [(2, 32), (0, 32), (1, 32)]
+    assert [tuple(r.shape) for r in regions] == [(2, of_region), (0, of_region), (1, of_region)]
     detector.detect(images)
     assert detector.module.training
     assert isinstance(detector, Detector)
     assert (Need.MASKS in detector.gives) == (name == "mask_rcnn")
+
+
+@pytest.mark.parametrize("name", TWO_STAGE)
+def test_classifier_outputs_are_what_the_classifier_says_of_the_given_boxes(name):
+    detector, (images, targets) = make(name, "resnet18"), batch()
+    boxes = [t["boxes"] for t in targets]
+    found = detector.classifier_outputs(images, boxes)
+    width = 512 if name == "faster_rcnn_c4" else 16
+    assert [tuple(seen.shape) for seen, _ in found] == [(2, width), (0, width), (1, width)]
+    seen, said = (torch.cat(part) for part in zip(*found, strict=True))
+    with torch.no_grad():
+        posterior = detector.module.roi_heads.box_predictor.cls_score(seen).softmax(dim=1)
+    torch.testing.assert_close(said[:, -1], posterior[:, 0])
+    torch.testing.assert_close(said[:, :-1], posterior[:, 1:])
+
+
+def test_a_c4_detector_needs_a_resnet_and_pools_its_fourth_stage():
+    detector = make("faster_rcnn_c4")
+    assert detector.module.roi_heads.box_roi_pool.output_size == (14, 14)
+    assert detector.module.backbone(torch.zeros(1, 3, 64, 96))["0"].shape == (1, 256, 4, 6)
+    with pytest.raises(ConfigError, match="C4 detector is built on a ResNet"):
+        load_class("faster_rcnn_c4", TABLE, "detector")(
+            DetectorConfig(name="faster_rcnn_c4", backbone="tiny", weights="none"), 3
+        )
 
 
 def test_embedding_of_fcos_is_the_pooled_last_tower_output():

@@ -11,9 +11,9 @@ from alloop.data.coco import read_coco
 from alloop.data.convert import export_digit_scenes
 from alloop.data.digits import DigitScenes, digit_scenes, originals_of
 from alloop.data.images import decode
-from alloop.masks import decode_mask
 from alloop.data.records import validate
 from alloop.errors import ConfigError
+from alloop.masks import decode_mask
 
 
 def scenes(part="pool", count=200, **parameters):

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alloop.config import TrainingConfig, parse_config
-from alloop.masks import decode_mask
 from alloop.data.pixels import PixelCache
 from alloop.errors import DataError, TrainingError
 from alloop.experiment import prepare
+from alloop.masks import decode_mask
 from alloop.training.batches import TrainingBatches, batch_rows, training_example
 from alloop.training.schedule import lr_at, total_steps
 from alloop.training.supervised import train

@@ -31,6 +31,7 @@ def read_coco(path: Path) -> Records:
 
 
 def read_bytes(path: Path) -> bytes:
+    """A file as it is, unpacked if it is gzipped."""
     try:
         data = path.read_bytes()
         return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data

@@ -4,5 +4,6 @@ TABLE = {
     "fcos": "alloop.detectors.one_stage:fcos",
     "retinanet": "alloop.detectors.one_stage:retinanet",
     "faster_rcnn": "alloop.detectors.two_stage:faster_rcnn",
+    "faster_rcnn_c4": "alloop.detectors.two_stage:faster_rcnn_c4",
     "mask_rcnn": "alloop.detectors.two_stage:mask_rcnn",
 }

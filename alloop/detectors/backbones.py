@@ -119,6 +119,35 @@ def _resnet(name: str, weights: str, channels: int, trainable: int | None, norm:
     return Pyramid(module, (8, 16, 32, 64, 128), (*levels, "p6", "p7"))
 
 
+class _FourthStage(nn.Module):
+    """A ResNet up to its fourth stage (layer3), one level at stride 16."""
+
+    def __init__(self, body: Any) -> None:
+        super().__init__()
+        self.body = nn.Sequential(body.conv1, body.bn1, body.relu, body.maxpool, body.layer1, body.layer2, body.layer3)
+        self.out_channels = int(body.layer4[0].conv1.in_channels)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Image batch `[n, 3, h, w]` to `{"0": [n, out_channels, h/16, w/16]}`."""
+        return {"0": self.body(x)}
+
+
+def build_c4_backbone(name: str, weights: str, trainable: int | None) -> tuple[Pyramid, nn.Module, int]:
+    """A ResNet cut before its last stage: the part below, the last stage, and the channels that it gives.
+
+    Raises:
+        ConfigError: not a ResNet, or weights that do not exist or do not fit.
+    """
+    if name not in _RESNETS:
+        msg = f"detector.backbone: a C4 detector is built on a ResNet, one of {', '.join(_RESNETS)}, found {name!r}"
+        raise ConfigError(msg)
+    body = getattr(torchvision.models, name)(norm_layer=nn.BatchNorm2d if weights == "none" else FrozenBatchNorm2d)
+    _initialise(body, name, weights)
+    stages = [[body.conv1, body.bn1], [body.layer1], [body.layer2], [body.layer3], [body.layer4]]
+    _freeze(stages, weights, trainable)
+    return Pyramid(_FourthStage(body), (16,), ("0",)), body.layer4, int(body.fc.in_features)
+
+
 class _NoExtra(ExtraFPNBlock):  # type: ignore[misc]
     """A pyramid that ends at stride 32."""
 

@@ -10,12 +10,19 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from alloop.data.images import ImageSource
-from alloop.masks import scaled_masks
 from alloop.data.pixels import PixelCache
 from alloop.detectors import last_layers as derivatives
-from alloop.detectors.protocol import Detector, FrozenFeatures, LastLayerDetector, LossOfWeights, Target
+from alloop.detectors.protocol import (
+    Detector,
+    FrozenFeatures,
+    LastLayerDetector,
+    LossOfWeights,
+    RegionClassifier,
+    Target,
+)
 from alloop.detectors.seeding import seeded
 from alloop.errors import StrategyError
+from alloop.masks import scaled_masks
 from alloop.query import Need, PseudoLabels, Weights
 from alloop.randomness import derive_seed
 from alloop.values import Annotations, Detections, ImageId
@@ -104,6 +111,20 @@ class FittedTorchDetector:
             scaled = [torch.from_numpy(boxes[i] * self._to_cached(i)).to(self._device) for i in ids]
             features = self.detector.region_features(images, scaled)
             found |= {i: f.float().cpu().numpy() for i, f in zip(ids, features, strict=True)}
+        return [found[i] for i in image_ids]
+
+    def classifier_outputs(
+        self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "n 4"]]
+    ) -> list[tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n k"]]]:
+        """What the second stage's classifier sees of each box and says: probabilities, background last."""
+        if not isinstance(self.detector, RegionClassifier):
+            msg = "classifier_outputs: this detector has no second stage that classifies regions"
+            raise StrategyError(msg)
+        found: dict[ImageId, tuple[np.ndarray, np.ndarray]] = {}
+        for ids, images in self._batches("classifier features", image_ids):
+            scaled = [torch.from_numpy(boxes[i] * self._to_cached(i)).to(self._device) for i in ids]
+            for image_id, (seen, said) in zip(ids, self.detector.classifier_outputs(images, scaled), strict=True):
+                found[image_id] = seen.float().cpu().numpy(), said.float().cpu().numpy()
         return [found[i] for i in image_ids]
 
     def loss_predictions(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, " n"]:

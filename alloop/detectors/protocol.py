@@ -53,6 +53,14 @@ class Detector(Protocol):
 
 
 @runtime_checkable
+class RegionClassifier(Detector, Protocol):
+    """A detector with a second stage that classifies regions (`Need.CLASSIFIER_FEATURES`)."""
+
+    def classifier_outputs(self, images: list[Tensor], boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Of each box: what the classifier sees `[n, d]` and its probabilities `[n, k + 1]`, background last."""
+
+
+@runtime_checkable
 class FrozenFeatures(Protocol):
     """A batch of images seen up to the last layers, once and without gradient.
 

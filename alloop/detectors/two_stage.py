@@ -13,7 +13,7 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import MultiScaleRoIAlign
 
 from alloop.config import DetectorConfig
-from alloop.detectors.backbones import Pyramid, build_backbone
+from alloop.detectors.backbones import Pyramid, build_backbone, build_c4_backbone
 from alloop.detectors.protocol import GRAPH_TENSORS, Detector, FrozenFeatures, LossOfWeights, Target
 from alloop.detectors.region_losses import PerImageRoIHeads, PerImageRPN, Regions
 from alloop.detectors.seeding import seeded
@@ -37,6 +37,7 @@ TWO_STAGE_GIVES = frozenset(
         Need.DETECTIONS,
         Need.IMAGE_LOSSES,
         Need.REGION_FEATURES,
+        Need.CLASSIFIER_FEATURES,
         Need.LAST_LAYERS,
         Need.PROPOSALS,
         Need.LOSS_PREDICTIONS,
@@ -195,6 +196,38 @@ class TwoStageDetector:
         """RoIAlign over the pyramid, averaged."""
         return pool_regions(self.module, self.levels, images, boxes)
 
+    def classifier_outputs(self, images: list[Tensor], boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """What the second stage's classifier sees of each box, and its probabilities, background last."""
+        heads = self.module.roi_heads
+        with evaluating(self.module):
+            batch, features = batch_of(self.module, images)
+            vectors = heads.box_head(heads.box_roi_pool(features, boxes, batch.image_sizes))
+            logits, _ = heads.box_predictor(vectors)
+        said = torch.roll(logits.softmax(dim=1), -1, dims=1)  # torchvision keeps the background first
+        counts = [len(b) for b in boxes]
+        return list(zip(torch.split(vectors, counts), torch.split(said, counts), strict=True))
+
+
+class C4Detector(TwoStageDetector):
+    """A Faster R-CNN whose second stage is the last stage of the backbone."""
+
+    def region_features(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+        """What the last stage makes of each region, averaged: what the classifier sees."""
+        return [seen for seen, _ in self.classifier_outputs(images, boxes)]
+
+
+class LastStage(nn.Module):
+    """The last stage of a ResNet on pooled regions `[r, c, 14, 14]`, averaged: `[r, d]`."""
+
+    def __init__(self, stage: nn.Module) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, regions: Tensor) -> Tensor:
+        """Mean over the cells."""
+        mean: Tensor = self.stage(regions).mean(dim=(2, 3))
+        return mean
+
 
 def _build(config: DetectorConfig, classes: int, *, masks: bool) -> Detector:
     pyramid = build_backbone(config.backbone, config.weights, config.channels, config.trainable_stages, two_stage=True)
@@ -204,12 +237,26 @@ def _build(config: DetectorConfig, classes: int, *, masks: bool) -> Detector:
     anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
     fine = [level for level in pyramid.levels if level != "pool"]
     pool = MultiScaleRoIAlign(featmap_names=fine, output_size=7, sampling_ratio=2)
-    model = (MaskRCNN if masks else FasterRCNN)(
-        pyramid.module,
+    return _assembled(
+        MaskRCNN if masks else FasterRCNN,
+        pyramid,
+        TWO_STAGE_GIVES | ({Need.MASKS} if masks else set()),
+        config,
         rpn_anchor_generator=anchors,
         box_roi_pool=pool,
         box_head=TwoMLPHead(config.channels * 49, config.head_width),
         box_predictor=FastRCNNPredictor(config.head_width, classes + 1),
+        **({"mask_roi_pool": MultiScaleRoIAlign(fine, 14, 2), "num_classes": None} if masks else {}),
+        **({"mask_predictor": MaskRCNNPredictor(256, 256, classes + 1)} if masks else {}),
+    )
+
+
+def _assembled(
+    build: Any, pyramid: Pyramid, gives: frozenset[Need], config: DetectorConfig, **parts: Any
+) -> TwoStageDetector:
+    """Torchvision's model of these parts, with images at the size they come in and losses split by image."""
+    model = build(
+        pyramid.module,
         rpn_pre_nms_top_n_train=2 * config.proposals,
         rpn_pre_nms_top_n_test=config.proposals,
         rpn_post_nms_top_n_train=config.proposals,
@@ -219,14 +266,13 @@ def _build(config: DetectorConfig, classes: int, *, masks: bool) -> Detector:
         box_score_thresh=config.score_threshold,
         box_nms_thresh=config.nms_threshold,
         box_detections_per_img=config.max_detections,
-        **({"mask_roi_pool": MultiScaleRoIAlign(fine, 14, 2), "num_classes": None} if masks else {}),
-        **({"mask_predictor": MaskRCNNPredictor(256, 256, classes + 1)} if masks else {}),
+        **parts,
     )
     model.transform = NormalizeOnly()
     # torchvision builds these two inside its constructor; ours have the same fields and other losses
     model.rpn.__class__ = PerImageRPN
     model.roi_heads.__class__ = PerImageRoIHeads
-    return TwoStageDetector(model, pyramid, TWO_STAGE_GIVES | ({Need.MASKS} if masks else set()))
+    return (C4Detector if isinstance(model.roi_heads.box_head, LastStage) else TwoStageDetector)(model, pyramid, gives)
 
 
 def faster_rcnn(config: DetectorConfig, classes: int) -> Detector:
@@ -237,3 +283,19 @@ def faster_rcnn(config: DetectorConfig, classes: int) -> Detector:
 def mask_rcnn(config: DetectorConfig, classes: int) -> Detector:
     """Mask R-CNN over a feature pyramid."""
     return _build(config, classes, masks=True)
+
+
+def faster_rcnn_c4(config: DetectorConfig, classes: int) -> Detector:
+    """Faster R-CNN on the fourth stage of a ResNet, with the fifth as its second stage (Ren et al. 2015; CSOD)."""
+    pyramid, stage, width = build_c4_backbone(config.backbone, config.weights, config.trainable_stages)
+    sides = tuple(int(config.anchor_size * 2**k) for k in range(5))
+    return _assembled(
+        FasterRCNN,
+        pyramid,
+        TWO_STAGE_GIVES,
+        config,
+        rpn_anchor_generator=AnchorGenerator((sides,), ((0.5, 1.0, 2.0),)),
+        box_roi_pool=MultiScaleRoIAlign(list(pyramid.levels), output_size=14, sampling_ratio=2),
+        box_head=LastStage(stage),
+        box_predictor=FastRCNNPredictor(width, classes + 1),
+    )

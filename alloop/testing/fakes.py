@@ -47,7 +47,7 @@ class FakeDetector:
             scores=best[order],
             labels=probabilities.argmax(axis=1)[order] if count else np.zeros(0, dtype=np.int64),
             probabilities=probabilities[order],
-            masks=np.zeros((count, 64, 64), dtype=np.uint8),
+            masks=_ellipses(proposals),
             proposals=proposals,
         )
 
@@ -66,6 +66,17 @@ class FakeDetector:
     ) -> list[Float32[np.ndarray, "n d"]]:
         """8 numbers a box."""
         return [self._rng(i).normal(size=(len(boxes[i]), 8)).astype(np.float32) for i in image_ids]
+
+    def classifier_outputs(
+        self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "n 4"]]
+    ) -> list[tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n k"]]]:
+        """6 numbers a box, and a posterior over the classes and the background."""
+        found = []
+        for image_id in image_ids:
+            random_, count = self._rng(image_id), len(boxes[image_id])
+            posterior = random_.dirichlet(np.ones(4), count).reshape(count, 4)
+            found.append((random_.normal(size=(count, 6)).astype(np.float32), posterior.astype(np.float32)))
+        return found
 
     def loss_predictions(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, " n"]:
         """A number an image."""
@@ -117,6 +128,17 @@ class FakeDetector:
         return self.loss_slopes(image_ids, {}, direction), np.array(boxes, dtype=np.float32)
 
 
+def _ellipses(boxes: np.ndarray) -> np.ndarray:
+    """The ellipse inside each box, on a canvas of 64 by 64."""
+    y, x = np.mgrid[:64, :64]
+    masks = np.zeros((len(boxes), 64, 64), dtype=np.uint8)
+    for mask, (left, top, right, bottom) in zip(masks, boxes, strict=True):
+        across = (2 * x - left - right) / (right - left)
+        down = (2 * y - top - bottom) / (bottom - top)
+        mask[across**2 + down**2 <= 1] = 1
+    return masks
+
+
 def fake_annotations(image_id: ImageId) -> Annotations:
     """0 to 3 boxes, a pure function of the id."""
     random_ = rng(0, "truth", int(image_id))
@@ -138,6 +160,7 @@ def make_query(
     random_seed: int = 0,
     round_: int = 1,
     distinct: int = 10_000,
+    truth: bool = False,
 ) -> Query:
     """A query over a `FakeDetector`; ids are sparse and neither start at 0 nor follow each other."""
     ids = [ImageId(int(i)) for i in rng(3, "ids").permutation(100_000)[: unlabeled + labeled] * 13 + 5]
@@ -146,6 +169,8 @@ def make_query(
         round=round_,
         unlabeled=tuple(ids[labeled:]),
         labeled=MappingProxyType(known),
+        sizes=MappingProxyType(dict.fromkeys(ids, (64, 64))),
+        truth=MappingProxyType({image_id: fake_annotations(image_id) for image_id in ids[labeled:]}) if truth else {},
         reference=MappingProxyType({ImageId(i): fake_annotations(ImageId(i)) for i in range(900_000_000, 900_000_005)}),
         detector=FakeDetector(distinct=distinct),
         reference_detector=FakeDetector(distinct=distinct),

@@ -9,10 +9,10 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from alloop.data.images import ImageSource
-from alloop.masks import resized_mask, scaled_masks
 from alloop.data.pixels import PixelCache, resized, scaled_size
 from alloop.detectors.fitted import to_tensor
 from alloop.detectors.protocol import Target
+from alloop.masks import resized_mask, scaled_masks
 from alloop.randomness import rng
 from alloop.values import Annotations, ImageId
 
