@@ -104,6 +104,9 @@ class TrainingConfig(Block):
     ema: float = Field(0.0, ge=0, lt=1, description="weight averaging; 0 evaluates the last weights")
     amp: bool = Field(default=True, description="bfloat16 autocast on CUDA")
     channels_last: bool = Field(default=True, description="memory format on CUDA")
+    snapshots: int | None = Field(
+        None, ge=0, description="states kept along the training; by default one an epoch if the strategy asks"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes CUDA where there is one")
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes all cores")
     checkpoint_seconds: float = Field(60.0, ge=0, description="time between checkpoints inside a training")

@@ -91,7 +91,7 @@ def trained_on_everything(
         experiment = prepare(config, table, ledger.facts())
         oracle = SimulatedOracle(experiment.splits.train.dataset.annotations)
         place = Workplace(experiment, ledger, oracle, pixel_caches(experiment), None, progress)
-        return fitted(place, experiment.splits.train, place.caches["pool"], restored(place, 0))
+        return fitted(place, experiment.splits.train, place.caches["pool"], restored(place, 0), 0)
 
 
 def refuse_other_config(out: Path, recorded: Mapping[str, str], config: ExperimentConfig) -> None:
@@ -182,7 +182,7 @@ def query_and_ask(
     left = None if budget is None else budget.number - spent.of(budget.unit)
     if not pool.unlabeled or left == 0:
         return None
-    seen = fitted(place, experiment.splits.train, place.caches["pool"], detector)
+    seen = fitted(place, experiment.splits.train, place.caches["pool"], detector, round_)
     train_split = experiment.splits.train
     hidden = MappingProxyType(dict(train_split.dataset.annotations) if uses_labels(experiment.strategy) else {})
     beside = fitted(place, experiment.splits.reference, place.caches["reference"], detector)

@@ -76,7 +76,7 @@ def _check_needs(experiment: Experiment) -> None:
     """What the strategy asks of the detector, of the data and of the training."""
     config, strategy = experiment.config, experiment.strategy
     gives = experiment.new_detector(0).gives
-    lacking = sorted(strategy.needs - gives - {Need.REFERENCE})
+    lacking = sorted(strategy.needs - gives - {Need.REFERENCE, Need.SNAPSHOTS})
     if lacking:
         msg = (
             f"strategy.name: {config.strategy.name!r} needs {', '.join(lacking)}, which detector "

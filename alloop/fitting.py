@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from alloop.data.pixels import PixelCache
@@ -15,14 +16,14 @@ from alloop.detectors.protocol import Detector
 from alloop.errors import DamagedFileError
 from alloop.evaluation.coco_ap import Metrics, evaluate
 from alloop.experiment import Experiment, training_key
-from alloop.files import sha256_of
+from alloop.files import read_verified, sha256_of
 from alloop.ledger import Ledger
 from alloop.oracles.simulated import Oracle
 from alloop.progress import Progress
 from alloop.query import Need
 from alloop.shared_models import SharedModel, SharedModels
 from alloop.training.batches import TrainingBatches
-from alloop.training.schedule import total_steps
+from alloop.training.schedule import snapshot_steps, total_steps
 from alloop.training.supervised import load_weights_of, train, weights_of
 from alloop.values import Annotations, ImageId
 
@@ -80,11 +81,21 @@ def model_path(round_: int) -> str:
     return f"models/round_{round_:03d}.safetensors"
 
 
+def snapshot_path(round_: int, step: int) -> str:
+    """Where a state along the training of a round lies in the run folder."""
+    return f"snapshots/round_{round_:03d}_step_{step:08d}.safetensors"
+
+
+def _snapshots(experiment: Experiment, images: int) -> tuple[int, ...]:
+    wanted = Need.SNAPSHOTS in experiment.strategy.needs
+    return snapshot_steps(experiment.config.training, images, wanted=wanted)
+
+
 def trained_and_evaluated(
     place: Workplace, round_: int, labeled: Mapping[ImageId, Annotations], timings: Timings
 ) -> tuple[Detector, dict[str, Any]]:
     """The detector of a round and its figures: from the shared models where they have it, else made now."""
-    if place.shared is None:
+    if place.shared is None or _snapshots(place.experiment, len(labeled)):  # a shared model is its last state alone
         detector = _trained(place, round_, labeled, timings)
         return detector, _evaluated(place, detector, timings)
     hashes = {image_id: annotation_sha256(truth) for image_id, truth in labeled.items()}
@@ -119,8 +130,9 @@ def restored(place: Workplace, round_: int) -> Detector:
 class _Checkpoints:
     """Checkpoints inside one round's training, recorded in the ledger."""
 
-    def __init__(self, ledger: Ledger, round_: int) -> None:
+    def __init__(self, ledger: Ledger, round_: int, snapshots: tuple[int, ...]) -> None:
         self._ledger, self._round = ledger, round_
+        self.snapshot_steps = snapshots[:-1]  # the last is the trained detector itself
 
     def _recorded(self) -> list[str]:
         return [path for path, _, step in self._ledger.files(self._round) if step is not None]
@@ -139,6 +151,10 @@ class _Checkpoints:
             if name != path:
                 self._ledger.drop(name)
 
+    def snapshot(self, weights: bytes, step: int) -> None:
+        """Keep a state for strategies that ask about the course of the training."""
+        self._ledger.store(snapshot_path(self._round, step), weights, self._round)
+
     def clear(self) -> None:
         """Drop all."""
         for name in self._recorded():
@@ -151,7 +167,7 @@ def _trained(place: Workplace, round_: int, labeled: Mapping[ImageId, Annotation
         return restored(place, round_)
     experiment, progress = place.experiment, place.progress
     config, detector = experiment.config, experiment.new_detector(round_)
-    checkpoints = _Checkpoints(place.ledger, round_)
+    checkpoints = _Checkpoints(place.ledger, round_, _snapshots(experiment, len(labeled)))
     steps = total_steps(config.training, len(labeled))
     batches = TrainingBatches(
         place.caches["training"],
@@ -184,8 +200,19 @@ def _trained(place: Workplace, round_: int, labeled: Mapping[ImageId, Annotation
     return detector
 
 
-def fitted(place: Workplace, split: Split, cache: PixelCache, detector: Detector) -> FittedTorchDetector:
-    """The detector as it may be shown to a strategy: it holds pixels and weights, no annotation."""
+def fitted(
+    place: Workplace, split: Split, cache: PixelCache, detector: Detector, round_: int | None = None
+) -> FittedTorchDetector:
+    """The detector as it may be shown to a strategy: it holds pixels and weights, no annotation.
+
+    With `round_`, it also knows the states kept along the training of that round.
+    """
+    known = place.ledger.files(round_) if round_ is not None else []
+    states = [
+        partial(read_verified, place.ledger.folder / path, sha256)
+        for path, sha256, _ in known
+        if path.startswith("snapshots/")
+    ]
     return FittedTorchDetector(
         detector,
         split.images,
@@ -194,6 +221,7 @@ def fitted(place: Workplace, split: Split, cache: PixelCache, detector: Detector
         batch_size=place.experiment.config.training.batch_size,
         device=place.experiment.device,
         progress=place.progress.step,
+        states=states,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from alloop import randomness
-from alloop.values import Annotations, Detections, ImageId, Selection
+from alloop.values import Annotations, Detections, ImageId, MaskPixels, Selection
 
 Weights = Mapping[str, np.ndarray]  # one array a weight of the detector's last layers, by name
 PseudoLabels = Literal["hard", "posterior"]
@@ -29,6 +29,7 @@ class Need(StrEnum):
     PROPOSALS = "proposals"
     LOSS_PREDICTIONS = "loss_predictions"
     REFERENCE = "reference"
+    SNAPSHOTS = "snapshots"
 
 
 @runtime_checkable
@@ -61,6 +62,18 @@ class FittedDetector(Protocol):
         """What the classifier of a two-stage detector sees of each box, and says: class probabilities, background last.
 
         One pair an image.
+        """
+
+    @property
+    def snapshots(self) -> int:
+        """How many states of the training are known, the trained detector included."""
+
+    def mask_pixels(
+        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations], snapshot: int
+    ) -> list[MaskPixels]:
+        """What the mask head said, at one state of the training, inside the boxes that may be trained on.
+
+        Snapshots run from 0 to `snapshots - 1`, which is the trained detector.
         """
 
     def noisy_detections(self, image_ids: Sequence[ImageId], sigma: float, random_seed: int) -> list[Detections]:

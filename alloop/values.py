@@ -181,6 +181,24 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class MaskPixels:
+    """What a mask head says inside the boxes of one image's instances, on a grid of m by m pixels.
+
+    `logits[i, k]` are those of class k for instance i, `truth[i]` is true where the instance is.
+    """
+
+    logits: Float32[np.ndarray, "n k m m"]
+    labels: Int64[np.ndarray, " n"]
+    truth: Bool[np.ndarray, "n m m"]
+
+    @property
+    def own(self) -> Float32[np.ndarray, "n m m"]:
+        """Logits of each instance's class."""
+        own: np.ndarray = self.logits[np.arange(len(self.labels)), self.labels]
+        return own
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class InstanceScores:
     """A number for each instance: its image, its row among the annotations of that image, its class."""
 

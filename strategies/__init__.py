@@ -13,4 +13,9 @@ TABLE = {
     "csod": "strategies.csod:Csod",
     "talisman": "strategies.talisman:Talisman",
     "tfdp": "strategies.tfdp:Tfdp",
+    "mask_entropy": "strategies.mask_entropy:MaskEntropy",
+    "el2n": "strategies.el2n:El2n",
+    "aum": "strategies.aum:Aum",
+    "forgetting": "strategies.forgetting:Forgetting",
+    "ccs": "strategies.ccs:Ccs",
 }

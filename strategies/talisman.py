@@ -76,8 +76,7 @@ class FacilityLocation(Information):
 
     def gains(self) -> np.ndarray:
         """How much better each query would be covered, and the likeness itself."""
-        better: np.ndarray = np.maximum(self._s - self._covered[:, None], 0).sum(axis=0)
-        return better + self._modular
+        return np.asarray(np.maximum(self._s - self._covered[:, None], 0).sum(axis=0) + self._modular)
 
     def take(self, image: int) -> None:
         """Queries are covered as well as by their nearest image."""
@@ -95,7 +94,7 @@ class PoolFacilityLocation(Information):
     def gains(self) -> np.ndarray:
         """How much better all images would be covered, each up to its likeness to a query."""
         now = np.minimum(self._covered, self._most).sum()
-        return np.array([self._value(column) for column in self._s.T]) - now
+        return np.asarray([self._value(column) - now for column in self._s.T])
 
     def _value(self, column: np.ndarray) -> float:
         return float(np.minimum(np.maximum(self._covered, column), self._most).sum())
@@ -125,7 +124,7 @@ class LogDeterminant(Information):
     def gains(self) -> np.ndarray:
         """Log of the variance that A leaves, over that which A and Q leave."""
         free, given = self._variance
-        return np.log(free) - np.log(given)
+        return np.asarray(np.log(free) - np.log(given))
 
     def take(self, image: int) -> None:
         """One row of both Cholesky factors."""

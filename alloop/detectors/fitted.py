@@ -1,5 +1,6 @@
 """A trained detector as strategies and the evaluation see it: images by id in, arrays out."""
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import cast
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
+from safetensors.torch import load as load_safetensors
 
 from alloop.data.images import ImageSource
 from alloop.data.pixels import PixelCache
@@ -17,6 +19,7 @@ from alloop.detectors.protocol import (
     FrozenFeatures,
     LastLayerDetector,
     LossOfWeights,
+    MaskDetector,
     RegionClassifier,
     Target,
 )
@@ -25,7 +28,7 @@ from alloop.errors import StrategyError
 from alloop.masks import scaled_masks
 from alloop.query import Need, PseudoLabels, Weights
 from alloop.randomness import derive_seed
-from alloop.values import Annotations, Detections, ImageId
+from alloop.values import Annotations, Detections, ImageId, MaskPixels
 
 KEPT_BYTES = 1 << 30  # memory for the curvature of labeled images, which influence visits again and again
 Product = Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
@@ -53,8 +56,10 @@ class FittedTorchDetector:
         batch_size: int,
         device: torch.device,
         progress: Callable[[str, int, int], None] = lambda *_: None,
+        states: Sequence[Callable[[], bytes]] = (),
     ) -> None:
-        """Nothing is computed yet."""
+        """Nothing is computed yet. `states` give the weights along the training, as safetensors."""
+        self._states, self._state = states, (len(states), detector)
         self.detector, self.class_names = detector, class_names
         self._source, self._cache = source, cache
         self._batch_size, self._device, self._progress = batch_size, device, progress
@@ -126,6 +131,39 @@ class FittedTorchDetector:
             for image_id, (seen, said) in zip(ids, self.detector.classifier_outputs(images, scaled), strict=True):
                 found[image_id] = seen.float().cpu().numpy(), said.float().cpu().numpy()
         return [found[i] for i in image_ids]
+
+    @property
+    def snapshots(self) -> int:
+        """How many states of the training are known, the trained detector included."""
+        return len(self._states) + 1
+
+    def mask_pixels(
+        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations], snapshot: int
+    ) -> list[MaskPixels]:
+        """What the mask head said at one state of the training, inside the boxes that may be trained on."""
+        detector = self._at(snapshot)
+        if not isinstance(detector, MaskDetector):
+            msg = "mask_pixels: this detector has no mask head"
+            raise StrategyError(msg)
+        found: dict[ImageId, MaskPixels] = {}
+        for ids, images in self._batches("masks", image_ids):
+            targets = [self._target(i, annotations[i]) for i in ids]
+            for image_id, target, (logits, drawn) in zip(
+                ids, targets, detector.mask_outputs(images, targets), strict=True
+            ):
+                arrays = (logits.float(), target["labels"], drawn)
+                found[image_id] = MaskPixels(*(array.cpu().numpy() for array in arrays))
+        return [found[i] for i in image_ids]
+
+    def _at(self, snapshot: int) -> Detector:
+        """The detector as it was; only the state asked for last is held."""
+        if snapshot == len(self._states):
+            return self.detector
+        if self._state[0] != snapshot:
+            detector = copy.deepcopy(self.detector)
+            detector.module.load_state_dict(load_safetensors(self._states[snapshot]()))
+            self._state = (snapshot, detector)
+        return self._state[1]
 
     def loss_predictions(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, " n"]:
         """What the loss prediction module expects of each image."""

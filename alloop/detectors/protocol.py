@@ -61,6 +61,14 @@ class RegionClassifier(Detector, Protocol):
 
 
 @runtime_checkable
+class MaskDetector(Detector, Protocol):
+    """A detector with a mask head (`Need.MASKS`)."""
+
+    def mask_outputs(self, images: list[Tensor], targets: Sequence[Target]) -> list[tuple[Tensor, Tensor]]:
+        """Inside each box of a target: logits of every class `[n, k, m, m]`, and where the mask is `[n, m, m]`."""
+
+
+@runtime_checkable
 class FrozenFeatures(Protocol):
     """A batch of images seen up to the last layers, once and without gradient.
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import MultiScaleRoIAlign
 
@@ -208,6 +209,28 @@ class TwoStageDetector:
         return list(zip(torch.split(vectors, counts), torch.split(said, counts), strict=True))
 
 
+class MaskRCNNDetector(TwoStageDetector):
+    """A Mask R-CNN."""
+
+    def mask_outputs(self, images: list[Tensor], targets: Sequence[Target]) -> list[tuple[Tensor, Tensor]]:
+        """Inside each box: logits of every class, and the part of the grid that its mask covers."""
+        heads, boxes = self.module.roi_heads, [target["boxes"] for target in targets]
+        with evaluating(self.module):
+            batch, features = batch_of(self.module, images)
+            pooled = heads.mask_roi_pool(features, boxes, batch.image_sizes)
+            logits = heads.mask_predictor(heads.mask_head(pooled))[:, 1:]  # torchvision keeps the background first
+        found = []
+        for target, said in zip(targets, torch.split(logits, [len(b) for b in boxes]), strict=True):
+            rows = torch.arange(len(said), device=said.device)
+            drawn = (
+                project_masks_on_boxes(target["masks"], target["boxes"], rows, said.shape[-1])
+                if len(said)
+                else said[:, 0]
+            )
+            found.append((said, drawn > 0.5))
+        return found
+
+
 class C4Detector(TwoStageDetector):
     """A Faster R-CNN whose second stage is the last stage of the backbone."""
 
@@ -239,6 +262,7 @@ def _build(config: DetectorConfig, classes: int, *, masks: bool) -> Detector:
     pool = MultiScaleRoIAlign(featmap_names=fine, output_size=7, sampling_ratio=2)
     return _assembled(
         MaskRCNN if masks else FasterRCNN,
+        MaskRCNNDetector if masks else TwoStageDetector,
         pyramid,
         TWO_STAGE_GIVES | ({Need.MASKS} if masks else set()),
         config,
@@ -252,7 +276,12 @@ def _build(config: DetectorConfig, classes: int, *, masks: bool) -> Detector:
 
 
 def _assembled(
-    build: Any, pyramid: Pyramid, gives: frozenset[Need], config: DetectorConfig, **parts: Any
+    build: Any,
+    behind: type[TwoStageDetector],
+    pyramid: Pyramid,
+    gives: frozenset[Need],
+    config: DetectorConfig,
+    **parts: Any,
 ) -> TwoStageDetector:
     """Torchvision's model of these parts, with images at the size they come in and losses split by image."""
     model = build(
@@ -272,7 +301,7 @@ def _assembled(
     # torchvision builds these two inside its constructor; ours have the same fields and other losses
     model.rpn.__class__ = PerImageRPN
     model.roi_heads.__class__ = PerImageRoIHeads
-    return (C4Detector if isinstance(model.roi_heads.box_head, LastStage) else TwoStageDetector)(model, pyramid, gives)
+    return behind(model, pyramid, gives)
 
 
 def faster_rcnn(config: DetectorConfig, classes: int) -> Detector:
@@ -291,6 +320,7 @@ def faster_rcnn_c4(config: DetectorConfig, classes: int) -> Detector:
     sides = tuple(int(config.anchor_size * 2**k) for k in range(5))
     return _assembled(
         FasterRCNN,
+        C4Detector,
         pyramid,
         TWO_STAGE_GIVES,
         config,

@@ -8,7 +8,7 @@ from jaxtyping import Float32
 
 from alloop.query import PseudoLabels, Query, Weights
 from alloop.randomness import rng
-from alloop.values import Annotations, Detections, ImageId
+from alloop.values import Annotations, Detections, ImageId, MaskPixels
 
 
 class FakeDetector:
@@ -76,6 +76,20 @@ class FakeDetector:
             random_, count = self._rng(image_id), len(boxes[image_id])
             posterior = random_.dirichlet(np.ones(4), count).reshape(count, 4)
             found.append((random_.normal(size=(count, 6)).astype(np.float32), posterior.astype(np.float32)))
+        return found
+
+    snapshots = 3
+
+    def mask_pixels(
+        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations], snapshot: int
+    ) -> list[MaskPixels]:
+        """7 by 7 pixels an instance."""
+        found = []
+        for image_id in image_ids:
+            labels = annotations[image_id].labels[annotations[image_id].trainable]
+            random_ = rng(0, "pixels", int(image_id) % self._distinct, snapshot)
+            logits = random_.normal(size=(len(labels), 3, 7, 7)).astype(np.float32)
+            found.append(MaskPixels(logits, labels, random_.random((len(labels), 7, 7)) < 0.5))
         return found
 
     def loss_predictions(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, " n"]:

@@ -12,6 +12,21 @@ def total_steps(config: TrainingConfig, images: int) -> int:
     return max(1, math.ceil((config.epochs or 1) * images / config.batch_size))
 
 
+def snapshot_steps(config: TrainingConfig, images: int, *, wanted: bool) -> tuple[int, ...]:
+    """The steps after which a state is kept, at equal distances; the last is the end of the training.
+
+    Args:
+        config: says how many; None means one an epoch where they are wanted, at least two, and none elsewhere.
+        images: trained on.
+        wanted: whether the strategy asks for them.
+    """
+    steps = total_steps(config, images)
+    epochs = round(steps * config.batch_size / images)
+    number = (max(2, epochs) if wanted else 0) if config.snapshots is None else config.snapshots
+    number = min(number, steps)
+    return tuple(round(k * steps / number) for k in range(1, number + 1))
+
+
 def lr_at(config: TrainingConfig, step: int, steps: int) -> float:
     """Learning rate of one step: linear warm-up, then constant, steps or half a cosine."""
     if step < config.warmup_iterations:

@@ -24,7 +24,9 @@ from alloop.training.schedule import lr_at
 
 @runtime_checkable
 class CheckpointStore(Protocol):
-    """Where a training leaves off and goes on."""
+    """Where a training leaves off and goes on, and where states along it are kept."""
+
+    snapshot_steps: tuple[int, ...]
 
     def load(self) -> bytes | None:
         """The last recorded state, if any."""
@@ -32,14 +34,22 @@ class CheckpointStore(Protocol):
     def save(self, state: bytes, step: int) -> None:
         """Record a state; the one before may then be dropped."""
 
+    def snapshot(self, weights: bytes, step: int) -> None:
+        """Keep the weights after one of `snapshot_steps`."""
+
 
 class NoCheckpoints:
     """For trainings too short to be worth resuming."""
+
+    snapshot_steps: tuple[int, ...] = ()
 
     def load(self) -> None:
         """Always from the start."""
 
     def save(self, state: bytes, step: int) -> None:
+        """Nothing is kept."""
+
+    def snapshot(self, weights: bytes, step: int) -> None:
         """Nothing is kept."""
 
 
@@ -85,6 +95,10 @@ class WeightAverage:
                 self.tensors[name].copy_(tensor)
         torch._foreach_lerp_(averaged, latest, 1 - decay)
 
+    def weights_of(self, module: nn.Module) -> bytes:
+        """The weights that would be evaluated now."""
+        return _as_bytes(self.tensors or module.state_dict())
+
     def apply(self, module: nn.Module) -> None:
         """Give the module the averaged weights."""
         if self._decay:
@@ -123,6 +137,8 @@ def train(
         loss_value = _step(detector, optimizer, batches, config, step, derive_seed(random_seed, round_, "step", step))
         average.update(module, step)
         progress(step + 1, loss_value)
+        if step + 1 in store.snapshot_steps:
+            store.snapshot(average.weights_of(module), step + 1)
         if step + 1 < steps and time.monotonic() - saved >= config.checkpoint_seconds:
             store.save(_state(module, optimizer, average, step + 1), step + 1)
             saved = time.monotonic()
@@ -196,7 +212,11 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def weights_of(module: nn.Module) -> bytes:
     """The final weights as safetensors."""
-    return save_safetensors({k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()})
+    return _as_bytes(module.state_dict())
+
+
+def _as_bytes(tensors: dict[str, Tensor]) -> bytes:
+    return save_safetensors({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
 
 
 def load_weights_of(module: nn.Module, data: bytes) -> None:
