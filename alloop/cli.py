@@ -5,20 +5,16 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from alloop import data_commands
+from alloop import data_commands, run_commands
 from alloop.command import (
-    AnyFolder,
-    CompareMetric,
     ConfigFile,
     Debug,
-    Folders,
     Overrides,
     Quiet,
-    RunFolder,
     TableFormat,
     one_paragraph,
 )
@@ -26,6 +22,7 @@ from alloop.errors import AlloopError, ConfigError
 
 STRATEGIES_HELP = "Names, comma-separated; random is always run. Parameters of the config go to the strategy it names."
 
+T = TypeVar("T", int, float)
 PRUNE_CONFIG_HELP = "Experiment whose detector is trained on the whole set, for strategies that need one."
 PRUNE_SET_HELP = "Parameter of the strategy; instances=FILE also writes a score for each instance. Repeatable."
 
@@ -120,15 +117,23 @@ def study(
     del debug
     from alloop.config import load_config  # noqa: PLC0415
 
-    names = [name.strip() for name in strategies.split(",") if name.strip()]
-    try:
-        numbers = [int(text) for text in seeds.split(",")]
-    except ValueError:
-        msg = f"--seeds: expected whole numbers such as 0,1,2, found {seeds!r}"
-        raise ConfigError(msg) from None
+    names, numbers = _names(strategies), _numbers("--seeds", seeds, int)
     folder = out or Path("runs") / f"{config.stem}_study"
     _study(load_config(config, overrides), folder, names, numbers, workers, full_label=full_label, quiet=quiet)
     _show(folder, config.stem)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(option: str, text: str, kind: type[T]) -> list[T]:
+    try:
+        return list(dict.fromkeys(kind(part) for part in text.split(",")))
+    except ValueError:
+        example = "0,1,2" if kind is int else "0.3,0.5"
+        msg = f"{option}: expected numbers such as {example}, found {text!r}"
+        raise ConfigError(msg) from None
 
 
 def _study(
@@ -148,6 +153,10 @@ def _study(
         progress=Progress(quiet=quiet),
         quiet=quiet,
     )
+    _refuse_failures(failures)
+
+
+def _refuse_failures(failures: Any) -> None:
     if failures:
         listed = "; ".join(f"{failure.arm}: {failure.reason}" for failure in failures)
         msg = f"{len(failures)} runs failed, the others are finished: {listed}"
@@ -163,61 +172,6 @@ def _show(folder: Path, title: str) -> None:
     print(to_table(comparison))
     write_report(comparison, folder / "report.html", title)
     print(f"\nReport: {folder / 'report.html'}")
-
-
-@app.command()
-@one_paragraph
-def status(folder: AnyFolder, debug: Debug = False) -> None:
-    """Tell where a run stands, or every run of a study."""
-    del debug
-    from alloop.status import status_lines  # noqa: PLC0415
-
-    for line in status_lines(folder):
-        print(line)
-
-
-@app.command()
-@one_paragraph
-def ledger(
-    folder: RunFolder,
-    output: Annotated[TableFormat, typer.Option("--format", help="csv or json.")] = TableFormat.CSV,
-    debug: Debug = False,
-) -> None:
-    """Print every charge."""
-    del debug
-    from dataclasses import asdict  # noqa: PLC0415
-
-    from alloop.ledger import read_ledger  # noqa: PLC0415
-
-    with read_ledger(folder) as book:
-        rows = [asdict(charge) for charge in book.charges()]
-    if output is TableFormat.JSON:
-        print(json.dumps(rows))
-        return
-    writer = csv.DictWriter(sys.stdout, ["round", "image_id", "boxes", "seconds", "cost"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-
-
-@app.command()
-@one_paragraph
-def verify(folder: AnyFolder, debug: Debug = False) -> None:
-    """Recheck every invariant and hash of a run, or of every run of a study; exit 76 when anything is wrong."""
-    del debug
-    from alloop.audit import audit  # noqa: PLC0415
-    from alloop.errors import DamagedFileError  # noqa: PLC0415
-    from alloop.ledger import read_ledger, run_folders  # noqa: PLC0415
-
-    wrong = []
-    for run_folder in run_folders(folder):
-        with read_ledger(run_folder) as book:
-            found = audit(book)
-            wrong += [f"{run_folder}: {finding}" for finding in found]
-            if not found:
-                charges, files = len(book.charges()), len(book.files())
-                print(f"{run_folder}: {charges} charges and {files} files agree with their records")
-    if wrong:
-        raise DamagedFileError(f"{folder}: {len(wrong)} findings:\n  " + "\n  ".join(wrong[:20]))
 
 
 @app.command(name="strategies")
@@ -242,45 +196,6 @@ def list_strategies(
         for row in rows:
             parameters = ", ".join(f"{key}={value}" for key, value in row["parameters"].items())
             print(f"{row['name']:<20}{', '.join(row['needs']) or '-':<14}{row['source']:<26}{parameters or '-'}")
-
-
-@app.command()
-@one_paragraph
-def compare(
-    folders: Folders,
-    target_ap: Annotated[float | None, typer.Option(help="Also tell the boxes needed for this AP.")] = None,
-    metric: Annotated[CompareMetric, typer.Option(help="What the curves show.")] = CompareMetric.AP,
-    output: Annotated[TableFormat, typer.Option("--format", help="table, json or csv.")] = TableFormat.TABLE,
-    debug: Debug = False,
-) -> None:
-    """Compare strategies with random at equal boxes."""
-    del debug
-    from alloop.compare import compare_runs  # noqa: PLC0415
-    from alloop.report.text import dumps, to_csv, to_json, to_table  # noqa: PLC0415
-
-    comparison = compare_runs(folders, metric.value)
-    if output is TableFormat.JSON:
-        print(dumps(to_json(comparison)))
-    elif output is TableFormat.CSV:
-        print(to_csv(comparison), end="")
-    else:
-        print(to_table(comparison, target_ap))
-
-
-@app.command()
-@one_paragraph
-def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run or a study.")],
-    out: Annotated[Path | None, typer.Option(help="HTML file; report.html in the folder by default.")] = None,
-    debug: Debug = False,
-) -> None:
-    """Write one offline HTML file, with the same numbers beside it as CSV and JSON."""
-    del debug
-    from alloop.compare import compare_runs  # noqa: PLC0415
-    from alloop.report.page import write_report  # noqa: PLC0415
-
-    for path in write_report(compare_runs([folder], "ap50"), out or folder / "report.html", f"alloop: {folder.name}"):
-        print(path)
 
 
 @app.command()
@@ -319,6 +234,42 @@ def prune(
     print("\n".join(told))
 
 
+@app.command(name="prune-study")
+@one_paragraph
+def prune_study(
+    config: ConfigFile,
+    strategies: Annotated[str, typer.Option(help=STRATEGIES_HELP)],
+    keep: Annotated[str, typer.Option(help="Shares of the images to keep, comma-separated.")] = "0.3,0.5",
+    seeds: Annotated[str, typer.Option(help="Random seeds, comma-separated.")] = "0,1,2",
+    workers: Annotated[int, typer.Option(help="Processes; the threads are divided.", min=1)] = 1,
+    overrides: Overrides = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option(help="Folder; runs/<config name>_pruned by default.")] = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Prune with several strategies, train on each subset and on everything, compare. The same command resumes."""
+    del debug
+    from alloop.config import load_config  # noqa: PLC0415
+    from alloop.progress import Progress  # noqa: PLC0415
+    from alloop.prune_study import PruneStudy  # noqa: PLC0415
+    from alloop.report.pruned import write_pruned  # noqa: PLC0415
+
+    study_ = PruneStudy(
+        load_config(config, overrides),
+        out or Path("runs") / f"{config.stem}_pruned",
+        _table(),
+        names=_names(strategies),
+        keeps=_numbers("--keep", keep, float),
+        seeds=_numbers("--seeds", seeds, int),
+        workers=workers,
+    )
+    failures = study_.run(Progress(quiet=quiet), quiet=quiet)
+    print(write_pruned(study_.results(), study_.out))
+    _refuse_failures(failures)
+
+
+for name in ("status", "ledger", "verify", "compare", "report"):
+    app.command(name=name)(getattr(run_commands, name))
 app.command(name="check-data")(data_commands.check_data)
 app.command()(data_commands.convert)
 app.command(name="export-digits")(data_commands.export_digits)

@@ -127,6 +127,7 @@ class LoopConfig(Block):
     """How much is bought when. Amounts are `80`, `"80 images"` or `"500 boxes"`."""
 
     seed_set: AmountField = Field(description="random images labeled before round 0")
+    seed_images: Path | None = Field(None, description="file of image ids, one a line, to take it from; else random")
     query_size: AmountField = Field(description="bought after each round but the last")
     rounds: int = Field(ge=1, le=100_000, description="rounds trained and evaluated: 0 .. rounds-1")
     budget: AmountField | None = Field(None, description="never passed, seed set included")
@@ -274,6 +275,9 @@ def _resolve(tree: dict[str, Any], base: Path, where: str) -> dict[str, Any]:
             for key in ("annotations", "images"):
                 if isinstance(split.get(key), str):
                     split[key] = str(_absolute(split[key], base, f"{where}: data.{name}.{key}"))
+    loop = tree.get("loop")
+    if isinstance(loop, dict) and isinstance(loop.get("seed_images"), str):
+        loop["seed_images"] = str(_absolute(loop["seed_images"], base, f"{where}: loop.seed_images"))
     detector = tree.get("detector")
     if isinstance(detector, dict):
         weights = detector.get("weights")

@@ -18,7 +18,7 @@ from alloop.files import run_lock, sha256_of
 from alloop.fitting import Timings, Workplace, fitted, model_path, pixel_caches, restored, trained_and_evaluated
 from alloop.ledger import Bought, Ledger, RoundRecord, open_ledger
 from alloop.oracles.simulated import Oracle, SimulatedOracle
-from alloop.pool import Pool, seed_set_order
+from alloop.pool import Pool, seed_set_named, seed_set_order
 from alloop.progress import Progress
 from alloop.query import FittedDetector, Query
 from alloop.shared_models import SharedModels
@@ -125,7 +125,9 @@ def begin_run(experiment: Experiment, ledger: Ledger, oracle: Oracle, progress: 
     for done, (image_id, record) in enumerate(sorted(train_split.dataset.images.items()), start=1):
         images.append((image_id, record.file_name, train_split.images.sha256(image_id)))
         progress.step("hashing images", done, len(train_split.dataset.images))
-    order = seed_set_order(train_split.dataset.images, config.random_seed)
+    pool = train_split.dataset.images
+    named = config.loop.seed_images
+    order = seed_set_named(named, pool) if named else seed_set_order(pool, config.random_seed)
     answers = oracle.annotate(order)
     purchase = buy(((i, len(answers[i])) for i in order), config.loop.seed_set, ledger.spent(), config.loop.budget)
     if not purchase.image_ids:

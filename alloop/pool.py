@@ -1,10 +1,12 @@
 """The pool: which images are labeled, which are not. Derived from the charges, never stored twice."""
 
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from alloop import randomness
-from alloop.errors import AlloopError
+from alloop.errors import AlloopError, ConfigError
 from alloop.values import ImageId
 
 
@@ -29,6 +31,36 @@ class Pool:
     def unlabeled(self) -> tuple[ImageId, ...]:
         """What may still be bought, ascending."""
         return tuple(i for i in self.image_ids if i not in self.labeled)
+
+
+def seed_set_named(path: Path, image_ids: Container[ImageId]) -> list[ImageId]:
+    """The order in which a file names images, one id a line; lines that begin with # are remarks.
+
+    Raises:
+        ConfigError: not readable, not a number, not in the pool, or named twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"loop.seed_images: {path} cannot be read ({error})"
+        raise ConfigError(msg) from error
+    named: dict[ImageId, int] = {}
+    for number, line in enumerate(lines, start=1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        where = f"loop.seed_images: {path}, line {number}"
+        if not re.fullmatch(r"-?\d+", text):
+            raise ConfigError(f"{where}: expected an image id, found {text[:40]!r}")
+        image_id = ImageId(int(text))
+        if image_id in named:
+            raise ConfigError(f"{where}: image {text} stands on line {named[image_id]} already; name it once")
+        if image_id not in image_ids:
+            raise ConfigError(f"{where}: image {text} is not in the pool")
+        named[image_id] = number
+    if not named:
+        raise ConfigError(f"loop.seed_images: {path} names no image; write one id a line")
+    return list(named)
 
 
 def seed_set_order(image_ids: Iterable[ImageId], random_seed: int) -> list[ImageId]:

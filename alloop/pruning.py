@@ -256,17 +256,26 @@ class Balance:
             of_class[image_id in chosen] += np.bincount(truth.labels, minlength=len(names))
         return cls(names, (len(kept), len(dataset.images)), of_class[True], of_class[True] + of_class[False])
 
+    @property
+    def entropy(self) -> float:
+        """Of the class shares of the subset, in nats."""
+        return class_entropy(self.counts)
+
+    @property
+    def divergence(self) -> float:
+        """Of the class shares of the subset from those of the whole set, in nats."""
+        return class_divergence(self.counts, self.full)
+
     def lines(self) -> list[str]:
         """What the command prints."""
         (kept, images), boxes, total = self.images, int(self.counts.sum()), int(self.full.sum())
         most = np.log(max(2, int((self.full > 0).sum())))
-        entropy, before = class_entropy(self.counts), class_entropy(self.full)
         share = f"({kept / images:.1%}), boxes {boxes} of {total} ({boxes / max(1, total):.1%})"
-        divergence = class_divergence(self.counts, self.full)
+        entropy, before = self.entropy, class_entropy(self.full)
         lines = [
             f"images {kept} of {images} {share}",
             f"class entropy {entropy:.4f} nats, {entropy / most:.1%} of the most possible (full set {before:.4f})",
-            f"KL divergence from the full set {divergence:.4f} nats",
+            f"KL divergence from the full set {self.divergence:.4f} nats",
         ]
         width = max(map(len, self.class_names), default=0)
         for row in np.argsort(-self.full, kind="stable"):

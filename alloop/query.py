@@ -37,6 +37,10 @@ class FittedDetector(Protocol):
     """The trained detector of this round, reading images by id. All results follow the given order."""
 
     @property
+    def gives(self) -> frozenset[Need]:
+        """What it can be asked for."""
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in label order."""
 

@@ -95,12 +95,28 @@ def run_study(
         progress: where to tell how it goes.
         quiet: silence the arms.
     """
-    progress = progress or Progress(quiet=True)
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    arms = arms_of(config, strategies, seeds, threads, full_label=full_label)
+    arms = arms_of(config, strategies, seeds, threads_each(workers), full_label=full_label)
     for arm in arms:
         make_strategy(arm.config.strategy.name, arm.config.strategy.parameters, table)
-    alone = workers == 1
+    return run_arms(arms, out, table, workers=workers, progress=progress, quiet=quiet)
+
+
+def threads_each(workers: int) -> int:
+    """CPU threads for each of several processes."""
+    return max(1, (os.cpu_count() or 1) // workers)
+
+
+def run_arms(
+    arms: Sequence[Arm],
+    out: Path,
+    table: Mapping[str, str],
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
+    quiet: bool = False,
+) -> list[Failure]:
+    """Run or resume arms in folders of their own, with trained models shared; returns those that failed."""
+    progress, alone = progress or Progress(quiet=True), workers == 1
     common = (dict(table), out / "shared", quiet, alone)
     jobs = [(arm.config.model_dump(mode="json"), out / arm.name, *common) for arm in arms]
     failures: list[Failure] = []

@@ -66,6 +66,11 @@ class FittedTorchDetector:
         self._embedded: dict[ImageId, np.ndarray] = {}
         self._kept: OrderedDict[tuple[ImageId, Annotations], tuple[Product, int]] = OrderedDict()
 
+    @property
+    def gives(self) -> frozenset[Need]:
+        """What the detector gives, and its history where states along the training are known."""
+        return self.detector.gives | ({Need.SNAPSHOTS} if self._states else set())
+
     def detections(self, image_ids: Sequence[ImageId]) -> list[Detections]:
         """Detections of each image in pixels of the image as displayed."""
         found: dict[ImageId, Detections] = {}

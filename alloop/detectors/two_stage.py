@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import MultiScaleRoIAlign
@@ -271,8 +271,16 @@ def _build(config: DetectorConfig, classes: int, *, masks: bool) -> Detector:
         box_head=TwoMLPHead(config.channels * 49, config.head_width),
         box_predictor=FastRCNNPredictor(config.head_width, classes + 1),
         **({"mask_roi_pool": MultiScaleRoIAlign(fine, 14, 2), "num_classes": None} if masks else {}),
-        **({"mask_predictor": MaskRCNNPredictor(256, 256, classes + 1)} if masks else {}),
+        **(_mask_branch(config.channels, classes) if masks else {}),
     )
+
+
+def _mask_branch(channels: int, classes: int) -> dict[str, nn.Module]:
+    """As wide as the pyramid, which is torchvision's own width for its 256 channels."""
+    return {
+        "mask_head": MaskRCNNHeads(channels, (channels,) * 4, 1),
+        "mask_predictor": MaskRCNNPredictor(channels, channels, classes + 1),
+    }
 
 
 def _assembled(

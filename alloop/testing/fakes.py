@@ -6,7 +6,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Float32
 
-from alloop.query import PseudoLabels, Query, Weights
+from alloop.query import Need, PseudoLabels, Query, Weights
 from alloop.randomness import rng
 from alloop.values import Annotations, Detections, ImageId, MaskPixels
 
@@ -18,6 +18,7 @@ class FakeDetector:
     """
 
     class_names = ("cat", "dog", "bird")
+    gives = frozenset(Need)
 
     def __init__(self, *, distinct: int = 10_000, empty: int = 7) -> None:
         """`empty`: every so many images have no detection."""

@@ -1,0 +1,100 @@
+"""The commands that read finished and unfinished runs."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alloop.command import AnyFolder, CompareMetric, Debug, Folders, RunFolder, TableFormat, one_paragraph
+
+
+@one_paragraph
+def status(folder: AnyFolder, debug: Debug = False) -> None:
+    """Tell where a run stands, or every run of a study."""
+    del debug
+    from alloop.status import status_lines  # noqa: PLC0415
+
+    for line in status_lines(folder):
+        print(line)
+
+
+@one_paragraph
+def ledger(
+    folder: RunFolder,
+    output: Annotated[TableFormat, typer.Option("--format", help="csv or json.")] = TableFormat.CSV,
+    debug: Debug = False,
+) -> None:
+    """Print every charge."""
+    del debug
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from alloop.ledger import read_ledger  # noqa: PLC0415
+
+    with read_ledger(folder) as book:
+        rows = [asdict(charge) for charge in book.charges()]
+    if output is TableFormat.JSON:
+        print(json.dumps(rows))
+        return
+    writer = csv.DictWriter(sys.stdout, ["round", "image_id", "boxes", "seconds", "cost"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+@one_paragraph
+def verify(folder: AnyFolder, debug: Debug = False) -> None:
+    """Recheck every invariant and hash of a run, or of every run of a study; exit 76 when anything is wrong."""
+    del debug
+    from alloop.audit import audit  # noqa: PLC0415
+    from alloop.errors import DamagedFileError  # noqa: PLC0415
+    from alloop.ledger import read_ledger, run_folders  # noqa: PLC0415
+
+    wrong = []
+    for run_folder in run_folders(folder):
+        with read_ledger(run_folder) as book:
+            found = audit(book)
+            wrong += [f"{run_folder}: {finding}" for finding in found]
+            if not found:
+                charges, files = len(book.charges()), len(book.files())
+                print(f"{run_folder}: {charges} charges and {files} files agree with their records")
+    if wrong:
+        raise DamagedFileError(f"{folder}: {len(wrong)} findings:\n  " + "\n  ".join(wrong[:20]))
+
+
+@one_paragraph
+def compare(
+    folders: Folders,
+    target_ap: Annotated[float | None, typer.Option(help="Also tell the boxes needed for this AP.")] = None,
+    metric: Annotated[CompareMetric, typer.Option(help="What the curves show.")] = CompareMetric.AP,
+    output: Annotated[TableFormat, typer.Option("--format", help="table, json or csv.")] = TableFormat.TABLE,
+    debug: Debug = False,
+) -> None:
+    """Compare strategies with random at equal boxes."""
+    del debug
+    from alloop.compare import compare_runs  # noqa: PLC0415
+    from alloop.report.text import dumps, to_csv, to_json, to_table  # noqa: PLC0415
+
+    comparison = compare_runs(folders, metric.value)
+    if output is TableFormat.JSON:
+        print(dumps(to_json(comparison)))
+    elif output is TableFormat.CSV:
+        print(to_csv(comparison), end="")
+    else:
+        print(to_table(comparison, target_ap))
+
+
+@one_paragraph
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run or a study.")],
+    out: Annotated[Path | None, typer.Option(help="HTML file; report.html in the folder by default.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Write one offline HTML file, with the same numbers beside it as CSV and JSON."""
+    del debug
+    from alloop.compare import compare_runs  # noqa: PLC0415
+    from alloop.report.page import write_report  # noqa: PLC0415
+
+    for path in write_report(compare_runs([folder], "ap50"), out or folder / "report.html", f"alloop: {folder.name}"):
+        print(path)
