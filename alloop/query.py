@@ -56,13 +56,13 @@ class FittedDetector(Protocol):
         """The training loss of each image alone, under the given annotations."""
 
     def region_features(
-        self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "n 4"]]
-    ) -> list[Float32[np.ndarray, "n d"]]:
+        self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "_ 4"]]
+    ) -> list[Float32[np.ndarray, "_ d"]]:
         """One feature vector a box, for each image."""
 
     def classifier_outputs(
-        self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "n 4"]]
-    ) -> list[tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n k"]]]:
+        self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "_ 4"]]
+    ) -> list[tuple[Float32[np.ndarray, "_ d"], Float32[np.ndarray, "_ k"]]]:
         """What the classifier of a two-stage detector sees of each box, and says: class probabilities, background last.
 
         One pair an image.

@@ -191,6 +191,13 @@ class MaskPixels:
     labels: Int64[np.ndarray, " n"]
     truth: Bool[np.ndarray, "n m m"]
 
+    def __post_init__(self) -> None:
+        """Freeze the arrays; raise AlloopError on wrong shapes or numbers that are not finite."""
+        _freeze(self, "logits", self.logits, np.float32, (None, None, None, None))
+        _freeze(self, "labels", self.labels, np.int64, (None,))
+        _freeze(self, "truth", self.truth, np.bool_, (None, None, None))
+        _same_length(self, logits=self.logits, labels=self.labels, truth=self.truth)
+
     @property
     def own(self) -> Float32[np.ndarray, "n m m"]:
         """Logits of each instance's class."""

@@ -133,7 +133,8 @@ class LogDeterminant(Information):
         for which, row in enumerate(rows):
             factors, variance = self._factors[which], self._variance[which]
             known = sum((factor[image] * factor for factor in factors), np.zeros_like(row))
-            factor = (row - known) / np.sqrt(variance[image])
+            most = np.sqrt(variance)  # by Cauchy and Schwarz, which a maximum of cosines need not obey
+            factor = np.clip((row - known) / most[image], -most, most)
             factors.append(factor)
             self._variance[which] = np.maximum(variance - factor**2, _LEAST)
 

@@ -113,8 +113,8 @@ class FittedTorchDetector:
         return np.array(losses, dtype=np.float32)
 
     def region_features(
-        self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "n 4"]]
-    ) -> list[Float32[np.ndarray, "n d"]]:
+        self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "_ 4"]]
+    ) -> list[Float32[np.ndarray, "_ d"]]:
         """One feature vector a box, for each image."""
         found: dict[ImageId, np.ndarray] = {}
         for ids, images in self._batches("region features", image_ids):
@@ -124,8 +124,8 @@ class FittedTorchDetector:
         return [found[i] for i in image_ids]
 
     def classifier_outputs(
-        self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "n 4"]]
-    ) -> list[tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n k"]]]:
+        self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "_ 4"]]
+    ) -> list[tuple[Float32[np.ndarray, "_ d"], Float32[np.ndarray, "_ k"]]]:
         """What the second stage's classifier sees of each box and says: probabilities, background last."""
         if not isinstance(self.detector, RegionClassifier):
             msg = "classifier_outputs: this detector has no second stage that classifies regions"

@@ -74,7 +74,10 @@ def _mean(members: Sequence[Trained], key: str) -> str:
 
 def _against_random(results: Sequence[Trained], keys: Sequence[str]) -> list[str]:
     """One sentence for each share, strategy and figure."""
-    of = {(found.keep, found.strategy, found.random_seed): found.metrics for found in results}
+    of = {
+        (found.keep, found.strategy, found.random_seed): {k: v for k, v in found.metrics.items() if v is not None}
+        for found in results
+    }
     lines = []
     for keep, strategy in _groups(results):
         if strategy in ("random", FULL_LABEL):
@@ -82,9 +85,9 @@ def _against_random(results: Sequence[Trained], keys: Sequence[str]) -> list[str
         parts = []
         for key in keys:
             gaps = [
-                (mine.get(key) or 0) - (other.get(key) or 0)
+                mine[key] - other[key]
                 for (k, s, seed), mine in of.items()
-                if (k, s) == (keep, strategy) and (other := of.get((keep, "random", seed))) is not None
+                if (k, s) == (keep, strategy) and key in mine and key in (other := of.get((keep, "random", seed), {}))
             ]
             interval, _ = t_interval(gaps)
             bounds = f" ({interval[0]:+.3f} to {interval[1]:+.3f})" if interval else ""

@@ -63,14 +63,14 @@ class FakeDetector:
         return np.array([self._rng(i).random() + len(annotations[i]) for i in image_ids], dtype=np.float32)
 
     def region_features(
-        self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "n 4"]]
-    ) -> list[Float32[np.ndarray, "n d"]]:
+        self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "_ 4"]]
+    ) -> list[Float32[np.ndarray, "_ d"]]:
         """8 numbers a box."""
         return [self._rng(i).normal(size=(len(boxes[i]), 8)).astype(np.float32) for i in image_ids]
 
     def classifier_outputs(
-        self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "n 4"]]
-    ) -> list[tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n k"]]]:
+        self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "_ 4"]]
+    ) -> list[tuple[Float32[np.ndarray, "_ d"], Float32[np.ndarray, "_ k"]]]:
         """6 numbers a box, and a posterior over the classes and the background."""
         found = []
         for image_id in image_ids:
