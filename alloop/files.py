@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,13 +22,16 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def atomic_write(path: Path, data: bytes) -> str:
-    """Write a whole file or nothing, durably; return the sha256 of what was written."""
+def atomic_write(path: Path, data: bytes | Iterable[bytes]) -> str:
+    """Write a whole file, or its parts one after the other, or nothing; durably. Returns the sha256."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as handle:
-            handle.write(data)
+            for part in (data,) if isinstance(data, bytes) else data:
+                digest.update(part)
+                handle.write(part)
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(path)
@@ -39,7 +42,7 @@ def atomic_write(path: Path, data: bytes) -> str:
         os.fsync(folder)
     finally:
         os.close(folder)
-    return sha256_of(data)
+    return digest.hexdigest()
 
 
 def read_verified(path: Path, sha256: str) -> bytes:

@@ -7,8 +7,9 @@ A pruning is one query over the whole set: every image is unlabeled, and a strat
 import csv
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -174,14 +175,16 @@ def prune_file(
         )
     except (DataError, StrategyError) as error:
         raise type(error)(f"{annotations}: {error}") from error
-    atomic_write(out, subset_json(annotations, pruned.kept))
     if scores is not None:
         atomic_write(scores, scores_csv(pruned).encode())
     if instances is not None:
         atomic_write(Path(str(instances)), instances_csv(pruned, dataset).encode())
+    told = Balance.of(dataset, pruned.kept).lines()
+    del dataset  # it holds the text of the file, which is about to be read once more
+    atomic_write(out, subset_json(annotations, pruned.kept))
     seconds = {"reading": reading, **pruned.seconds}
     times = ", ".join(f"{what} {value:.2f} s" for what, value in seconds.items())
-    return [f"{out}: kept by {name}", *Balance.of(dataset, pruned.kept).lines(), f"time: {times}"]
+    return [f"{out}: kept by {name}", *told, f"time: {times}"]
 
 
 def pruning_parameters(name: str, parameters: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, Any]:
@@ -293,30 +296,36 @@ class _OfImage(msgspec.Struct, gc=False):
     image_id: int
 
 
-def subset_json(path: Path, kept: tuple[ImageId, ...]) -> bytes:
-    """A COCO file cut to some of its images; every record that stays keeps its bytes, and so does everything else.
+def subset_json(path: Path, kept: Collection[ImageId]) -> Iterator[bytes]:
+    """A COCO file cut to some of its images, in parts; every record that stays keeps its bytes, all else as well.
 
-    Other lists of the file whose records name an image are cut as well.
+    Other lists of the file whose records name an image are cut, too.
     """
-    chosen: set[int] = set(map(int, kept))
+    chosen = frozenset(kept)
     tree = msgspec.json.decode(read_bytes(path), type=dict[str, msgspec.Raw])
-    parts = []
+    opening = b"{"
     for key, text in tree.items():
-        records = _kept_records(key, text, chosen)
-        value = bytes(text) if records is None else b"[" + b",\n".join(records) + b"]"
-        parts.append(msgspec.json.encode(key) + b": " + value)
-    return b"{" + b",\n".join(parts) + b"}\n"
+        yield opening + msgspec.json.encode(key) + b": "
+        yield from _kept_part(key, text, chosen)
+        opening = b",\n"
+    yield b"}\n"
 
 
-def _kept_records(key: str, text: msgspec.Raw, chosen: set[int]) -> list[msgspec.Raw] | None:
-    """The records of a list that belong to the chosen images; None for anything but such a list."""
-    name = msgspec.json.Decoder(_Named if key == "images" else _OfImage)
+def _kept_part(key: str, text: msgspec.Raw, chosen: Container[int]) -> Iterator[bytes]:
+    """The records of a list that belong to the chosen images; anything but such a list as it is."""
+    shape, name = (_Named, "id") if key == "images" else (_OfImage, "image_id")
+    decode = msgspec.json.Decoder(shape).decode
     try:
         records = msgspec.json.decode(text, type=list[msgspec.Raw])
-        ids = [getattr(name.decode(record), "id" if key == "images" else "image_id") for record in records]
+        keep = [getattr(decode(record), name) in chosen for record in records]
     except msgspec.MsgspecError:
-        return None
-    return [record for record, image_id in zip(records, ids, strict=True) if image_id in chosen]
+        yield bytes(text)
+        return
+    opening = b"["
+    for record in compress(records, keep):
+        yield opening + bytes(record)
+        opening = b",\n"
+    yield b"]" if opening != b"[" else b"[]"
 
 
 def scores_csv(pruned: Pruned) -> str:

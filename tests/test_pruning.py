@@ -258,7 +258,7 @@ def annotated(tmp_path):
 
 def test_what_is_kept_keeps_its_bytes(annotated):
     kept = (11, 12, 14)
-    text = subset_json(annotated, kept)
+    text = b"".join(subset_json(annotated, kept))
     before, after = json.loads(annotated.read_bytes()), json.loads(text)
     assert after["images"] == [i for i in before["images"] if i["id"] in kept]
     assert after["annotations"] == [a for a in before["annotations"] if a["image_id"] in kept]
@@ -272,9 +272,14 @@ def test_what_is_kept_keeps_its_bytes(annotated):
         assert (bytes(record) in text) == (json.loads(bytes(record))["image_id"] in kept)
 
 
+def test_a_subset_without_annotations_is_still_a_file(annotated):
+    after = json.loads(b"".join(subset_json(annotated, (14,))))
+    assert (len(after["images"]), after["annotations"]) == (1, [])
+
+
 def test_keeping_everything_keeps_everything(annotated):
     everything = tuple(validate(read_coco(annotated), "all").images)
-    assert json.loads(subset_json(annotated, everything)) == json.loads(annotated.read_bytes())
+    assert json.loads(b"".join(subset_json(annotated, everything))) == json.loads(annotated.read_bytes())
 
 
 def test_scores_by_hand(annotated):
@@ -535,7 +540,7 @@ def test_real_sets_lose_only_what_is_not_kept(real_data, tmp_path, name):
     present = np.unique(np.concatenate([truth.labels[truth.trainable] for truth in dataset.annotations.values()]))
     assert pruned.instances.scores.sum() == pytest.approx(len(present))
     out = tmp_path / "part.json"
-    out.write_bytes(subset_json(path, pruned.kept))
+    out.write_bytes(b"".join(subset_json(path, pruned.kept)))
     before, after = json.loads(gzip.decompress(path.read_bytes())), json.loads(out.read_bytes())
     kept = set(pruned.kept)
     assert after["annotations"] == [a for a in before["annotations"] if a["image_id"] in kept]

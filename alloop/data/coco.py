@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,16 @@ import msgspec
 from alloop.data.records import Box, Category, Image, Records
 from alloop.errors import DataError
 
-_DECODER = msgspec.json.Decoder(Records)
+
+class _File(msgspec.Struct):
+    """A file whose annotations are told apart but not yet read."""
+
+    images: list[Image]
+    categories: list[Category]
+    annotations: list[msgspec.Raw] = []
+
+
+_FILE, _BOX = msgspec.json.Decoder(_File), msgspec.json.Decoder(Box)
 _SHAPES: dict[str, type] = {"images": Image, "categories": Category, "annotations": Box}
 
 
@@ -23,11 +32,32 @@ def read_coco(path: Path) -> Records:
     """
     data = read_bytes(path)
     try:
-        records = _DECODER.decode(data)
+        tree = _FILE.decode(data)
+        for text in tree.annotations:
+            _BOX.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _explain(path, data, error) from error
+    records = Records(tree.images, tree.categories, _Boxes(tree.annotations))
     _refuse_repeated_keys(path, data, records)
     return records
+
+
+class _Boxes(Sequence[Box]):
+    """The annotations of a file, read from their text each time: a million objects would fill the memory."""
+
+    def __init__(self, texts: list[msgspec.Raw]) -> None:
+        self._texts = texts
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return _Boxes(self._texts[row])
+        return _BOX.decode(self._texts[row])
+
+    def __iter__(self) -> Iterator[Box]:
+        return map(_BOX.decode, self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
 
 
 def read_bytes(path: Path) -> bytes:

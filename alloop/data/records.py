@@ -14,8 +14,9 @@ Crowd records are paid, never trained on, and are regions to ignore in evaluatio
 
 import hashlib
 import json
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -68,7 +69,7 @@ class Records(msgspec.Struct):
 
     images: list[Image]
     categories: list[Category]
-    annotations: list[Box] = []
+    annotations: Sequence[Box] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +115,8 @@ class DataSet:
 def annotation_sha256(truth: Annotations) -> str:
     """sha256 of one image's annotations: what a charge is for."""
     digest = hashlib.sha256()
-    for array in (truth.boxes, truth.labels, truth.crowd, truth.trainable):
-        digest.update(array.tobytes())
+    for column in (truth.boxes, truth.labels, truth.crowd, truth.trainable):
+        digest.update(column.tobytes())
     for mask in truth.masks:
         digest.update(b"\0" if mask is None else mask)
     return digest.hexdigest()
@@ -268,23 +269,32 @@ class _Grouped(Mapping[ImageId, Annotations]):
     """
 
     def __init__(self, records: Records, images: Mapping[ImageId, ImageRecord]) -> None:
-        found, total = records.annotations, len(records.annotations)
         of_category = {category.id: label for label, category in enumerate(records.categories)}
         self._rows = {image_id: row for row, image_id in enumerate(images)}
-        image = np.fromiter((self._rows[ImageId(box.image_id)] for box in found), np.int64, total)
-        order = np.argsort(image, kind="stable")  # in an image, in file order
-        self._ends = np.cumsum(np.bincount(image, minlength=len(images)))
-        boxes = _clipped(found, image, images)
+        image, label, ids, corners = array("q"), array("q"), array("q"), array("d")
+        crowd, ignored = bytearray(), bytearray()
+        masks: list[msgspec.Raw | None] = []
+        for box in records.annotations:
+            image.append(self._rows[ImageId(box.image_id)])
+            label.append(of_category[box.category_id])
+            ids.append(box.id)
+            corners.extend(box.bbox)
+            crowd.append(box.iscrowd == 1)
+            ignored.append(box.ignore != 0)
+            masks.append(None if _is_empty(box.segmentation) else box.segmentation)
+        of_image = np.frombuffer(image, dtype=np.int64)
+        order = np.argsort(of_image, kind="stable")  # in an image, in file order
+        self._ends = np.cumsum(np.bincount(of_image, minlength=len(images)))
+        boxes = _clipped(np.frombuffer(corners, dtype=np.float64).reshape(-1, 4), of_image, images)
         # float32 rounding may shave a side of exactly one pixel
         wide = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE * (1 - 1e-4)).all(axis=1)
-        crowd = np.fromiter((box.iscrowd == 1 for box in found), np.bool_, total)
-        ignored = np.fromiter((box.ignore != 0 for box in found), np.bool_, total)
-        labels = np.fromiter((of_category[box.category_id] for box in found), np.int64, total)
-        ids = np.fromiter((box.id for box in found), np.int64, total)
+        is_crowd = np.frombuffer(crowd, dtype=np.bool_)
+        trainable = wide & ~is_crowd & ~np.frombuffer(ignored, dtype=np.bool_)
+        labels, names = np.frombuffer(label, dtype=np.int64), np.frombuffer(ids, dtype=np.int64)
         self._boxes, self._labels, self._crowd, self._trainable, self._ids = (
-            read_only(column[order]) for column in (boxes, labels, crowd, wide & ~crowd & ~ignored, ids)
+            read_only(column[order]) for column in (boxes, labels, is_crowd, trainable, names)
         )
-        self._masks = [None if _is_empty(found[row].segmentation) else found[row].segmentation for row in order]
+        self._masks = [masks[row] for row in order]
 
     def __getitem__(self, image_id: ImageId) -> Annotations:
         row = self._rows[image_id]
@@ -305,10 +315,9 @@ class _Grouped(Mapping[ImageId, Annotations]):
         return len(self._rows)
 
 
-def _clipped(found: list[Box], image: np.ndarray, images: Mapping[ImageId, ImageRecord]) -> np.ndarray:
-    """The boxes as float32 xyxy, cut to their images."""
+def _clipped(corners: np.ndarray, image: np.ndarray, images: Mapping[ImageId, ImageRecord]) -> np.ndarray:
+    """Boxes `[n, 4]` in xywh, changed in place, as float32 xyxy, cut to their images."""
     sizes = np.array([(i.width, i.height) for i in images.values()], dtype=np.float64).reshape(-1, 2)
-    corners = np.fromiter((number for box in found for number in box.bbox), np.float64, 4 * len(found)).reshape(-1, 4)
     # far outside is far outside: the limit only keeps x + width from overflowing
     np.clip(corners, -1e9, 1e9, out=corners)
     corners[:, 2:] += corners[:, :2]
