@@ -216,7 +216,7 @@ def prune(
     """Choose which images of an annotated set are worth training on, and write that part of it."""
     del debug
     from alloop.progress import Progress  # noqa: PLC0415
-    from alloop.pruning import prune_file  # noqa: PLC0415
+    from alloop.prune_files import prune_file  # noqa: PLC0415
 
     told = prune_file(
         annotations,
@@ -251,8 +251,8 @@ def prune_study(
     del debug
     from alloop.config import load_config  # noqa: PLC0415
     from alloop.progress import Progress  # noqa: PLC0415
+    from alloop.prune_report import write_pruned  # noqa: PLC0415
     from alloop.prune_study import PruneStudy  # noqa: PLC0415
-    from alloop.report.pruned import write_pruned  # noqa: PLC0415
 
     study_ = PruneStudy(
         load_config(config, overrides),

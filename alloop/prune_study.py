@@ -69,12 +69,12 @@ class PruneStudy:
                 strategy.
         """
         progress = progress or Progress(quiet=True)
-        strategies = {name: make_strategy(name, self._parameters(name), self.table) for name in self._all_names}
+        strategies = self._strategies
         for keep in self.keeps:
             count_of(len(self._dataset.images), keep, None)
         failures = []
         for seed in self.seeds:
-            whole = self._whole(seed, strategies)
+            whole = self._whole(seed)
             failures += run_arms([whole], self.out, self.table, progress=progress, quiet=quiet)
             for name, strategy in strategies.items():
                 self._prune(name, strategy, seed, whole, progress)
@@ -83,8 +83,9 @@ class PruneStudy:
 
     def results(self) -> list[Trained]:
         """What every finished training came to; the detectors trained on everything first."""
-        arms = [(FULL_LABEL, 1.0, seed) for seed in self.seeds] + self._grid
-        return [found for place in arms if (found := self._trained(*place)) is not None]
+        whole = [self._trained(self._whole(seed).name, FULL_LABEL, 1.0, seed) for seed in self.seeds]
+        parts = [self._trained(_folder(*place), *place) for place in self._grid]
+        return [found for found in [*whole, *parts] if found is not None]
 
     @cached_property
     def _dataset(self) -> DataSet:
@@ -102,15 +103,19 @@ class PruneStudy:
         own = self.config.strategy.parameters if name == self.config.strategy.name else {}
         return pruning_parameters(name, own, self.table)
 
-    def _whole(self, seed: int, strategies: Mapping[str, Strategy]) -> Arm:
+    @cached_property
+    def _strategies(self) -> dict[str, Strategy]:
+        return {name: make_strategy(name, self._parameters(name), self.table) for name in self._all_names}
+
+    def _whole(self, seed: int) -> Arm:
         """The training on everything, with states kept along it where a strategy asks for them."""
-        tree = self._tree(seed)
-        images = len(self._dataset.images)
-        if any(Need.SNAPSHOTS in strategy.needs for strategy in strategies.values()):
+        tree, name, images = self._tree(seed), FULL_LABEL, len(self._dataset.images)
+        if any(Need.SNAPSHOTS in strategy.needs for strategy in self._strategies.values()):
             from alloop.training.schedule import snapshot_steps  # noqa: PLC0415
 
             tree["training"]["snapshots"] = len(snapshot_steps(self.config.training, images, wanted=True))
-        return Arm(_folder(FULL_LABEL, 1, seed), with_all_labels(parse_config(tree), images))
+            name = f"{FULL_LABEL}_states"  # the training without them may be there already
+        return Arm(_folder(name, 1, seed), with_all_labels(parse_config(tree), images))
 
     def _tree(self, seed: int) -> dict[str, Any]:
         tree = self.config.model_dump(mode="json")
@@ -173,8 +178,8 @@ class PruneStudy:
         digest = sha256_of(json.dumps(self._facts(name, keep, seed), sort_keys=True).encode())[:12]
         return self.out / "subsets" / f"{_folder(name, keep, seed)}_{digest}.txt"
 
-    def _trained(self, name: str, keep: float, seed: int) -> Trained | None:
-        folder = self.out / _folder(name, keep, seed)
+    def _trained(self, arm: str, name: str, keep: float, seed: int) -> Trained | None:
+        folder = self.out / arm
         if not (folder / "run.db").is_file():
             return None
         with read_ledger(folder) as ledger:

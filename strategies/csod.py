@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Int64
 
 from alloop.errors import StrategyError
 from alloop.query import Need, Query
-from alloop.values import ImageId, Selection
+from alloop.values import Annotations, ImageId, Selection
 from strategies.instances import CHUNK, Features, Source, instances_of, needs_of, region_vectors, trainable
 
 CLASS_IMAGES = 1281  # mean images of a class in the data that the published lambdas were tuned on
@@ -197,7 +197,8 @@ class Csod:
     def select(self, query: Query) -> Selection:
         """Picks in order with their scores; images without an instance come last, in random order."""
         labeled, candidates = sorted(query.labeled), query.candidates()
-        prototypes = self.prototypes(query, candidates, labeled)
+        found = {**instances_of(query, candidates, self.annotations, self.score_threshold), **query.labeled}
+        prototypes = self.prototypes(query, candidates, labeled, found)
         left_out = self._not_sampled(query, prototypes, len(candidates))
         start = range(len(candidates), len(candidates) + len(labeled))
         lambdas = self._lambdas(query.count, prototypes)
@@ -210,15 +211,18 @@ class Csod:
         query.progress("selecting", len(rows), query.count)
         unpicked = np.setdiff1d(np.arange(len(candidates)), rows)
         rest = unpicked[: query.count - len(rows)].tolist()
-        return Selection(
-            tuple(candidates[row] for row in [*rows, *rest]),
-            np.array([*scores, *[min(scores, default=0.0)] * len(rest)]),
-        )
+        chosen = [candidates[row] for row in [*rows, *rest]]
+        utilities = np.array([*scores, *[min(scores, default=0.0)] * len(rest)])
+        return Selection(tuple(chosen), utilities, np.array([len(found[i]) for i in chosen]))
 
-    def prototypes(self, query: Query, candidates: Sequence[ImageId], labeled: Sequence[ImageId]) -> Prototypes:
-        """p_ic of the candidates, then of the labeled images, whose boxes are known."""
-        known = {**query.labeled}
-        found = {**instances_of(query, candidates, self.annotations, self.score_threshold), **known}
+    def prototypes(
+        self,
+        query: Query,
+        candidates: Sequence[ImageId],
+        labeled: Sequence[ImageId],
+        found: Mapping[ImageId, Annotations],
+    ) -> Prototypes:
+        """p_ic of the candidates, then of the labeled images."""
         row_of = {image_id: row for row, image_id in enumerate([*candidates, *labeled])}
         ordered, parts = sorted(row_of), []
         for start in range(0, len(ordered), CHUNK):

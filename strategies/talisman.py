@@ -19,7 +19,7 @@ the class are taken first.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -43,18 +43,17 @@ class Objects(NamedTuple):
     image: np.ndarray  # [n], ascending row of the image
 
 
-class Information:
+class Information(Protocol):
     """A submodular mutual information with one class's queries: what each image would add, and taking one."""
 
     def gains(self) -> np.ndarray:
         """What each image would add, `[images]`."""
-        raise NotImplementedError
 
     def take(self, image: int) -> None:
         """Add an image to A."""
 
 
-class GraphCut(Information):
+class GraphCut:
     """gcmi: modular, so nothing is remembered."""
 
     def __init__(self, to_queries: np.ndarray) -> None:
@@ -65,8 +64,11 @@ class GraphCut(Information):
         """2 sum_q s(q, u)."""
         return self._gains
 
+    def take(self, image: int) -> None:
+        """What is in A changes nothing."""
 
-class FacilityLocation(Information):
+
+class FacilityLocation:
     """flqmi."""
 
     def __init__(self, to_queries: np.ndarray, eta: float) -> None:
@@ -83,7 +85,7 @@ class FacilityLocation(Information):
         np.maximum(self._covered, self._s[:, image], out=self._covered)
 
 
-class PoolFacilityLocation(Information):
+class PoolFacilityLocation:
     """flvmi."""
 
     def __init__(self, to_queries: np.ndarray, among: np.ndarray, eta: float) -> None:
@@ -104,7 +106,7 @@ class PoolFacilityLocation(Information):
         np.maximum(self._covered, self._s[:, image], out=self._covered)
 
 
-class LogDeterminant(Information):
+class LogDeterminant:
     """logdetmi, both determinants growing by one Cholesky row a pick (Chen et al. 2018), so no kernel is stored."""
 
     def __init__(
@@ -206,7 +208,8 @@ class Talisman:
         query.progress("selecting", len(rows), query.count)
         rest = np.setdiff1d(np.arange(len(candidates)), rows)[: query.count - len(rows)].tolist()
         utilities = np.array([*gains, *[min(gains, default=0.0)] * len(rest)])
-        return Selection(tuple(candidates[row] for row in [*rows, *rest]), utilities)
+        chosen = [candidates[row] for row in [*rows, *rest]]
+        return Selection(tuple(chosen), utilities, np.array([len(found[i]) for i in chosen]))
 
     def _first(self, query: Query, objects: Objects, known: Objects, left: np.ndarray) -> list[int]:
         """Random images of each class that no labeled image shows; they are taken, and become its queries."""

@@ -8,13 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import small_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alloop.config import parse_config
+from alloop.engine import run_experiment
 from alloop.errors import StrategyError
+from alloop.ledger import read_ledger
 from alloop.query import Need
 from alloop.testing import FakeDetector, make_query
 from alloop.values import Annotations
+from strategies import TABLE
 from strategies.csod import Csod, Prototypes, csod_greedy, published_lambda, unit
 from strategies.instances import class_gradient
 from strategies.talisman import (
@@ -170,7 +175,7 @@ def test_a_sample_bounds_what_can_be_chosen():
     asked = query(count=60)
     candidates = asked.candidates()
     strategy = Csod(annotations="true", sample=2)
-    prototypes = strategy.prototypes(asked, candidates, sorted(asked.labeled))
+    prototypes = strategy.prototypes(asked, candidates, sorted(asked.labeled), {**asked.truth, **asked.labeled})
     left_out = strategy._not_sampled(asked, prototypes, len(candidates))
     for label in np.unique(prototypes.label):
         members = prototypes.image[(prototypes.label == label) & (prototypes.image < len(candidates))]
@@ -204,7 +209,7 @@ def test_prototypes_are_means_over_the_boxes_of_a_class():
     )
     asked = make_query(unlabeled=1, labeled=0, count=1)
     asked = dataclasses.replace(asked, truth={asked.unlabeled[0]: truth}, detector=Regions())
-    found = Csod(annotations="true").prototypes(asked, list(asked.unlabeled), [])
+    found = Csod(annotations="true").prototypes(asked, list(asked.unlabeled), [], asked.truth)
     assert found.label.tolist() == [0, 1]
     assert found.vector.tolist() == [[5, 5, 9, 9], [0, 0, 15, 15]]
 
@@ -321,3 +326,23 @@ def test_what_cannot_be_held_in_memory_is_refused(monkeypatch):
     monkeypatch.setattr("strategies.talisman.MOST_PAIRS", 100)
     with pytest.raises(StrategyError, match="choose flqmi"):
         Talisman(annotations="true", function="flvmi").select(query())
+
+
+@pytest.mark.parametrize(
+    ("detector", "strategy"),
+    [
+        ("fcos", {"name": "csod"}),
+        ("faster_rcnn", {"name": "csod", "features": "gradient", "annotations": "true"}),
+        ("faster_rcnn_c4", {"name": "csod"}),
+        ("faster_rcnn", {"name": "talisman", "features": "classifier"}),
+    ],
+    ids=lambda case: case if isinstance(case, str) else "-".join(map(str, case.values())),
+)
+def test_they_choose_in_the_loop(tmp_path, detector, strategy):
+    backbone = {"detector.backbone": "resnet18", "detector.weights": "none"} if detector == "faster_rcnn_c4" else {}
+    low = {"detector.score_threshold": 0.01, "strategy": {"score_threshold": 0.01, **strategy}}
+    tree = small_tree(**{"detector.name": detector, "loop.rounds": 2, **low, **backbone})
+    rounds = run_experiment(parse_config(tree), tmp_path / "run", TABLE)
+    assert [record.images for record in rounds] == [6, 10]
+    with read_ledger(tmp_path / "run") as ledger:
+        assert ledger.facts()["label_using"] == str("annotations" in strategy).lower()

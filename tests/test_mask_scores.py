@@ -17,9 +17,9 @@ from alloop.config import load_config, parse_config
 from alloop.engine import run_experiment, trained_on_everything
 from alloop.errors import AlloopError, ConfigError, StrategyError
 from alloop.ledger import read_ledger
+from alloop.prune_report import curve_png, to_csv, to_table
 from alloop.prune_study import PruneStudy
 from alloop.query import Need
-from alloop.report.pruned import curve_png, to_csv, to_table
 from alloop.testing import FakeDetector, make_query
 from alloop.training.schedule import snapshot_steps
 from alloop.values import Annotations, ImageId, InstanceScores, MaskPixels

@@ -22,7 +22,8 @@ from alloop.data.records import validate
 from alloop.derived import class_divergence, class_entropy
 from alloop.errors import ConfigError, DataError, StrategyError
 from alloop.masks import decode_mask, decode_patch, encode_mask
-from alloop.pruning import Balance, count_of, prune, subset_json
+from alloop.prune_files import subset_json
+from alloop.pruning import Balance, count_of, prune
 from alloop.testing import make_query
 from strategies.random import Random
 from strategies.tfdp import Tfdp, class_balanced, outline, scale_invariant, shape_complexity

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from alloop.data.coco import read_coco, write_coco
 from alloop.data.convert import convert_annotations
-from alloop.data.records import Box, Category, Image, Records, find_problems, image_path, validate
+from alloop.data.images import image_path
+from alloop.data.records import Box, Category, Image, Records, find_problems, validate
 from alloop.data.splits import READERS, default_image_folder
 from alloop.errors import AlloopError, DataError
 

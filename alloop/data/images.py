@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from alloop.data.records import image_path
 from alloop.errors import DamagedFileError, DataError
 from alloop.files import sha256_of
 from alloop.values import ImageId, ImageRecord
@@ -175,3 +174,23 @@ def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     except Exception:  # noqa: BLE001  a broken EXIF block says nothing about the orientation
         rotated = False
     return (image.height, image.width) if rotated else (image.width, image.height)
+
+
+def image_path(root: Path, file_name: str) -> Path:
+    """The file of an image, which must lie inside `root` after links are followed.
+
+    Raises:
+        DataError: the name is absolute, holds a NUL or a backslash, or leads out of the folder.
+    """
+    if "\0" in file_name or "\\" in file_name or Path(file_name).is_absolute():
+        msg = f"file_name {file_name!r}: expected a path relative to the image folder {root}, with '/' between parts"
+        raise DataError(msg)
+    try:
+        path = (root / file_name).resolve()
+    except (OSError, RuntimeError) as error:
+        msg = f"file_name {file_name!r}: cannot be resolved inside {root} ({error})"
+        raise DataError(msg) from error
+    if not path.is_relative_to(root.resolve()):
+        msg = f"file_name {file_name!r}: leads out of the image folder {root} to {path}; only files inside are read"
+        raise DataError(msg)
+    return path

@@ -18,7 +18,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -330,23 +329,3 @@ def _is_empty(segmentation: msgspec.Raw) -> bool:
     """No mask: the key is missing, null or an empty list. The text itself is not copied."""
     view = memoryview(segmentation)
     return len(view) <= 8 and bytes(view).strip() in (b"null", b"[]", b"[ ]")
-
-
-def image_path(root: Path, file_name: str) -> Path:
-    """The file of an image, which must lie inside `root` after links are followed.
-
-    Raises:
-        DataError: the name is absolute, holds a NUL or a backslash, or leads out of the folder.
-    """
-    if "\0" in file_name or "\\" in file_name or Path(file_name).is_absolute():
-        msg = f"file_name {file_name!r}: expected a path relative to the image folder {root}, with '/' between parts"
-        raise DataError(msg)
-    try:
-        path = (root / file_name).resolve()
-    except (OSError, RuntimeError) as error:
-        msg = f"file_name {file_name!r}: cannot be resolved inside {root} ({error})"
-        raise DataError(msg) from error
-    if not path.is_relative_to(root.resolve()):
-        msg = f"file_name {file_name!r}: leads out of the image folder {root} to {path}; only files inside are read"
-        raise DataError(msg)
-    return path

@@ -3,7 +3,6 @@
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import cast
 
 import numpy as np
@@ -24,6 +23,7 @@ from alloop.detectors.protocol import (
     Target,
 )
 from alloop.detectors.seeding import seeded
+from alloop.detectors.torchvision_parts import training_but_norm
 from alloop.errors import StrategyError
 from alloop.masks import scaled_masks
 from alloop.query import Need, PseudoLabels, Weights
@@ -107,7 +107,7 @@ class FittedTorchDetector:
         losses = []
         for image_id in image_ids:
             image = to_tensor(self._cache.read(image_id), self._device)
-            with torch.no_grad(), seeded(sampling_seed(image_id)), _training_but_norm(module):
+            with torch.no_grad(), seeded(sampling_seed(image_id)), training_but_norm(module):
                 terms = self.detector.losses([image], [self._target(image_id, annotations[image_id])])
             losses.append(sum(float(term.sum()) for term in terms.values()))
         return np.array(losses, dtype=np.float32)
@@ -335,18 +335,3 @@ def pseudo_target(found: Mapping[str, torch.Tensor], score_threshold: float, lab
     if labels == "posterior":
         target["posteriors"] = found["probabilities"][keep]
     return target
-
-
-@contextmanager
-def _training_but_norm(module: torch.nn.Module) -> Iterator[None]:
-    """Train mode, since torchvision only then returns losses, with batch norm in eval mode; the modes come back."""
-    modes = {name: child.training for name, child in module.named_modules()}
-    module.train()
-    for child in module.modules():
-        if isinstance(child, torch.nn.BatchNorm2d):
-            child.eval()
-    try:
-        yield
-    finally:
-        for name, child in module.named_modules():
-            child.training = modes[name]
