@@ -182,7 +182,7 @@ def list_strategies(
 ) -> None:
     """List the strategies with what they need and where they come from."""
     del debug
-    from alloop.strategy import describe  # noqa: PLC0415
+    from alloop.strategy import describe, strategy_lines  # noqa: PLC0415
 
     rows = describe(_table())
     if output is TableFormat.JSON:
@@ -192,10 +192,7 @@ def list_strategies(
         writer.writerow(["name", "needs", "parameters", "source"])
         writer.writerows([r["name"], " ".join(r["needs"]), json.dumps(r["parameters"]), r["source"]] for r in rows)
     else:
-        print(f"{'name':<20}{'needs':<14}{'source':<26}parameters")
-        for row in rows:
-            parameters = ", ".join(f"{key}={value}" for key, value in row["parameters"].items())
-            print(f"{row['name']:<20}{', '.join(row['needs']) or '-':<14}{row['source']:<26}{parameters or '-'}")
+        print("\n".join(strategy_lines(rows)))
 
 
 @app.command()

@@ -2,7 +2,8 @@
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import pydantic
@@ -139,3 +140,14 @@ def describe(table: Mapping[str, str]) -> list[dict[str, Any]]:
         needs = sorted(str(need) for need in cls.needs)
         rows.append({"name": name, "needs": needs, "source": cls.source, "parameters": parameters})
     return rows
+
+
+def strategy_lines(rows: Sequence[Mapping[str, Any]], width: int = 100) -> list[str]:
+    """What `describe` gives as text: a line for each strategy, and its parameters with their defaults below."""
+    names, sources = (max(len(row[key]) for row in rows) + 2 for key in ("name", "source"))
+    lines = [f"{'name':<{names}}{'source':<{sources}}needs of the detector and the training"]
+    for row in rows:
+        lines.append(f"{row['name']:<{names}}{row['source']:<{sources}}{', '.join(row['needs']) or '-'}")
+        told = ", ".join(f"{key}={value}" for key, value in row["parameters"].items())
+        lines += textwrap.wrap(told, width, initial_indent=" " * 4, subsequent_indent=" " * 4)
+    return lines
