@@ -37,6 +37,14 @@ class AnnotationFormat(StrEnum):
     YOLO = "yolo"
 
 
+class CompareTest(StrEnum):
+    """How paired differences are tested."""
+
+    T = "t"
+    PERMUTATION = "permutation"
+    WILCOXON = "wilcoxon"
+
+
 class CompareMetric(StrEnum):
     """What curves show."""
 

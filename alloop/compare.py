@@ -2,11 +2,12 @@
 
 Curves are interpolated on the range of boxes that both runs of a pair cover; pairs are matched by
 seed. The difference of a pair is the mean gap of the two curves over that range. Over several seeds
-the interval is Student's t at 95 % and the verdict is inconclusive when it contains zero.
+it has an interval at 95 % and a p-value, which Holm's method corrects for the number of strategies;
+the verdict is inconclusive when the interval contains zero or the corrected p-value passes 5 %.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +18,10 @@ import yaml
 from alloop.derived import saving
 from alloop.errors import ConfigError
 from alloop.ledger import RoundRecord, read_ledger, run_folders
+from alloop.statistics import LEVEL, Test, detectable, holm, significance, t_interval
 
 Metric = Literal["ap", "ap50", "ap75"]
 GRID = 101  # points of the common box range
-LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class Versus:
     p_value: float | None
     verdict: str
     saving: float | None
+    p_holm: float | None = None
+    detectable: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class Comparison:
     versus: tuple[Versus, ...]
     penalty_matrix: dict[str, dict[str, float]]
     metric: Metric
+    test: Test = "t"
+    areas: dict[str, float] = field(default_factory=dict)
 
 
 def find_runs(folders: Iterable[Path]) -> list[Run]:
@@ -165,8 +170,13 @@ def _short(value: object) -> str:
     return text if len(text) <= 24 else f"{text[:24]}…"
 
 
-def compare_runs(folders: Iterable[Path], metric: Metric = "ap") -> Comparison:
+def compare_runs(folders: Iterable[Path], metric: Metric = "ap", test: Test = "t") -> Comparison:
     """Compare every strategy with random.
+
+    Args:
+        folders: of runs and studies.
+        metric: what the curves show.
+        test: `t`, or `permutation` of signs or `wilcoxon`, both with bootstrap intervals.
 
     Raises:
         ConfigError: no runs, or runs that cannot be compared.
@@ -175,8 +185,27 @@ def compare_runs(folders: Iterable[Path], metric: Metric = "ap") -> Comparison:
     refuse_unlike(runs)
     fair = [run for run in runs if not run.full_label and len(run.curve(metric)[0])]
     names = list(dict.fromkeys(run.strategy for run in fair))
-    versus = [v for name in names if name != "random" and (v := against_random(fair, name, metric))]
-    return Comparison(tuple(runs), tuple(versus), penalty_matrix(fair, names, metric), metric)
+    alone = [v for name in names if name != "random" and (v := against_random(fair, name, metric, test))]
+    versus = [_corrected(v, p) for v, p in zip(alone, holm([v.p_value for v in alone]), strict=True)]
+    matrix = penalty_matrix(fair, names, metric)
+    return Comparison(tuple(runs), tuple(versus), matrix, metric, test, areas(fair, names, metric))
+
+
+def _corrected(versus: Versus, p_holm: float | None) -> Versus:
+    """A verdict stands only if it holds for all comparisons together."""
+    holds = p_holm is not None and p_holm < 1 - LEVEL
+    return replace(versus, p_holm=p_holm, verdict=versus.verdict if holds else "inconclusive")
+
+
+def areas(runs: Sequence[Run], names: Sequence[str], metric: Metric) -> dict[str, float]:
+    """Area under each strategy's mean curve by the width of the boxes that all of them cover: their mean AP there."""
+    curves = {name: mean_curve(runs, name, metric) for name in names}
+    low = max((float(x[0]) for x, _ in curves.values()), default=0.0)
+    high = min((float(x[-1]) for x, _ in curves.values()), default=-1.0)
+    if low > high:
+        return {}
+    grid = np.linspace(low, high, GRID)
+    return {name: float(np.mean(np.interp(grid, x, y))) for name, (x, y) in curves.items()}
 
 
 def gap(a: Run, b: Run, metric: Metric) -> float | None:
@@ -202,12 +231,12 @@ def paired_gaps(runs: Sequence[Run], a: str, b: str, metric: Metric) -> list[flo
     return [value for value in gaps if value is not None]
 
 
-def against_random(runs: Sequence[Run], strategy: str, metric: Metric) -> Versus | None:
-    """Difference, interval, p-value, verdict and saving; None without a common seed."""
+def against_random(runs: Sequence[Run], strategy: str, metric: Metric, test: Test = "t") -> Versus | None:
+    """Difference, interval, p-value, verdict and saving of one strategy by itself; None without a common seed."""
     gaps = paired_gaps(runs, strategy, "random", metric)
     if not gaps:
         return None
-    interval, p_value = t_interval(gaps)
+    interval, p_value = significance(gaps, test)
     verdict = "inconclusive"
     if interval is not None and not interval[0] <= 0 <= interval[1]:
         verdict = "better" if interval[0] > 0 else "worse"
@@ -220,21 +249,8 @@ def against_random(runs: Sequence[Run], strategy: str, metric: Metric) -> Versus
         p_value,
         verdict,
         saving_against_random(runs, strategy, metric),
+        detectable=detectable(gaps),
     )
-
-
-def t_interval(values: Sequence[float]) -> tuple[tuple[float, float] | None, float | None]:
-    """Student's t interval of the mean at 95 % and the p-value of mean 0; None from one value."""
-    from scipy import stats  # noqa: PLC0415  slow to import
-
-    n = len(values)
-    if n < 2:
-        return None, None
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / np.sqrt(n)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error
-    if error == 0:
-        return (mean, mean), float(mean == 0)
-    return (mean - half, mean + half), float(2 * stats.t.sf(abs(mean) / error, n - 1))
 
 
 def mean_curve(runs: Sequence[Run], strategy: str, metric: Metric) -> tuple[np.ndarray, np.ndarray]:

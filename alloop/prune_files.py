@@ -160,7 +160,7 @@ def scores_csv(pruned: Pruned) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image_id", "score", "rank", "kept"])
-    for rank, (image_id, score) in enumerate(zip(pruned.ranking.image_ids, pruned.ranking.utilities, strict=True)):
+    for rank, (image_id, score) in enumerate(zip(pruned.ranking.image_ids, pruned.scores, strict=True)):
         writer.writerow([image_id, repr(float(score)), rank + 1, int(rank < pruned.count)])
     return text.getvalue()
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from alloop.compare import t_interval
 from alloop.files import atomic_write
 from alloop.prune_study import Trained
 from alloop.report.curve import COLOURS, MARKERS
+from alloop.statistics import t_interval
 from alloop.study import FULL_LABEL
 
 MEASURES = ("ap", "ap50", "ap75", "mask_ap", "mask_ap50", "mask_ap75")

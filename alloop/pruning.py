@@ -42,6 +42,15 @@ class Pruned:
         """The images kept, best first."""
         return self.ranking.image_ids[: self.count]
 
+    @property
+    def scores(self) -> np.ndarray:
+        """The score of each ranked image: the sum over its instances where they are scored, else its utility."""
+        if self.instances is None:
+            return self.ranking.utilities
+        image_ids = np.array(sorted(self.ranking.image_ids), dtype=np.int64)
+        of = dict(zip(image_ids.tolist(), self.instances.summed(image_ids).tolist(), strict=True))
+        return np.array([of[i] for i in self.ranking.image_ids])
+
 
 def count_of(images: int, keep: float | None, number: int | None) -> int:
     """How many images stay: a share of them, rounded, or a number.

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from alloop.command import AnyFolder, CompareMetric, Debug, Folders, RunFolder, TableFormat, one_paragraph
+from alloop.command import AnyFolder, CompareMetric, CompareTest, Debug, Folders, RunFolder, TableFormat, one_paragraph
+
+TEST_HELP = "t: Student's interval and test; permutation (of signs) or wilcoxon: with a bootstrap interval."
 
 
 @one_paragraph
@@ -67,7 +69,9 @@ def verify(folder: AnyFolder, debug: Debug = False) -> None:
 def compare(
     folders: Folders,
     target_ap: Annotated[float | None, typer.Option(help="Also tell the boxes needed for this AP.")] = None,
+    at_boxes: Annotated[float | None, typer.Option("--at", help="Also tell the AP at so many boxes.")] = None,
     metric: Annotated[CompareMetric, typer.Option(help="What the curves show.")] = CompareMetric.AP,
+    test: Annotated[CompareTest, typer.Option(help=TEST_HELP)] = CompareTest.T,
     output: Annotated[TableFormat, typer.Option("--format", help="table, json or csv.")] = TableFormat.TABLE,
     debug: Debug = False,
 ) -> None:
@@ -76,13 +80,13 @@ def compare(
     from alloop.compare import compare_runs  # noqa: PLC0415
     from alloop.report.text import dumps, to_csv, to_json, to_table  # noqa: PLC0415
 
-    comparison = compare_runs(folders, metric.value)
+    comparison = compare_runs(folders, metric.value, test.value)
     if output is TableFormat.JSON:
         print(dumps(to_json(comparison)))
     elif output is TableFormat.CSV:
         print(to_csv(comparison), end="")
     else:
-        print(to_table(comparison, target_ap))
+        print(to_table(comparison, target_ap, at_boxes))
 
 
 @one_paragraph

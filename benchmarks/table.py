@@ -12,8 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from alloop.compare import Run, find_runs, mean_curve, paired_gaps, t_interval
+from alloop.compare import Run, find_runs, mean_curve, paired_gaps
 from alloop.derived import ap_at, efficiency, saving
+from alloop.statistics import t_interval
 
 
 def bought(run: Run) -> float:

@@ -15,7 +15,6 @@ from alloop.compare import (
     gap,
     penalty_matrix,
     saving_against_random,
-    t_interval,
 )
 from alloop.derived import ap_at, boxes_to_reach, efficiency, saving
 from alloop.errors import ConfigError
@@ -23,6 +22,7 @@ from alloop.files import sha256_of
 from alloop.ledger import Bought, RoundRecord, open_ledger
 from alloop.report.page import write_report
 from alloop.report.text import to_csv, to_json, to_table
+from alloop.statistics import t_interval
 from alloop.testing import fake_annotations
 from alloop.values import ImageId, Selection
 

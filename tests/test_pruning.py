@@ -295,6 +295,8 @@ def test_scores_by_hand(annotated):
     assert sum(expected.values()) == pytest.approx(2)
     assert pruned.instances.image_ids.tolist() == [10, 10, 11, 12]
     assert [found[i] for i in (13, 14, 15)] == [min(expected.values())] * 3
+    scores = dict(zip(pruned.ranking.image_ids, pruned.scores, strict=True))
+    assert scores == pytest.approx({**expected, 13: 0, 14: 0, 15: 0})
 
 
 def masks_of(dataset):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from alloop.compare import Comparison, Run, Versus, mean_curve
-from alloop.derived import boxes_to_reach
+from alloop.derived import ap_at, boxes_to_reach
 from alloop.ledger import RoundRecord
 
 
@@ -31,6 +31,8 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         ],
         "comparisons": [asdict(versus) for versus in comparison.versus],
         "penalty_matrix": comparison.penalty_matrix,
+        "test": comparison.test,
+        "areas": comparison.areas,
     }
 
 
@@ -45,8 +47,14 @@ def to_csv(comparison: Comparison) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_table(comparison: Comparison, target_ap: float | None = None) -> str:
-    """Plain text for a terminal: one line a round and strategy (means over seeds), then the verdicts."""
+def to_table(comparison: Comparison, target_ap: float | None = None, at_boxes: float | None = None) -> str:
+    """Plain text for a terminal: one line a round and strategy (means over seeds), then the verdicts.
+
+    Args:
+        comparison: what to show.
+        target_ap: also the boxes that each strategy needs for this AP.
+        at_boxes: also the AP of each strategy at so many boxes.
+    """
     runs = comparison.runs
     lines = [f"{'strategy':<24}{'round':>6}{'seeds':>6}{'images':>8}{'boxes':>9}{'AP':>8}{'AP50':>8}{'AP75':>8}"]
     for row in mean_rows(runs):
@@ -55,8 +63,13 @@ def to_table(comparison: Comparison, target_ap: float | None = None) -> str:
         lines.append(f"{name:<24}{row['round']:>6}{row['seeds']:>6}{row['images']:>8.0f}{row['boxes']:>9.0f}{figures}")
     lines.append("")
     lines += [sentence(versus) for versus in comparison.versus] or ["No strategy to compare with random yet."]
+    if comparison.areas:
+        listed = ", ".join(f"{name} {area:.3f}" for name, area in sorted(comparison.areas.items(), key=lambda i: -i[1]))
+        lines += ["", f"Mean {comparison.metric.upper()} over the boxes that all strategies cover: {listed}"]
     if target_ap is not None:
         lines += ["", *_reach_lines(comparison, target_ap)]
+    if at_boxes is not None:
+        lines += ["", *_at_lines(comparison, at_boxes)]
     if any(run.facts.get("reference_is_test") == "true" for run in runs):
         lines.append("The reference split is the test split: a strategy that looks at it has seen the test labels.")
     return "\n".join(lines)
@@ -94,6 +107,8 @@ def sentence(versus: Versus) -> str:
     else:
         text += f" (95 % interval {versus.interval[0]:+.3f} to {versus.interval[1]:+.3f}, {versus.seeds} seeds)"
     text += f": {versus.verdict}"
+    if versus.verdict == "inconclusive" and versus.detectable:
+        text += f" ({versus.seeds} seeds that differ so much find a difference of {versus.detectable:.3f})"
     if versus.saving is not None:
         text += f"; random's best {name} with {versus.saving:.0%} fewer boxes" if versus.saving >= 0 else ""
     return text
@@ -101,10 +116,23 @@ def sentence(versus: Versus) -> str:
 
 def _reach_lines(comparison: Comparison, target: float) -> list[str]:
     lines = []
-    for name in dict.fromkeys(run.strategy for run in comparison.runs if run.rounds and not run.full_label):
+    for name in _strategies(comparison):
         needed = boxes_to_reach(*mean_curve(comparison.runs, name, comparison.metric), target)
         lines.append(f"{name}: {comparison.metric} {target:g} {f'at {needed:.0f} boxes' if needed else 'not reached'}")
     return lines
+
+
+def _at_lines(comparison: Comparison, boxes: float) -> list[str]:
+    lines = []
+    for name in _strategies(comparison):
+        found = ap_at(*mean_curve(comparison.runs, name, comparison.metric), boxes)
+        text = f"{found:.3f}" if found is not None else "outside its curve"
+        lines.append(f"{name}: {comparison.metric} {text} at {boxes:g} boxes")
+    return lines
+
+
+def _strategies(comparison: Comparison) -> list[str]:
+    return list(dict.fromkeys(run.strategy for run in comparison.runs if run.rounds and not run.full_label))
 
 
 def dumps(tree: Any) -> str:
