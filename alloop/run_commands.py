@@ -72,12 +72,14 @@ def compare(
     at_boxes: Annotated[float | None, typer.Option("--at", help="Also tell the AP at so many boxes.")] = None,
     metric: Annotated[CompareMetric, typer.Option(help="What the curves show.")] = CompareMetric.AP,
     test: Annotated[CompareTest, typer.Option(help=TEST_HELP)] = CompareTest.T,
+    paper: Annotated[str | None, typer.Option(help="Also lay a published table over it: isal.table4.")] = None,
     output: Annotated[TableFormat, typer.Option("--format", help="table, json or csv.")] = TableFormat.TABLE,
     debug: Debug = False,
 ) -> None:
     """Compare strategies with random at equal boxes."""
     del debug
     from alloop.compare import compare_runs  # noqa: PLC0415
+    from alloop.published import published_lines  # noqa: PLC0415
     from alloop.report.text import dumps, to_csv, to_json, to_table  # noqa: PLC0415
 
     comparison = compare_runs(folders, metric.value, test.value)
@@ -87,6 +89,8 @@ def compare(
         print(to_csv(comparison), end="")
     else:
         print(to_table(comparison, target_ap, at_boxes))
+        if paper is not None:
+            print("", *published_lines(paper, comparison), sep="\n")
 
 
 @one_paragraph

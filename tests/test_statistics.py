@@ -10,6 +10,7 @@ from test_compare import run, write_run
 
 from alloop.compare import against_random, areas, compare_runs
 from alloop.errors import ConfigError
+from alloop.published import published_lines, tables
 from alloop.report.text import sentence, to_json, to_table
 from alloop.statistics import bootstrap_interval, detectable, holm, sign_flip_p, significance, t_interval, wilcoxon_p
 
@@ -122,3 +123,28 @@ def test_areas_and_points_by_hand(tmp_path):
     assert "outside its curve" in to_table(compare_runs([folder], "ap"), at_boxes=1e9)
     with pytest.raises(ConfigError):
         compare_runs([tmp_path / "nothing"])
+
+
+def test_a_published_table_lies_beside_ones_own(tmp_path):
+    folder = stored_study(tmp_path, {"influence": 0.05, "k_center": 0.01})
+    text = "\n".join(published_lines("isal.table4", compare_runs([folder], "ap")))
+    # saving of ISAL at random's last mAP, from the printed boxes: 13.3 % is what the paper says of the last step
+    rows = tables()["isal.table4"]["rows"]
+    boxes, figure = (np.array(rows["ISAL"][key]) for key in ("bbox_num", "mAP"))
+    last = rows["Random"]["mAP"][-1]
+    expected = 1 - np.interp(last, figure, boxes) / rows["Random"]["bbox_num"][-1]
+    line = next(line for line in text.splitlines() if line.strip().startswith("ISAL"))
+    assert f"{expected:.0%} / " in line
+    assert line.rstrip().endswith("%"), "our own influence run is beside it"
+    assert "Learning loss" in text
+    with pytest.raises(ConfigError, match=r"did you mean 'isal\.table4'"):
+        published_lines("isal.table44", compare_runs([folder], "ap"))
+
+
+@pytest.mark.parametrize("name", sorted(tables()))
+def test_every_bundled_table_can_be_shown(tmp_path_factory, name):
+    folder = stored_study(tmp_path_factory.mktemp("study"), {"influence": 0.05})
+    lines = published_lines(name, compare_runs([folder], "ap"))
+    assert lines[0].startswith(name)
+    assert len(lines) > 1
+    assert not any("None" in line or "{" in line for line in lines)
