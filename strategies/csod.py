@@ -163,9 +163,10 @@ class Csod:
             allow.
         features: `pooled` regions of the backbone (of a C4 detector, what its last stage makes of them), what the
             `classifier` of a two-stage detector sees, or the `gradient` of its loss in the classifier's weights.
-        lambda_: how much representing counts against differing; by default `lambda_table` at the number of images.
+        lambda_: how much representing counts against differing; by default `lambda_table` at the number of images,
+            times 1281 / (mean images of a class): 1281 is the mean of the data it was tuned on, and U is a sum.
         lambda_table: data whose published lambdas are taken: voc, bdd or coco.
-        class_lambda: lambda 1281 / (images of the class), which does not depend on the size of the data.
+        class_lambda: times 1281 / (images of the class), class by class.
         propagate: an image chosen for one class also represents its others.
         sample: choose among so many random images a class; all by default.
         discard: choose once, throw that away and choose again.
@@ -240,8 +241,11 @@ class Csod:
         return Prototypes(np.array(image, dtype=np.int64), np.array(label, dtype=np.int64), np.stack(vector))
 
     def _lambdas(self, count: int, prototypes: Prototypes) -> dict[int, float]:
-        base = published_lambda(count, self.lambda_table) if self.lambda_ is None else self.lambda_
         labels, images = np.unique(prototypes.label, return_counts=True)
+        base = self.lambda_
+        if base is None:
+            scale = 1 if self.class_lambda or not len(images) else CLASS_IMAGES / float(images.mean())
+            base = published_lambda(count, self.lambda_table) * scale
         return {
             label: base * CLASS_IMAGES / number if self.class_lambda else base
             for label, number in zip(labels.tolist(), images.tolist(), strict=True)

@@ -145,6 +145,15 @@ def test_published_lambdas():
     assert published_lambda(400, "coco") == 0.05
 
 
+def test_lambda_follows_the_size_of_the_classes():
+    image, label = np.arange(40), np.array([0] * 10 + [1] * 30)
+    prototypes = Prototypes(image, label, np.ones((40, 2)))
+    assert Csod()._lambdas(200, prototypes) == pytest.approx(dict.fromkeys((0, 1), 0.04375 * 1281 / 20))
+    assert Csod(class_lambda=True)._lambdas(200, prototypes) == pytest.approx({0: 4.375 * 1.281, 1: 0.04375 * 42.7})
+    assert Csod(lambda_=0.2)._lambdas(200, prototypes) == {0: 0.2, 1: 0.2}
+    assert Csod(lambda_=0.2, class_lambda=True)._lambdas(200, prototypes)[0] == pytest.approx(0.2 * 128.1)
+
+
 def query(**changes):
     """A question about 60 images whose truth is shown."""
     return dataclasses.replace(make_query(truth=True), **changes)
