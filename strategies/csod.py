@@ -58,10 +58,11 @@ class _Class:
         self.chosen = np.zeros_like(self.rest)
 
     def best(self) -> tuple[int, float]:
-        """The image of largest score and its score; the first on ties."""
+        """The image of largest score and its score; the first of those that are equal but for rounding."""
         towards = (self.weight * self.rest - self.chosen).astype(self.vectors.dtype)
         scores = np.where(self.left, self.vectors @ towards, -np.inf)
-        place = int(np.argmax(scores))
+        rounding = 8 * np.finfo(towards.dtype).eps * np.linalg.norm(towards)  # no score is larger than that norm
+        place = int(np.argmax(scores >= scores.max() - rounding))
         return int(self.images[place]), float(scores[place])
 
     def take(self, image: int, *, represents: bool) -> None:
