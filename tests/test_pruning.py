@@ -460,6 +460,11 @@ def test_no_mask_can_do_more_than_be_refused(segmentation):
     assert 0 <= area <= 30 * 20
 
 
+def test_a_packed_number_without_end_is_refused_where_it_stands():
+    with pytest.raises(DataError, match="'o' at 13 is not part of packed counts"):
+        outline(json.dumps({"size": [100, 100], "counts": "o" * 10_000}).encode(), 100, 100)
+
+
 def test_a_mask_beyond_reason_is_refused_before_memory_is_taken():
     with pytest.raises(DataError, match="too large"):
         outline(polygon([(0, 0), (99_999, 0), (99_999, 99_999), (0, 99_999)]), 100_000, 100_000)
