@@ -70,9 +70,7 @@ def prune_file(
         experiment = load_config(config, [f"data.train.annotations={annotations.resolve()}"])
         detector = detector_for(experiment, name, parameters, random_seed, out.with_suffix(".model"), table, progress)
     try:
-        pruned = prune(
-            dataset, strategy, count, random_seed=random_seed, detector=detector, progress=progress, name=name
-        )
+        pruned = prune(dataset, strategy, count, random_seed, detector=detector, progress=progress, name=name)
     except (DataError, StrategyError) as error:
         raise type(error)(f"{annotations}: {error}") from error
     if scores is not None:
@@ -82,9 +80,8 @@ def prune_file(
     told = Balance.of(dataset, pruned.kept).lines()
     del dataset  # it holds the text of the file, which is about to be read once more
     atomic_write(out, subset_json(annotations, pruned.kept))
-    seconds = {"reading": reading, **pruned.seconds}
-    times = ", ".join(f"{what} {value:.2f} s" for what, value in seconds.items())
-    return [f"{out}: kept by {name}", *told, f"time: {times}"]
+    times = [f"{what} {seconds:.2f} s" for what, seconds in {"reading": reading, **pruned.seconds}.items()]
+    return [f"{out}: kept by {name}", *told, f"time: {', '.join(times)}"]
 
 
 def _strategy(name: str, parameters: Mapping[str, Any], table: Mapping[str, str], *, for_instances: bool) -> Strategy:

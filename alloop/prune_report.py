@@ -119,6 +119,7 @@ def curve_png(results: Sequence[Trained]) -> bytes:
             axes.plot(shares, means, color=colour, marker=MARKERS[number % len(MARKERS)], linewidth=2, label=name)
         axes.set_xlabel("share of the images kept")
         axes.set_ylabel(f"{NAMES[key]} on the test split")
+        axes.set_xticks(sorted({found.keep for found in results if found.strategy != FULL_LABEL}))
         axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
         axes.grid(visible=True, alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from strategies.el2n import El2n, error, squared_logit_error
 from strategies.forgetting import Forgetting, events, right, rises
 from strategies.mask_entropy import MaskEntropy, entropy
 from strategies.mask_pixels import cross_entropy, sigmoid
+from strategies.random import Random
 
 MASK_RCNN = {"detector.name": "mask_rcnn", "training.iterations": 6}
 
@@ -273,6 +275,29 @@ def test_strategies_of_masks_run_in_the_loop(tmp_path):
         )
         rounds = run_experiment(parse_config(tree), tmp_path / name, TABLE)
         assert [record.images for record in rounds] == [6, 10]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spy:
+    """Tells whose hidden labels it is shown."""
+
+    annotations: str = "predicted"
+    seen: ClassVar[list] = []
+    needs = frozenset()
+    source = "a test"
+
+    def select(self, query):
+        self.seen.append((self.annotations, set(query.truth) >= set(query.unlabeled), len(query.truth)))
+        return Random().select(query)
+
+
+def test_hidden_labels_are_shown_to_nobody_who_does_not_say_so(tmp_path):
+    for annotations in ("predicted", "true"):
+        tree = small_tree(**{"loop.rounds": 2, "strategy": {"name": "spy", "annotations": annotations}})
+        run_experiment(parse_config(tree), tmp_path / annotations, {"spy": "test_mask_scores:Spy"})
+    from test_mask_scores import Spy as Imported
+
+    assert Imported.seen == [("predicted", False, 0), ("true", True, 24)]
 
 
 def test_a_study_that_looks_at_labels_is_marked(tmp_path):
