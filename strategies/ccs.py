@@ -88,6 +88,7 @@ class Ccs:
         image_ids = np.array(sorted(query.unlabeled), dtype=np.int64)
         ease = instances.summed(image_ids) * (1 if self.score == "aum" else -1)
         scored = np.isin(image_ids, instances.image_ids)
+        query.progress("selecting", 0, query.count)
         rows, take = np.flatnonzero(scored), min(query.count, int(scored.sum()))
         drawn = rows[coverage(ease[rows], take, self.beta, self.strata, query.rng)] if take else rows
         drawn = query.rng.permutation(drawn)

@@ -21,6 +21,7 @@ it is greedy graph cut with 2 lambda / (1 + lambda).
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -204,12 +205,11 @@ class Csod:
         left_out = self._not_sampled(query, prototypes, len(candidates))
         start = range(len(candidates), len(candidates) + len(labeled))
         lambdas = self._lambdas(query.count, prototypes)
+        choose = partial(csod_greedy, prototypes, query.count, lambdas, chosen=start, propagate=self.propagate)
+        query.progress("selecting", 0, query.count)
         if self.discard:
-            first, _ = csod_greedy(prototypes, query.count, lambdas, left_out=left_out, propagate=self.propagate)
-            left_out[first] = True
-        rows, scores = csod_greedy(
-            prototypes, query.count, lambdas, chosen=start, left_out=left_out, propagate=self.propagate
-        )
+            left_out[choose(left_out=left_out)[0]] = True
+        rows, scores = choose(left_out=left_out)
         query.progress("selecting", len(rows), query.count)
         unpicked = np.setdiff1d(np.arange(len(candidates)), rows)
         rest = unpicked[: query.count - len(rows)].tolist()

@@ -157,6 +157,7 @@ class KCenter:
         """Picks in order; the utility of a pick is its distance to all centers before it."""
         labeled, candidates = sorted(query.labeled), query.candidates()
         features = query.detector.embeddings([*labeled, *candidates])
+        query.progress("selecting", 0, query.count)
         rows, radii = farthest_first(features, range(len(labeled)), query.count, self.metric)
         finite = np.where(np.isfinite(radii), radii, 0.0)
         return Selection(tuple(candidates[row - len(labeled)] for row in rows), finite)

@@ -189,6 +189,7 @@ class Talisman:
         found = {**instances_of(query, candidates, self.annotations, self.score_threshold), **query.labeled}
         objects = self._objects(query, candidates, found)
         known = self._objects(query, labeled, found)
+        query.progress("selecting", 0, query.count)
         left = np.zeros(len(candidates), dtype=np.bool_)
         left[objects.image] = True
         rows = self._first(query, objects, known, left)

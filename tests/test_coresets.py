@@ -201,6 +201,13 @@ def test_discarding_avoids_the_first_choice():
     assert not set(first) & set(second)
 
 
+def test_what_is_discarded_was_never_labeled():
+    asked = query(count=9)
+    first = Csod(annotations="true", lambda_=0.1).select(asked).image_ids
+    second = Csod(annotations="true", lambda_=0.1, discard=True).select(asked).image_ids
+    assert not set(first) & set(second), "the first choice is made beside the labeled images, too"
+
+
 class Regions(FakeDetector):
     """The vector of a box is the colour of its class, and remembers which class that is."""
 

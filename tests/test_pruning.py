@@ -1,6 +1,7 @@
 """Pruning and TFDP: outlines against their definition, files against their bytes, hostile masks."""
 
 import csv
+import dataclasses
 import gzip
 import json
 import math
@@ -24,7 +25,9 @@ from alloop.errors import ConfigError, DataError, StrategyError
 from alloop.masks import decode_mask, decode_patch, encode_mask
 from alloop.prune_files import subset_json
 from alloop.pruning import Balance, count_of, prune
+from alloop.strategy import make_strategy
 from alloop.testing import make_query
+from strategies import TABLE
 from strategies.random import Random
 from strategies.tfdp import Tfdp, class_balanced, outline, scale_invariant, shape_complexity
 
@@ -526,6 +529,17 @@ def test_shares_of_images_are_rounded():
     assert count_of(5, None, 5) == count_of(5, 1.0, None) == 5
     with pytest.raises(ConfigError):
         count_of(5, None, None)
+
+
+@pytest.mark.parametrize("name", ["tfdp", "csod", "talisman", "ccs", "k_center", "entropy"])
+def test_the_time_of_selecting_is_told_apart(name):
+    told = []
+    parameters = {"annotations": "true"} if name in ("tfdp", "csod", "talisman", "ccs") else {}
+    asked = dataclasses.replace(make_query(truth=name != "tfdp"), progress=lambda *step: told.append(step))
+    make_strategy(name, {} if name == "tfdp" else parameters, TABLE).select(asked)
+    first = next(place for place, (what, _, _) in enumerate(told) if what == "selecting")
+    assert all(what == "selecting" for what, _, _ in told[first:])
+    assert told[first][1] == 0 or name in ("tfdp", "entropy")
 
 
 def test_balance_of_classes_by_hand(annotated):
