@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -193,6 +195,8 @@ def reachable_annotations(start):
         if isinstance(thing, Annotations):
             found.append(thing)
             continue
+        if isinstance(thing, Mapping) and not isinstance(thing, dict | MappingProxyType):
+            stack += thing.values()  # what makes annotations only when asked holds them all the same
         follow = gc.get_referents(thing)
         if callable(thing) and hasattr(thing, "__globals__"):
             follow = [r for r in follow if r is not thing.__globals__]
