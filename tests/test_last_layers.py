@@ -16,7 +16,7 @@ from alloop.detectors import last_layers as derivatives
 from alloop.detectors.fitted import FittedTorchDetector, pseudo_target, sampling_seed
 from alloop.detectors.loss_prediction import LossPredictionModule, WithLossPrediction, ranking_loss
 from alloop.detectors.seeding import seeded
-from alloop.detectors.torchvision_parts import evaluating
+from alloop.detectors.torchvision_parts import evaluating, training_but_norm
 from alloop.engine import run_experiment
 from alloop.errors import ConfigError, StrategyError
 from alloop.experiment import prepare
@@ -53,7 +53,7 @@ def direction(weights, seed=0):
 
 def backward_slope(detector, image, target, seed, vector):
     """The dot product of one image's gradient, through torchvision's own forward pass in train mode."""
-    with fitted_module._training_but_norm(detector.module), seeded(seed):
+    with training_but_norm(detector.module), seeded(seed):
         loss = sum(term.sum() for term in detector.losses([image], [target]).values())
         parameters = [detector.module.get_parameter(name) for name in vector]
         gradient = torch.autograd.grad(loss, parameters, allow_unused=True)

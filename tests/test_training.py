@@ -19,8 +19,12 @@ from strategies import TABLE
 
 
 class MemoryStore:
-    def __init__(self, state=None):
+    def __init__(self, state=None, snapshot_steps=()):
         self.state, self.saved = state, []
+        self.snapshot_steps, self.kept = snapshot_steps, {}
+
+    def snapshot(self, weights, step):
+        self.kept[step] = weights
 
     def load(self):
         return self.state
@@ -85,6 +89,18 @@ def test_going_on_from_any_checkpoint_is_bit_identical(name, optimizer):
     for _, state in store.saved:
         resumed = run_training(made, MemoryStore(state), 5)
         assert all(torch.equal(straight[key], resumed[key]) for key in straight)
+
+
+def test_states_kept_along_a_training_are_the_same_after_a_stop():
+    made = experiment(**{"training.checkpoint_seconds": 0, "training.batch_size": 3})
+    straight = MemoryStore(snapshot_steps=(2, 4))
+    run_training(made, straight, 5)
+    assert sorted(straight.kept) == [2, 4]
+    assert straight.kept[2] != straight.kept[4]
+    for done, state in straight.saved:
+        resumed = MemoryStore(state, snapshot_steps=(2, 4))
+        run_training(made, resumed, 5)
+        assert resumed.kept == {step: straight.kept[step] for step in (2, 4) if step > done}
 
 
 def test_another_seed_or_round_trains_another_model():
