@@ -22,7 +22,7 @@ def t_interval(values: Sequence[float]) -> tuple[Interval | None, float | None]:
     n = len(values)
     if n < 2:
         return None, None
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / np.sqrt(n)
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(n))
     half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error
     if error == 0:
         return (mean, mean), float(mean == 0)
