@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import spearmanr
-from setting import best, line, trained
+from setting import trained
+from speed import best, line
 
 from alloop.detectors import last_layers as derivatives
 from alloop.detectors.fitted import pseudo_target, sampling_seed, to_tensor

@@ -1,8 +1,7 @@
-"""What the benchmarks of influence share: a trained detector, timing in turn, one line a ratio."""
+"""What the benchmarks of influence share: a trained detector, its query and how long its training took."""
 
 import os
 import time
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,21 +19,6 @@ from strategies import TABLE
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 LABELED = 40
-
-
-def best(*functions: Callable[[], object], repetitions: int = 3) -> list[float]:
-    """Least seconds of each, measured in turn."""
-    seconds = [float("inf")] * len(functions)
-    for _ in range(repetitions):
-        for number, function in enumerate(functions):
-            started = time.perf_counter()
-            function()
-            seconds[number] = min(seconds[number], time.perf_counter() - started)
-    return seconds
-
-
-def line(name: str, text: str, ratio: float, target: str, *, met: bool) -> None:
-    print(f"{name:<24} {text}; ratio {ratio:.2f} (target {target}) {'ok' if met else 'MISSED'}", flush=True)
 
 
 @cache

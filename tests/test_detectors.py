@@ -177,6 +177,14 @@ def test_classifier_outputs_are_what_the_classifier_says_of_the_given_boxes(name
     torch.testing.assert_close(said[:, :-1], posterior[:, 1:])
 
 
+@pytest.mark.parametrize("name", TWO_STAGE)
+def test_images_without_a_proposal_have_no_detection(name, monkeypatch):
+    detector, (images, _) = make(name, "resnet18"), batch()
+    nothing = lambda *_: ([torch.zeros(0, 4)] * 3, [torch.zeros(0)] * 3)  # noqa: E731
+    monkeypatch.setattr(detector.module.rpn, "filter_proposals", nothing)
+    assert [len(found["boxes"]) for found in detector.detect(images)] == [0, 0, 0]
+
+
 def test_a_c4_detector_needs_a_resnet_and_pools_its_fourth_stage():
     detector = make("faster_rcnn_c4")
     assert detector.module.roi_heads.box_roi_pool.output_size == (14, 14)

@@ -184,6 +184,7 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
         foreground = posterior[:, 1:]  # [r, k]
         row, label = torch.where(foreground > self.score_thresh)
         scores = foreground[row, label]
+        boxes = boxes.reshape(*posterior.shape, 4)  # without a proposal torchvision leaves another shape
         boxes = clip_boxes_to_image(boxes[row, label + 1], shape)
         wide = remove_small_boxes(boxes, min_size=1e-2)
         boxes, scores, label, row = boxes[wide], scores[wide], label[wide], row[wide]
