@@ -1,5 +1,6 @@
 """The loop: train on what is labeled, evaluate, query the strategy, ask the oracle, book it."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -32,6 +33,7 @@ def run_experiment(
     table: Mapping[str, str],
     *,
     shared: Path | None = None,
+    replay: int = 0,
     progress: Progress | None = None,
 ) -> list[RoundRecord]:
     """Run one experiment in a folder, or go on with it; a finished one does nothing.
@@ -41,6 +43,7 @@ def run_experiment(
         out: the run folder.
         table: strategies by name, for example `strategies.TABLE`.
         shared: folder of models shared with other runs.
+        replay: 1, 2, ... for a run that repeats another to see by how much they differ.
         progress: where to tell how it goes.
 
     Raises:
@@ -57,7 +60,7 @@ def run_experiment(
         experiment = prepare(config, table, recorded)
         oracle = SimulatedOracle(experiment.splits.train.dataset.annotations)
         if not recorded:
-            begin_run(experiment, ledger, oracle, progress)
+            begin_run(experiment, ledger, oracle, progress, replay)
         elif recorded["data"] != experiment.splits.fingerprint():
             msg = f"{out}: the data differ from those this run began with; restore them, or start a new run"
             raise ConfigError(msg)
@@ -118,7 +121,9 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
 
 
-def begin_run(experiment: Experiment, ledger: Ledger, oracle: Oracle, progress: Progress) -> None:
+def begin_run(
+    experiment: Experiment, ledger: Ledger, oracle: Oracle, progress: Progress, replay: int = 0
+) -> None:
     """Hash the pool, draw the seed set, book both."""
     config, train_split = experiment.config, experiment.splits.train
     images: list[tuple[ImageId, str, str]] = []
@@ -138,6 +143,9 @@ def begin_run(experiment: Experiment, ledger: Ledger, oracle: Oracle, progress: 
         "config": text,
         "config_sha256": sha256_of(text.encode()),
         "data": experiment.splits.fingerprint(),
+        "classes": json.dumps(train_split.dataset.class_names),
+        "pool_class_boxes": json.dumps(train_split.dataset.class_counts()),
+        "replay": str(replay),
         "strategy": config.strategy.name,
         "random_seed": str(config.random_seed),
         "seed_set_sha256": sha256_of(repr(purchase.image_ids).encode()),

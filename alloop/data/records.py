@@ -100,6 +100,13 @@ class DataSet:
         """Number of paid boxes."""
         return sum(len(a) for a in self.annotations.values())
 
+    def class_counts(self) -> list[int]:
+        """Paid boxes of each class, in label order."""
+        counts = np.zeros(len(self.class_names), dtype=np.int64)
+        for truth in self.annotations.values():
+            counts += np.bincount(truth.labels, minlength=len(counts))
+        return [int(count) for count in counts]
+
     def fingerprint(self) -> str:
         """sha256 of everything that a run depends on: images, boxes, classes."""
         digest = hashlib.sha256()
