@@ -21,6 +21,9 @@ from alloop.command import (
 from alloop.errors import AlloopError, ConfigError
 
 STRATEGIES_HELP = "Names, comma-separated; random is always run. Parameters of the config go to the strategy it names."
+ALL_HELP = f"{STRATEGIES_HELP} `all`: whatever the detector serves."
+REPLICATES_HELP = "Repeat the runs of the first seed so often, to measure by how much a run differs from itself."
+VARY_HELP = "Values of a key, --vary training.lr=0.001,0.002: a study of each in a folder of its own. Repeatable."
 
 T = TypeVar("T", int, float)
 PRUNE_CONFIG_HELP = "Experiment whose detector is trained on the whole set, for strategies that need one."
@@ -54,8 +57,15 @@ def demo(
     del debug
     from alloop.config import load_config  # noqa: PLC0415
 
+    from alloop.progress import Progress  # noqa: PLC0415
+    from alloop.study import run_study  # noqa: PLC0415
+
     config = load_config(Path(__file__).parent / "demo.yaml")
-    _study(config, out, ["random", "entropy", "k_center"], [0], workers, full_label=False, quiet=quiet)
+    progress, names = Progress(quiet=quiet), ["random", "entropy", "k_center"]
+    failures = run_study(
+        config, out, _table(), strategies=names, seeds=[0], workers=workers, progress=progress, quiet=quiet
+    )
+    _refuse_failures(failures)
     _show(out, "alloop demo: handwritten digits")
 
 
@@ -101,13 +111,12 @@ def _print_rounds(folder: Path, rounds: list[Any]) -> None:
 @one_paragraph
 def study(
     config: ConfigFile,
-    strategies: Annotated[
-        str,
-        typer.Option(help=STRATEGIES_HELP),
-    ],
+    strategies: Annotated[str, typer.Option(help=ALL_HELP)],
     seeds: Annotated[str, typer.Option(help="Random seeds, comma-separated.")] = "0,1,2",
     workers: Annotated[int, typer.Option(help="Processes; the threads are divided.", min=1)] = 1,
     full_label: Annotated[bool, typer.Option("--full-label", help="Add a run on all labels per seed.")] = False,
+    replicates: Annotated[int, typer.Option(help=REPLICATES_HELP, min=0)] = 0,
+    vary: Annotated[list[str], typer.Option(help=VARY_HELP)] = [],  # noqa: B006
     overrides: Overrides = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="Study folder; runs/<config name>_study by default.")] = None,
     quiet: Quiet = False,
@@ -115,12 +124,41 @@ def study(
 ) -> None:
     """Run a grid of strategies and seeds that share seed sets and the round-0 model. The same command resumes."""
     del debug
-    from alloop.config import load_config  # noqa: PLC0415
+    from alloop.config import load_config, parsed_values  # noqa: PLC0415
+    from alloop.progress import Progress  # noqa: PLC0415
+    from alloop.study import run_study, settings_of  # noqa: PLC0415
 
-    names, numbers = _names(strategies), _numbers("--seeds", seeds, int)
-    folder = out or Path("runs") / f"{config.stem}_study"
-    _study(load_config(config, overrides), folder, names, numbers, workers, full_label=full_label, quiet=quiet)
-    _show(folder, config.stem)
+    experiment, progress = load_config(config, overrides), Progress(quiet=quiet)
+    names = _served(experiment, progress) if strategies == "all" else _names(strategies)
+    folder, values = out or Path("runs") / f"{config.stem}_study", dict(map(parsed_values, vary))
+    settings = [name for name, _ in settings_of(experiment, values)]
+    failures = run_study(
+        experiment,
+        folder,
+        _table(),
+        strategies=names,
+        seeds=_numbers("--seeds", seeds, int),
+        workers=workers,
+        full_label=full_label,
+        replicates=replicates,
+        vary=values,
+        progress=progress,
+        quiet=quiet,
+    )
+    for setting in settings:
+        if any(folder.glob(f"{setting or '.'}/*/run.db")):
+            print(f"\n{setting}" if setting else "")
+            _show(folder / setting, f"{config.stem} {setting}".strip())
+    _refuse_failures(failures)
+
+
+def _served(config: Any, progress: Any) -> list[str]:
+    from alloop.study import served_by  # noqa: PLC0415
+
+    served, others = served_by(config, _table())
+    without = "; ".join(f"{name} needs {', '.join(needs)}" for name, needs in others.items())
+    progress.say(f"{len(served)} strategies: {', '.join(served)}" + (f" (not {without})" if others else ""))
+    return served
 
 
 def _names(text: str) -> list[str]:
@@ -134,26 +172,6 @@ def _numbers(option: str, text: str, kind: type[T]) -> list[T]:
         example = "0,1,2" if kind is int else "0.3,0.5"
         msg = f"{option}: expected numbers such as {example}, found {text!r}"
         raise ConfigError(msg) from None
-
-
-def _study(
-    config: Any, out: Path, names: list[str], seeds: list[int], workers: int, *, full_label: bool, quiet: bool
-) -> None:
-    from alloop.progress import Progress  # noqa: PLC0415
-    from alloop.study import run_study  # noqa: PLC0415
-
-    failures = run_study(
-        config,
-        out,
-        _table(),
-        strategies=names,
-        seeds=seeds,
-        workers=workers,
-        full_label=full_label,
-        progress=Progress(quiet=quiet),
-        quiet=quiet,
-    )
-    _refuse_failures(failures)
 
 
 def _refuse_failures(failures: Any) -> None:

@@ -1,51 +1,29 @@
-"""Strategies against random on AP against boxes paid: curves, differences with intervals, verdicts.
+"""Strategies against random on AP against what was paid: curves, differences with intervals, verdicts.
 
-Curves are interpolated on the range of boxes that both runs of a pair cover; pairs are matched by
-seed. The difference of a pair is the mean gap of the two curves over that range. Over several seeds
-it has an interval at 95 % and a p-value, which Holm's method corrects for the number of strategies;
-the verdict is inconclusive when the interval contains zero or the corrected p-value passes 5 %.
+Curves are interpolated on the range that both runs of a pair cover; pairs are matched by seed. The
+difference of a pair is the mean gap of the two curves over that range. Over several seeds it has an
+interval at 95 % and a p-value, which Holm's method corrects for the number of strategies. The verdict
+is inconclusive when the interval contains zero, when the corrected p-value passes 5 %, or when the
+interval lies within replay noise: the largest gap between a run and a repetition of it.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-import yaml
 
+from alloop.cost_models import BOXES, CostModel
 from alloop.derived import saving
-from alloop.errors import ConfigError
-from alloop.ledger import RoundRecord, read_ledger, run_folders
-from alloop.statistics import LEVEL, Test, detectable, holm, significance, t_interval
+from alloop.runs import Metric, Run, find_runs, refuse_unlike
+from alloop.statistics import LEVEL, Test, detectable, holm, significance
 
-Metric = Literal["ap", "ap50", "ap75"]
-GRID = 101  # points of the common box range
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One finished or unfinished run, as its ledger tells it."""
-
-    name: str
-    strategy: str
-    random_seed: int
-    label_using: bool
-    full_label: bool
-    rounds: tuple[RoundRecord, ...]
-    facts: dict[str, str]
-    pool_images: int
-
-    def curve(self, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes and AP of the rounds that have one."""
-        points = [(r.boxes, value) for r in self.rounds if (value := r.metrics[metric]) is not None]
-        return np.array([b for b, _ in points], dtype=np.float64), np.array([a for _, a in points], dtype=np.float64)
+GRID = 101  # points of the common range
 
 
 @dataclass(frozen=True, slots=True)
 class Versus:
-    """A strategy against random: mean difference in `metric` at equal boxes, over seeds."""
+    """A strategy against random: mean difference in `metric` at equal cost, over seeds."""
 
     strategy: str
     metric: str
@@ -69,136 +47,80 @@ class Comparison:
     metric: Metric
     test: Test = "t"
     areas: dict[str, float] = field(default_factory=dict)
+    cost: CostModel = BOXES
+    replays: tuple[Run, ...] = ()
+    noise: float | None = None
 
 
-def find_runs(folders: Iterable[Path]) -> list[Run]:
-    """All runs in the given folders, studies included, by strategy and seed.
-
-    A strategy that was run with several settings appears once for each, named with its parameters.
-
-    Raises:
-        ConfigError: a folder without a run, or the same strategy, setting and seed twice.
-    """
-    runs = _told_apart([read_run(path) for folder in folders for path in run_folders(folder)])
-    return sorted(runs, key=lambda run: (run.full_label, run.strategy != "random", run.strategy, run.random_seed))
-
-
-def _told_apart(runs: Sequence[Run]) -> list[Run]:
-    """Runs of one strategy under several settings get names of their own; twins are refused."""
-    settings: dict[str, set[str]] = {}
-    for run in runs:
-        settings.setdefault(run.strategy, set()).add(_setting(run))
-    named: dict[tuple[str, int], Run] = {}
-    for run in runs:
-        several = len(settings[run.strategy]) > 1 and not run.full_label
-        name = f"{run.strategy} ({_setting(run)})" if several else run.strategy
-        twin = named.get((name, run.random_seed))
-        if twin is not None:
-            msg = f"{twin.name} and {run.name}: both are {name} under seed {run.random_seed}; give one of them"
-            raise ConfigError(msg)
-        named[name, run.random_seed] = replace(run, strategy=name)
-    return list(named.values())
-
-
-def _setting(run: Run) -> str:
-    parameters = [f"{key}={value}" for key, value in _config_of(run).get("strategy", {}).items() if key != "name"]
-    return ", ".join(parameters) or "defaults"
-
-
-def _config_of(run: Run) -> dict[str, Any]:
-    return _parsed(run.facts.get("config", "{}"))
-
-
-@lru_cache(maxsize=4096)
-def _parsed(text: str) -> dict[str, Any]:
-    tree: dict[str, Any] = yaml.safe_load(text)
-    return tree
-
-
-def read_run(folder: Path) -> Run:
-    """One run from its ledger."""
-    with read_ledger(folder) as ledger:
-        facts, rounds, pool = ledger.facts(), ledger.rounds(), len(ledger.image_hashes())
-        first = len([c for c in ledger.charges() if c.round == 0])
-    strategy = facts.get("strategy", "unknown")
-    full = pool > 0 and first == pool
-    return Run(
-        name=folder.name,
-        strategy="full_label" if full else strategy,
-        random_seed=int(facts.get("random_seed", 0)),
-        label_using=facts.get("label_using") == "true",
-        full_label=full,
-        rounds=tuple(rounds),
-        facts=facts,
-        pool_images=pool,
-    )
-
-
-def refuse_unlike(runs: Sequence[Run]) -> None:
-    """Only runs on the same data, recipe and seed sets can be compared.
-
-    Raises:
-        ConfigError: naming the two runs and the key that differs.
-    """
-    fair = [run for run in runs if not run.full_label]
-    for run in fair[1:]:
-        first = fair[0]
-        for key, before, now in (("data", first.facts.get("data"), run.facts.get("data")), *_recipes(first, run)):
-            if before != now:
-                values = f"{_short(before)} and {_short(now)}"
-                msg = f"{first.name} and {run.name} cannot be compared: {key} differs ({values})"
-                raise ConfigError(msg)
-    by_seed: dict[int, Run] = {}
-    for run in fair:
-        twin = by_seed.setdefault(run.random_seed, run)
-        if twin.facts.get("seed_set_sha256") != run.facts.get("seed_set_sha256"):
-            msg = f"{twin.name} and {run.name} cannot be compared: their seed sets differ under seed {run.random_seed}"
-            raise ConfigError(msg)
-
-
-def _recipes(a: Run, b: Run) -> Iterable[tuple[str, Any, Any]]:
-    first, second = _config_of(a), _config_of(b)
-    for block in ("detector", "training", "loop"):
-        for key in sorted(
-            {*first.get(block, {}), *second.get(block, {})} - {"checkpoint_seconds", "cache_gib", "rounds"}
-        ):
-            yield f"{block}.{key}", first.get(block, {}).get(key), second.get(block, {}).get(key)
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 24 else f"{text[:24]}…"
-
-
-def compare_runs(folders: Iterable[Path], metric: Metric = "ap", test: Test = "t") -> Comparison:
+def compare_runs(
+    folders: Iterable[Path], metric: Metric = "ap", test: Test = "t", cost: CostModel = BOXES
+) -> Comparison:
     """Compare every strategy with random.
 
     Args:
         folders: of runs and studies.
         metric: what the curves show.
         test: `t`, or `permutation` of signs or `wilcoxon`, both with bootstrap intervals.
+        cost: what the curves are drawn over.
 
     Raises:
         ConfigError: no runs, or runs that cannot be compared.
     """
-    runs = find_runs(folders)
+    runs = find_runs(folders, cost)
     refuse_unlike(runs)
-    fair = [run for run in runs if not run.full_label and len(run.curve(metric)[0])]
+    return compared(runs, metric, test, cost)
+
+
+def compared(runs: Sequence[Run], metric: Metric, test: Test = "t", cost: CostModel = BOXES) -> Comparison:
+    """The same for runs that are read already, whatever they were priced by."""
+    priced = [replace(run, cost=cost) for run in runs]
+    first, replays = [run for run in priced if not run.replay], [run for run in priced if run.replay]
+    fair = [run for run in first if not run.full_label and len(run.curve(metric)[0])]
     names = list(dict.fromkeys(run.strategy for run in fair))
+    noise = replay_noise(first, replays, metric)
     alone = [v for name in names if name != "random" and (v := against_random(fair, name, metric, test))]
-    versus = [_corrected(v, p) for v, p in zip(alone, holm([v.p_value for v in alone]), strict=True)]
-    matrix = penalty_matrix(fair, names, metric)
-    return Comparison(tuple(runs), tuple(versus), matrix, metric, test, areas(fair, names, metric))
+    versus = [_corrected(v, p, noise) for v, p in zip(alone, holm([v.p_value for v in alone]), strict=True)]
+    return Comparison(
+        tuple(first),
+        tuple(versus),
+        penalty_matrix(fair, names, metric, test),
+        metric,
+        test,
+        areas(fair, names, metric),
+        cost,
+        tuple(replays),
+        noise,
+    )
 
 
-def _corrected(versus: Versus, p_holm: float | None) -> Versus:
-    """A verdict stands only if it holds for all comparisons together."""
-    holds = p_holm is not None and p_holm < 1 - LEVEL
+def flips(one: Comparison, other: Comparison) -> list[tuple[Versus, Versus]]:
+    """Strategies whose verdict depends on how cost is counted: each as one comparison and as the other has it."""
+    of = {versus.strategy: versus for versus in other.versus}
+    pairs = [(versus, of[versus.strategy]) for versus in one.versus if versus.strategy in of]
+    return [(a, b) for a, b in pairs if a.verdict != b.verdict]
+
+
+def replay_noise(runs: Sequence[Run], replays: Sequence[Run], metric: Metric) -> float | None:
+    """The largest gap between a run and a repetition of it; None without repetitions."""
+    of = {(run.strategy, run.random_seed): run for run in runs}
+    found = [
+        abs(value)
+        for replay in replays
+        if (run := of.get((replay.strategy, replay.random_seed))) and (value := gap(run, replay, metric)) is not None
+    ]
+    return max(found, default=None)
+
+
+def _corrected(versus: Versus, p_holm: float | None, noise: float | None) -> Versus:
+    """A verdict stands only if it holds for all comparisons together and passes what a repetition differs by."""
+    significant = p_holm is not None and p_holm < 1 - LEVEL
+    drowned = noise is not None and versus.interval is not None and max(map(abs, versus.interval)) <= noise
+    holds = significant and not drowned
     return replace(versus, p_holm=p_holm, verdict=versus.verdict if holds else "inconclusive")
 
 
 def areas(runs: Sequence[Run], names: Sequence[str], metric: Metric) -> dict[str, float]:
-    """Area under each strategy's mean curve by the width of the boxes that all of them cover: their mean AP there."""
+    """Area under each strategy's mean curve by the width of the cost that all of them cover: their mean AP there."""
     curves = {name: mean_curve(runs, name, metric) for name in names}
     low = max((float(x[0]) for x, _ in curves.values()), default=0.0)
     high = min((float(x[-1]) for x, _ in curves.values()), default=-1.0)
@@ -209,7 +131,7 @@ def areas(runs: Sequence[Run], names: Sequence[str], metric: Metric) -> dict[str
 
 
 def gap(a: Run, b: Run, metric: Metric) -> float | None:
-    """Mean of a's curve minus b's over the boxes that both cover; None where they share no range.
+    """Mean of a's curve minus b's over the cost that both cover; None where they share no range.
 
     A range of one point (round 0 alone) gives the difference at that point.
     """
@@ -254,24 +176,26 @@ def against_random(runs: Sequence[Run], strategy: str, metric: Metric, test: Tes
 
 
 def mean_curve(runs: Sequence[Run], strategy: str, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes and AP averaged over the seeds, round by round, over the rounds that all seeds have."""
+    """Cost and AP averaged over the seeds, round by round, over the rounds that all seeds have."""
     curves = [run.curve(metric) for run in runs if run.strategy == strategy]
     length = min(len(x) for x, _ in curves)
     return np.mean([x[:length] for x, _ in curves], axis=0), np.mean([y[:length] for _, y in curves], axis=0)
 
 
 def saving_against_random(runs: Sequence[Run], strategy: str, metric: Metric) -> float | None:
-    """Share of boxes saved at the best AP of random's mean curve; None if it is not reached."""
+    """Share of cost saved at the best AP of random's mean curve; None if it is not reached."""
     other = mean_curve(runs, "random", metric)
     return saving(*mean_curve(runs, strategy, metric), *other, target=float(other[1].max()))
 
 
-def penalty_matrix(runs: Sequence[Run], names: Sequence[str], metric: Metric) -> dict[str, dict[str, float]]:
+def penalty_matrix(
+    runs: Sequence[Run], names: Sequence[str], metric: Metric, test: Test = "t"
+) -> dict[str, dict[str, float]]:
     """Entry [a][b] is 1 where a beats b clearly over the seeds (interval above zero), else 0."""
     matrix: dict[str, dict[str, float]] = {}
     for a in names:
         matrix[a] = {}
         for b in names:
-            interval = t_interval(paired_gaps(runs, a, b, metric))[0] if a != b else None
+            interval = significance(paired_gaps(runs, a, b, metric), test)[0] if a != b else None
             matrix[a][b] = float(interval is not None and interval[0] > 0)
     return matrix

@@ -209,6 +209,18 @@ def parse_config(tree: Mapping[str, Any], where: str = "config") -> ExperimentCo
         raise ConfigError("; ".join(_sentence(item, where) for item in error.errors()[:5])) from error
 
 
+def varied(config: ExperimentConfig, changes: Mapping[str, Any]) -> ExperimentConfig:
+    """The same experiment with other values of some keys, named as in `loop.rounds`.
+
+    Raises:
+        ConfigError: an unknown key, a wrong value.
+    """
+    tree = config.model_dump(mode="json")
+    for key, value in changes.items():
+        _assign(tree, key, value, f"--vary {key}")
+    return parse_config(tree)
+
+
 def with_all_labels(config: ExperimentConfig, images: int) -> ExperimentConfig:
     """The same experiment trained once on the whole pool of so many images."""
     tree = config.model_dump(mode="json")
@@ -253,14 +265,34 @@ def parsed_override(override: str) -> tuple[str, Any]:
         raise ConfigError(msg) from error
 
 
+def parsed_values(text: str) -> tuple[str, list[Any]]:
+    """`key=value,value,...` as a key and YAML values.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    key, values = text.partition("=")[::2]
+    try:
+        listed = yaml.safe_load(f"[{values}]")
+    except yaml.YAMLError:
+        listed = None
+    if not key or not listed or None in listed:
+        msg = f"--vary {text!r}: expected key=value,value, for example --vary training.lr=0.001,0.002"
+        raise ConfigError(msg)
+    return key, listed
+
+
 def _apply(tree: dict[str, Any], override: str) -> None:
-    key, value = parsed_override(override)
+    _assign(tree, *parsed_override(override), f"--set {override!r}")
+
+
+def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     *parents, last = key.split(".")
     node = tree
     for parent in parents:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
-            msg = f"--set {override!r}: {parent} is not a block of the config"
+            msg = f"{where}: {parent} is not a block of the config"
             raise ConfigError(msg)
     if key == "strategy.name" and node.get(last) != value:
         node.clear()  # the parameters belonged to another strategy

@@ -121,9 +121,7 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
 
 
-def begin_run(
-    experiment: Experiment, ledger: Ledger, oracle: Oracle, progress: Progress, replay: int = 0
-) -> None:
+def begin_run(experiment: Experiment, ledger: Ledger, oracle: Oracle, progress: Progress, replay: int = 0) -> None:
     """Hash the pool, draw the seed set, book both."""
     config, train_split = experiment.config, experiment.splits.train
     images: list[tuple[ImageId, str, str]] = []

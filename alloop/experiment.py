@@ -72,14 +72,25 @@ def prepare(
     return experiment
 
 
+def detector_gives(config: ExperimentConfig) -> frozenset[Need]:
+    """What the detector of a config can give a strategy."""
+    detector: Detector = load_class(config.detector.name, DETECTORS, "detector")(config.detector, 1)
+    return detector.gives
+
+
+def lacking(strategy: Strategy, gives: frozenset[Need]) -> list[str]:
+    """What a strategy needs of the detector and does not get; reference and snapshots come from elsewhere."""
+    return sorted(strategy.needs - gives - {Need.REFERENCE, Need.SNAPSHOTS})
+
+
 def _check_needs(experiment: Experiment) -> None:
     """What the strategy asks of the detector, of the data and of the training."""
     config, strategy = experiment.config, experiment.strategy
     gives = experiment.new_detector(0).gives
-    lacking = sorted(strategy.needs - gives - {Need.REFERENCE, Need.SNAPSHOTS})
-    if lacking:
+    missing = lacking(strategy, gives)
+    if missing:
         msg = (
-            f"strategy.name: {config.strategy.name!r} needs {', '.join(lacking)}, which detector "
+            f"strategy.name: {config.strategy.name!r} needs {', '.join(missing)}, which detector "
             f"{config.detector.name!r} does not give; it gives {', '.join(sorted(gives))}"
         )
         raise ConfigError(msg)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alloop.cost_models import Charged
 from alloop.costs import Spent
 from alloop.data.records import annotation_sha256, annotations_from_json, annotations_to_json
 from alloop.errors import AlloopError, ConfigError, DamagedFileError
@@ -238,6 +239,26 @@ class Ledger:
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(self.folder, error) from error
 
+    def charged(self) -> list[Charged]:
+        """What the charges of each round add up to."""
+        rows = self.read(
+            "SELECT round, COUNT(*) AS images, SUM(boxes) AS boxes, SUM(boxes = 0) AS empty, SUM(seconds) AS seconds "
+            "FROM charge GROUP BY round ORDER BY round"
+        )
+        return [Charged(r["round"], r["images"], r["boxes"], r["empty"], r["seconds"]) for r in rows]
+
+    def class_counts(self) -> list[tuple[int, int, int]]:
+        """(round, label, boxes) of everything that was charged."""
+        rows = self.read(
+            "SELECT round, value AS label, COUNT(*) AS boxes FROM charge, json_each(annotation, '$.labels') "
+            "GROUP BY round, label ORDER BY round, label"
+        )
+        return [tuple(row) for row in rows]
+
+    def pool_size(self) -> int:
+        """Number of images in the pool."""
+        return int(self.read("SELECT COUNT(*) AS images FROM image")[0]["images"])
+
     def selections(self) -> list[tuple[int, int, ImageId, float, float]]:
         """(round, rank, image_id, utility, predicted_boxes) of everything ever selected."""
         rows = self.read("SELECT * FROM selection ORDER BY round, rank")
@@ -317,7 +338,9 @@ def run_folders(folder: Path) -> list[Path]:
         return [folder]
     found = sorted(path.parent for path in folder.glob("*/run.db"))
     if not found:
-        msg = f"{folder}: expected a run folder or a study folder, found no run.db in it or one level below"
+        settings = sorted({path.parent.parent.name for path in folder.glob("*/*/run.db")})
+        several = f"; it holds a study for each of several settings, give one: {', '.join(settings)}" * bool(settings)
+        msg = f"{folder}: expected a run folder or a study folder, found no run.db in it or one level below{several}"
         raise ConfigError(msg)
     return found
 

@@ -9,6 +9,14 @@ from tqdm import tqdm
 LINE_EVERY = 10.0  # seconds between plain lines
 
 
+def duration(seconds: float) -> str:
+    """A time as people say it: `40 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 class Progress:
     """Tells where the work stands on standard error, so that standard output stays for results."""
 

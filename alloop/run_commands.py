@@ -10,6 +10,9 @@ import typer
 
 from alloop.command import AnyFolder, CompareMetric, CompareTest, Debug, Folders, RunFolder, TableFormat, one_paragraph
 
+COST_HELP = (
+    "What the curves are drawn over: boxes, images, seconds (recorded), draw, extreme_click, or image=.01,box=.06."
+)
 TEST_HELP = "t: Student's interval and test; permutation (of signs) or wilcoxon: with a bootstrap interval."
 
 
@@ -69,26 +72,33 @@ def verify(folder: AnyFolder, debug: Debug = False) -> None:
 def compare(
     folders: Folders,
     target_ap: Annotated[float | None, typer.Option(help="Also tell the boxes needed for this AP.")] = None,
-    at_boxes: Annotated[float | None, typer.Option("--at", help="Also tell the AP at so many boxes.")] = None,
+    at_paid: Annotated[float | None, typer.Option("--at", help="Also tell the AP at so many boxes.")] = None,
     metric: Annotated[CompareMetric, typer.Option(help="What the curves show.")] = CompareMetric.AP,
+    cost: Annotated[str, typer.Option(help=COST_HELP)] = "boxes",
     test: Annotated[CompareTest, typer.Option(help=TEST_HELP)] = CompareTest.T,
+    classes: Annotated[bool, typer.Option("--classes", help="Also tell boxes and AP of each class.")] = False,
     paper: Annotated[str | None, typer.Option(help="Also lay a published table over it: isal.table4.")] = None,
     output: Annotated[TableFormat, typer.Option("--format", help="table, json or csv.")] = TableFormat.TABLE,
     debug: Debug = False,
 ) -> None:
-    """Compare strategies with random at equal boxes."""
+    """Compare strategies with random at equal boxes, or at another equal cost."""
     del debug
+    from alloop.class_balance import class_balance  # noqa: PLC0415
     from alloop.compare import compare_runs  # noqa: PLC0415
+    from alloop.cost_models import cost_model  # noqa: PLC0415
     from alloop.published import published_lines  # noqa: PLC0415
-    from alloop.report.text import dumps, to_csv, to_json, to_table  # noqa: PLC0415
+    from alloop.report.text import class_lines, classes_json, dumps, to_csv, to_json, to_table  # noqa: PLC0415
 
-    comparison = compare_runs(folders, metric.value, test.value)
+    comparison = compare_runs(folders, metric.value, test.value, cost_model(cost))
+    balance = class_balance(comparison) if classes else None
     if output is TableFormat.JSON:
-        print(dumps(to_json(comparison)))
+        print(dumps(to_json(comparison) | ({"classes": classes_json(balance)} if balance else {})))
     elif output is TableFormat.CSV:
         print(to_csv(comparison), end="")
     else:
-        print(to_table(comparison, target_ap, at_boxes))
+        print(to_table(comparison, target_ap, at_paid))
+        if classes:
+            print("", *class_lines(balance), sep="\n")
         if paper is not None:
             print("", *published_lines(paper, comparison), sep="\n")
 

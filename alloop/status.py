@@ -16,7 +16,7 @@ def status_lines(folder: Path) -> list[str]:
 def _run_lines(folder: Path) -> list[str]:
     with read_ledger(folder) as ledger:
         facts, rounds, spent, current = ledger.facts(), ledger.rounds(), ledger.spent(), ledger.open_round()
-        pool = len(ledger.image_hashes())
+        pool = ledger.pool_size()
         steps = [step for _, _, step in ledger.files(current) if step is not None] if current is not None else []
     state = f"round {current} is open" if current is not None else "finished" if rounds else "not begun"
     at_step = f"; training checkpoint at step {max(steps)}" if steps else ""

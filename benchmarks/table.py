@@ -12,8 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from alloop.compare import Run, find_runs, mean_curve, paired_gaps
+from alloop.compare import mean_curve, paired_gaps
 from alloop.derived import ap_at, efficiency, saving
+from alloop.runs import Run, find_runs
 from alloop.statistics import t_interval
 
 

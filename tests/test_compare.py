@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from alloop.compare import (
-    Run,
     against_random,
     compare_runs,
     gap,
@@ -22,6 +21,7 @@ from alloop.files import sha256_of
 from alloop.ledger import Bought, RoundRecord, open_ledger
 from alloop.report.page import write_report
 from alloop.report.text import to_csv, to_json, to_table
+from alloop.runs import Run
 from alloop.statistics import t_interval
 from alloop.testing import fake_annotations
 from alloop.values import ImageId, Selection

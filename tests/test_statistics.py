@@ -117,10 +117,10 @@ def test_areas_and_points_by_hand(tmp_path):
     assert found == pytest.approx({"random": 0.35, "a": 0.45})
     assert areas([run("a", [1, 2], [0.0, 1.0]), run("b", [3, 4], [0.0, 1.0])], ["a", "b"], "ap") == {}
     folder = stored_study(tmp_path, {"near": 0.01})
-    text = to_table(compare_runs([folder], "ap"), at_boxes=15)
+    text = to_table(compare_runs([folder], "ap"), at_paid=15)
     assert "Mean AP over the boxes" in text
     assert "at 15 boxes" in text
-    assert "outside its curve" in to_table(compare_runs([folder], "ap"), at_boxes=1e9)
+    assert "outside its curve" in to_table(compare_runs([folder], "ap"), at_paid=1e9)
     with pytest.raises(ConfigError):
         compare_runs([tmp_path / "nothing"])
 

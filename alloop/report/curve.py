@@ -4,7 +4,8 @@ import io
 
 import numpy as np
 
-from alloop.compare import Comparison, Metric, Run
+from alloop.compare import Comparison
+from alloop.runs import Metric, Run
 
 # Okabe and Ito's colours, told apart by colour-blind readers; random is gray, markers differ as well
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B5A2B", "#6A3D9A")

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from alloop.compare import Comparison, Run
+from alloop.compare import Comparison
 from alloop.files import atomic_write
 from alloop.report.curve import curve_png, curve_svg
 from alloop.report.text import dumps, mean_rows, sentence, to_csv, to_json
+from alloop.runs import Run
 
 _CARD = (
     "alloop",

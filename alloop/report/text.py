@@ -1,5 +1,7 @@
 """A comparison as JSON of the fixed form, as CSV, and as a plain table for a terminal."""
 
+import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -7,9 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from alloop.compare import Comparison, Run, Versus, mean_curve
+from alloop.class_balance import ClassBalance
+from alloop.compare import Comparison, Versus, compared, flips, mean_curve
+from alloop.cost_models import BOXES, IMAGES, CostModel
 from alloop.derived import ap_at, boxes_to_reach
 from alloop.ledger import RoundRecord
+from alloop.runs import Run
+
+_COLUMNS = ("strategy", "random_seed", "label_using", "round", "images", "boxes", "ap", "ap50", "ap75")
+_NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
@@ -17,11 +25,13 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     keys = ("ap", "ap50", "ap75")
     return {
         "metric": comparison.metric,
+        "cost": asdict(comparison.cost),
         "runs": [
             {
                 "strategy": run.strategy,
                 "random_seed": run.random_seed,
                 "label_using": run.label_using,
+                "paid": list(run.paid),
                 "rounds": [
                     {"round": r.round, "images": r.images, "boxes": r.boxes, **{key: r.metrics[key] for key in keys}}
                     for r in run.rounds
@@ -33,75 +43,163 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "penalty_matrix": comparison.penalty_matrix,
         "test": comparison.test,
         "areas": comparison.areas,
+        "replay_noise": comparison.noise,
+    }
+
+
+def classes_json(balance: ClassBalance) -> dict[str, Any]:
+    """Boxes bought and AP at equal cost by class, for each strategy."""
+    return {
+        "names": balance.names,
+        "pool_boxes": balance.pool.tolist(),
+        "rare": balance.rare,
+        "paid": balance.paid,
+        "strategies": [
+            {
+                "strategy": one.strategy,
+                "boxes": one.bought.tolist(),
+                "entropy": one.entropy(),
+                "divergence": one.divergence(balance.pool),
+                "ap": one.ap,
+                "rare_ap": one.ap_of(balance.rare),
+            }
+            for one in balance.strategies
+        ],
     }
 
 
 def to_csv(comparison: Comparison) -> str:
     """One line a round of every run."""
-    lines = ["strategy,random_seed,label_using,round,images,boxes,ap,ap50,ap75"]
-    for run in to_json(comparison)["runs"]:
-        head = f"{run['strategy']},{run['random_seed']},{str(run['label_using']).lower()}"
-        for r in run["rounds"]:
-            cells = ("" if r[key] is None else f"{r[key]:.6f}" for key in ("ap", "ap50", "ap75"))
-            lines.append(f"{head},{r['round']},{r['images']},{r['boxes']},{','.join(cells)}")
-    return "\n".join(lines) + "\n"
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([*_COLUMNS, *_priced(comparison)])
+    for run in comparison.runs:
+        for paid, r in zip(run.paid, run.rounds, strict=True):
+            figures = ("" if (v := r.metrics[key]) is None else f"{v:.6f}" for key in ("ap", "ap50", "ap75"))
+            head = (run.strategy, run.random_seed, str(run.label_using).lower(), r.round, r.images, r.boxes)
+            writer.writerow([*head, *figures, *(f"{paid:.6g}" for _ in _priced(comparison))])
+    return buffer.getvalue()
 
 
-def to_table(comparison: Comparison, target_ap: float | None = None, at_boxes: float | None = None) -> str:
+def _priced(comparison: Comparison) -> list[str]:
+    """A column for the cost where it is no count that stands there already."""
+    return [] if comparison.cost in (BOXES, IMAGES) else ["cost"]
+
+
+def counted(cost: CostModel) -> str:
+    """`boxes`, `images`, or `cost (draw, seconds)`."""
+    if cost in (BOXES, IMAGES):
+        return cost.name
+    return f"cost ({cost.name}{', ' if cost.unit else ''}{cost.unit})"
+
+
+def to_table(comparison: Comparison, target_ap: float | None = None, at_paid: float | None = None) -> str:
     """Plain text for a terminal: one line a round and strategy (means over seeds), then the verdicts.
 
     Args:
         comparison: what to show.
-        target_ap: also the boxes that each strategy needs for this AP.
-        at_boxes: also the AP of each strategy at so many boxes.
+        target_ap: also the boxes (or other cost) that each strategy needs for this AP.
+        at_paid: also the AP of each strategy at so many boxes (or at another cost).
     """
-    runs = comparison.runs
-    lines = [f"{'strategy':<24}{'round':>6}{'seeds':>6}{'images':>8}{'boxes':>9}{'AP':>8}{'AP50':>8}{'AP75':>8}"]
+    runs, wide = comparison.runs, max([24, *(len(run.strategy) + 15 * run.label_using for run in comparison.runs)])
+    extra = "".join(f"{name:>12}" for name in _priced(comparison))
+    lines = [
+        f"{'strategy':<{wide}}{'round':>6}{'seeds':>6}{'images':>8}{'boxes':>9}{'AP':>8}{'AP50':>8}{'AP75':>8}{extra}"
+    ]
     for row in mean_rows(runs):
         figures = "".join(f"{'-' if row[k] is None else format(row[k], '.3f'):>8}" for k in ("ap", "ap50", "ap75"))
+        paid = "".join(f"{row['paid']:>12.6g}" for _ in _priced(comparison))
         name = f"{row['strategy']}{' (uses labels)' if row['label_using'] else ''}"
-        lines.append(f"{name:<24}{row['round']:>6}{row['seeds']:>6}{row['images']:>8.0f}{row['boxes']:>9.0f}{figures}")
+        head = f"{name:<{wide}}{row['round']:>6}{row['seeds']:>6}{row['images']:>8.0f}{row['boxes']:>9.0f}"
+        lines.append(f"{head}{figures}{paid}")
     lines.append("")
-    lines += [sentence(versus) for versus in comparison.versus] or ["No strategy to compare with random yet."]
+    lines += [sentence(v, comparison.cost) for v in comparison.versus] or ["No strategy to compare with random yet."]
+    lines += flip_lines(comparison)
+    if comparison.noise is not None:
+        lines.append(noise_sentence(comparison))
     if comparison.areas:
         listed = ", ".join(f"{name} {area:.3f}" for name, area in sorted(comparison.areas.items(), key=lambda i: -i[1]))
-        lines += ["", f"Mean {comparison.metric.upper()} over the boxes that all strategies cover: {listed}"]
+        over = counted(comparison.cost)
+        lines += ["", f"Mean {comparison.metric.upper()} over the {over} that all strategies cover: {listed}"]
     if target_ap is not None:
         lines += ["", *_reach_lines(comparison, target_ap)]
-    if at_boxes is not None:
-        lines += ["", *_at_lines(comparison, at_boxes)]
+    if at_paid is not None:
+        lines += ["", *_at_lines(comparison, at_paid)]
     if any(run.facts.get("reference_is_test") == "true" for run in runs):
         lines.append("The reference split is the test split: a strategy that looks at it has seen the test labels.")
     return "\n".join(lines)
 
 
+def flip_lines(comparison: Comparison) -> list[str]:
+    """Where counting images instead of boxes (or boxes instead of anything else) would give another answer."""
+    instead = IMAGES if comparison.cost == BOXES else BOXES
+    other = compared((*comparison.runs, *comparison.replays), comparison.metric, comparison.test, instead)
+    return [
+        f"Counted in {counted(instead)}, {b.strategy} would be {b.difference:+.3f}: {b.verdict} "
+        f"(in {counted(comparison.cost)} {a.difference:+.3f}: {a.verdict})"
+        for a, b in flips(comparison, other)
+    ]
+
+
+def noise_sentence(comparison: Comparison) -> str:
+    """What a run and its repetition differ by."""
+    name, replays = _NAMES[comparison.metric], len(comparison.replays)
+    return f"Replay noise: repeated runs differ by up to {comparison.noise:.4f} {name} ({replays} repetitions)"
+
+
+def class_lines(balance: ClassBalance | None) -> list[str]:
+    """What was bought of each class, and its AP at equal cost."""
+    if balance is None:
+        return ["These runs did not record their classes."]
+    paid = "where the curves share no range" if balance.paid is None else f"at {balance.paid:.6g} paid"
+    rare, width = set(balance.rare), max(map(len, balance.names), default=0)
+    lines = [f"Boxes bought and AP by class, AP {paid}; * are the rarest third of the classes"]
+    heads = "".join(f"{one.strategy[:22]:>24}" for one in balance.strategies)
+    lines.append(f"{'':<{width + 2}}{'pool':>8}{heads}")
+    for k, name in enumerate(balance.names):
+        cells = "".join(f"{one.bought[-1][k]:>14.0f}{_figure(one.ap[name]):>10}" for one in balance.strategies)
+        lines.append(f"{name:<{width}}{' *' if name in rare else '  '}{balance.pool[k]:>8.0f}{cells}")
+    for title, values in (
+        ("AP of *", [_figure(one.ap_of(balance.rare)) for one in balance.strategies]),
+        ("entropy", [f"{one.entropy()[-1]:.3f}" for one in balance.strategies]),
+        ("KL from the pool", [f"{one.divergence(balance.pool)[-1]:.3f}" for one in balance.strategies]),
+    ):
+        lines.append(f"{title:<{width + 10}}" + "".join(f"{value:>24}" for value in values))
+    return lines
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
 def mean_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Means over seeds by strategy and round."""
-    groups: dict[tuple[str, int], list[tuple[Run, RoundRecord]]] = {}
+    groups: dict[tuple[str, int], list[tuple[Run, RoundRecord, float]]] = {}
     for run in runs:
-        for record in run.rounds:
-            groups.setdefault((run.strategy, record.round), []).append((run, record))
+        for paid, record in zip(run.paid, run.rounds, strict=True):
+            groups.setdefault((run.strategy, record.round), []).append((run, record, paid))
     rows = []
     for (strategy, round_), members in groups.items():
         row: dict[str, Any] = {
             "strategy": strategy,
             "round": round_,
             "seeds": len(members),
-            "label_using": any(run.label_using for run, _ in members),
-            "images": float(np.mean([r.images for _, r in members])),
-            "boxes": float(np.mean([r.boxes for _, r in members])),
+            "label_using": any(run.label_using for run, _, _ in members),
+            "images": float(np.mean([r.images for _, r, _ in members])),
+            "boxes": float(np.mean([r.boxes for _, r, _ in members])),
+            "paid": float(np.mean([paid for _, _, paid in members])),
         }
         for key in ("ap", "ap50", "ap75"):
-            values = [value for _, r in members if (value := r.metrics[key]) is not None]
+            values = [value for _, r, _ in members if (value := r.metrics[key]) is not None]
             row[key] = float(np.mean(values)) if values else None
         rows.append(row)
     return rows
 
 
-def sentence(versus: Versus) -> str:
+def sentence(versus: Versus, cost: CostModel = BOXES) -> str:
     """One verdict in words."""
-    name = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}[versus.metric]
-    text = f"{versus.strategy} against random at equal boxes: {versus.difference:+.3f} {name}"
+    name = _NAMES[versus.metric]
+    text = f"{versus.strategy} against random at equal {counted(cost)}: {versus.difference:+.3f} {name}"
     if versus.interval is None:
         text += f" ({versus.seeds} seed{'s' * (versus.seeds > 1)}; an interval needs several seeds)"
     else:
@@ -110,24 +208,25 @@ def sentence(versus: Versus) -> str:
     if versus.verdict == "inconclusive" and versus.detectable:
         text += f" ({versus.seeds} seeds that differ so much find a difference of {versus.detectable:.3f})"
     if versus.saving is not None:
-        text += f"; random's best {name} with {versus.saving:.0%} fewer boxes" if versus.saving >= 0 else ""
+        fewer = f"fewer {cost.name}" if cost in (BOXES, IMAGES) else "less cost"
+        text += f"; random's best {name} with {versus.saving:.0%} {fewer}" if versus.saving >= 0 else ""
     return text
 
 
 def _reach_lines(comparison: Comparison, target: float) -> list[str]:
-    lines = []
+    lines, unit = [], counted(comparison.cost)
     for name in _strategies(comparison):
         needed = boxes_to_reach(*mean_curve(comparison.runs, name, comparison.metric), target)
-        lines.append(f"{name}: {comparison.metric} {target:g} {f'at {needed:.0f} boxes' if needed else 'not reached'}")
+        lines.append(f"{name}: {comparison.metric} {target:g} {f'at {needed:.6g} {unit}' if needed else 'not reached'}")
     return lines
 
 
-def _at_lines(comparison: Comparison, boxes: float) -> list[str]:
+def _at_lines(comparison: Comparison, paid: float) -> list[str]:
     lines = []
     for name in _strategies(comparison):
-        found = ap_at(*mean_curve(comparison.runs, name, comparison.metric), boxes)
+        found = ap_at(*mean_curve(comparison.runs, name, comparison.metric), paid)
         text = f"{found:.3f}" if found is not None else "outside its curve"
-        lines.append(f"{name}: {comparison.metric} {text} at {boxes:g} boxes")
+        lines.append(f"{name}: {comparison.metric} {text} at {paid:g} {counted(comparison.cost)}")
     return lines
 
 
