@@ -56,7 +56,6 @@ def demo(
     """Run the embedded study end to end: compare strategies on scenes of handwritten digits. No download."""
     del debug
     from alloop.config import load_config  # noqa: PLC0415
-
     from alloop.progress import Progress  # noqa: PLC0415
     from alloop.study import run_study  # noqa: PLC0415
 

@@ -11,7 +11,7 @@ asked for to round r+1. So the charges of rounds 0..r add up to what the AP of r
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,6 +203,11 @@ class Ledger:
         """Every paid image with the annotations that were paid for."""
         rows = self.read("SELECT image_id, annotation FROM charge ORDER BY image_id")
         return {ImageId(row["image_id"]): annotations_from_json(row["annotation"]) for row in rows}
+
+    def annotations(self, image_ids: Iterable[ImageId]) -> dict[ImageId, Annotations]:
+        """What was paid for some images; raises IndexError for one that is not labeled."""
+        sql = "SELECT annotation FROM charge WHERE image_id = ?"
+        return {i: annotations_from_json(self.read(sql, int(i))[0]["annotation"]) for i in image_ids}
 
     def spent(self) -> Spent:
         """Everything paid so far."""

@@ -107,12 +107,17 @@ def compare(
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a run or a study.")],
     out: Annotated[Path | None, typer.Option(help="HTML file; report.html in the folder by default.")] = None,
+    metric: Annotated[CompareMetric, typer.Option(help="What the verdicts are about.")] = CompareMetric.AP50,
+    cost: Annotated[str, typer.Option(help=COST_HELP)] = "boxes",
+    test: Annotated[CompareTest, typer.Option(help=TEST_HELP)] = CompareTest.T,
     debug: Debug = False,
 ) -> None:
     """Write one offline HTML file, with the same numbers beside it as CSV and JSON."""
     del debug
     from alloop.compare import compare_runs  # noqa: PLC0415
+    from alloop.cost_models import cost_model  # noqa: PLC0415
     from alloop.report.page import write_report  # noqa: PLC0415
 
-    for path in write_report(compare_runs([folder], "ap50"), out or folder / "report.html", f"alloop: {folder.name}"):
+    comparison = compare_runs([folder], metric.value, test.value, cost_model(cost))
+    for path in write_report(comparison, out or folder / "report.html", f"alloop: {folder.name}"):
         print(path)

@@ -1,16 +1,21 @@
-"""The page: a comparison rendered through one template. Everything in it comes from the ledgers."""
+"""The page: a comparison rendered through one template. All but the pictures comes from the ledgers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from alloop.compare import Comparison
+from alloop.class_balance import ClassBalance, StrategyClasses, class_balance
+from alloop.compare import Comparison, Versus, compared
+from alloop.cost_models import BOXES, IMAGES
 from alloop.files import atomic_write
-from alloop.report.curve import curve_png, curve_svg
-from alloop.report.text import dumps, mean_rows, sentence, to_csv, to_json
-from alloop.runs import Run
+from alloop.report.curve import curve_png, draw, draw_boxes_per_image, svg
+from alloop.report.gallery import galleries
+from alloop.report.text import classes_json, counted, dumps, mean_rows, noise_sentence, sentence, to_csv, to_json
+from alloop.runs import Metric, Run
 
+MOST_CLASSES = 12  # columns of the class table; the others are added up
 _CARD = (
     "alloop",
     "torch",
@@ -29,20 +34,31 @@ _CARD = (
 
 def write_report(comparison: Comparison, path: Path, title: str) -> list[Path]:
     """Write the page, the same numbers beside it as CSV and JSON, and the curve as PNG; returns the files."""
+    balance, other = class_balance(comparison), _counted_otherwise(comparison)
+    numbers = to_json(comparison) | {
+        "classes": classes_json(balance) if balance else None,
+        "counted_otherwise": to_json(other)["comparisons"],
+    }
     files = {
-        path: render(comparison, title),
+        path: render(comparison, other, balance, title),
         path.with_suffix(".csv"): to_csv(comparison),
-        path.with_suffix(".json"): dumps(to_json(comparison)),
+        path.with_suffix(".json"): dumps(numbers),
     }
     for file, text in files.items():
         atomic_write(file, text.encode())
     picture = path.with_suffix(".png")
-    atomic_write(picture, curve_png(comparison, "ap50"))
+    atomic_write(picture, curve_png(comparison, comparison.metric))
     return [*files, picture]
 
 
-def render(comparison: Comparison, title: str) -> str:
-    """The HTML text; all values are escaped but the two drawings, which matplotlib escapes."""
+def _counted_otherwise(comparison: Comparison) -> Comparison:
+    """The same in images where the page is about boxes, else in boxes."""
+    runs = (*comparison.runs, *comparison.replays)
+    return compared(runs, comparison.metric, comparison.test, IMAGES if comparison.cost == BOXES else BOXES)
+
+
+def render(comparison: Comparison, other: Comparison, balance: ClassBalance | None, title: str) -> str:
+    """The HTML text; all values are escaped but the drawings, which matplotlib escapes."""
     import jinja2  # noqa: PLC0415  slow to import
 
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
@@ -50,22 +66,28 @@ def render(comparison: Comparison, title: str) -> str:
     )
     runs = [run for run in comparison.runs if run.rounds]
     first = runs[0] if runs else comparison.runs[0]
+    pictures, reason = galleries(runs)
+    metrics: list[Metric] = [comparison.metric, "ap50" if comparison.metric == "ap" else "ap"]
     return template.render(
         title=title,
         summary=_summary(comparison),
         warnings=_warnings(comparison),
-        svg_ap=curve_svg(comparison, "ap"),
-        svg_ap50=curve_svg(comparison, "ap50"),
-        sentences=[(versus, sentence(versus)) for versus in comparison.versus],
+        unit=counted(comparison.cost),
+        other_unit=counted(other.cost),
+        curves=[(m.upper(), svg(draw(comparison, m), m)) for m in metrics],
+        boxes_per_image=svg(draw_boxes_per_image(comparison), "boxes"),
+        sentences=[sentence(versus, comparison.cost) for versus in comparison.versus],
+        verdicts=_verdict_rows(comparison, other),
+        noise=noise_sentence(comparison) if comparison.noise is not None else "",
+        matrix=comparison.penalty_matrix,
         rows=mean_rows(comparison.runs),
-        classes=list(first.rounds[-1].per_class) if first.rounds else [],
-        class_rows=_class_rows(runs),
-        note_rows=[_note_rows(run) for run in runs if any(record.notes for record in run.rounds)],
+        classes=_class_table(balance) if balance else None,
+        class_ap=_class_ap(balance) if balance and balance.paid is not None else None,
+        galleries=pictures,
+        no_gallery=reason,
         steps=_steps(runs),
-        time_rows=[
-            {"name": run.name, "seconds": [sum(r.timings.get(s, 0.0) for r in run.rounds) for s in _steps(runs)]}
-            for run in runs
-        ],
+        time_rows=_time_rows(runs),
+        note_rows=_note_rows(runs),
         card=[(name, first.facts.get(name, "")) for name in _CARD],
         config=first.facts.get("config", ""),
     )
@@ -75,8 +97,10 @@ def _summary(comparison: Comparison) -> str:
     seeds = sorted({run.random_seed for run in comparison.runs})
     names = dict.fromkeys(run.strategy for run in comparison.runs)
     pool = max((run.pool_images for run in comparison.runs), default=0)
+    replays = f" and {len(comparison.replays)} repetitions" if comparison.replays else ""
     return (
-        f"{len(comparison.runs)} runs: {', '.join(names)}; seeds {', '.join(map(str, seeds))}; a pool of {pool} images."
+        f"{len(comparison.runs)} runs{replays}: {', '.join(names)}; seeds {', '.join(map(str, seeds))}; "
+        f"a pool of {pool} images."
     )
 
 
@@ -95,27 +119,73 @@ def _warnings(comparison: Comparison) -> list[str]:
         found.append(
             "one split served as reference and as test split; a strategy that looks at it has seen the test labels."
         )
+    drowned = [v.strategy for v in comparison.versus if comparison.noise and abs(v.difference) <= comparison.noise]
+    if drowned:
+        found.append(f"no farther from random than a run is from its own repetition: {', '.join(drowned)}.")
     return found
 
 
-def _class_rows(runs: list[Run]) -> list[dict[str, Any]]:
+def _verdict_rows(comparison: Comparison, other: Comparison) -> list[tuple[Versus, float | None, Versus | None]]:
+    """Each strategy's comparison, its area under the curve, and the comparison by the other way of counting."""
+    of = {versus.strategy: versus for versus in other.versus}
+    return [(v, comparison.areas.get(v.strategy), of.get(v.strategy)) for v in comparison.versus]
+
+
+def _class_table(balance: ClassBalance) -> dict[str, Any]:
+    """Boxes of each class up to each round; the most frequent classes, the others added up."""
+    order = np.argsort(-balance.pool, kind="stable")
+    shown, others = order[:MOST_CLASSES], order[MOST_CLASSES:]
+    rare = set(balance.rare)
+    heads = [f"{balance.names[k]}{' *' if balance.names[k] in rare else ''}" for k in shown]
+
+    def cells(counts: np.ndarray) -> list[tuple[float, float]]:
+        values = [*counts[shown], *([counts[others].sum()] if len(others) else [])]
+        return [(float(value), float(value / max(1, counts.sum()))) for value in values]
+
+    def rounds(one: StrategyClasses) -> list[Any]:
+        told = zip(one.bought, one.entropy(), one.divergence(balance.pool), strict=True)
+        return [(number, cells(counts), h, d) for number, (counts, h, d) in enumerate(told)]
+
+    return {
+        "heads": [*heads, *([f"{len(others)} others"] if len(others) else [])],
+        "pool": cells(balance.pool),
+        "strategies": [(one.strategy, rounds(one)) for one in balance.strategies],
+    }
+
+
+def _class_ap(balance: ClassBalance) -> dict[str, Any]:
+    order, rare = np.argsort(-balance.pool, kind="stable"), set(balance.rare)
+    names = [balance.names[k] for k in order]
+    return {
+        "paid": balance.paid,
+        "heads": [f"{name} *" if name in rare else name for name in names],
+        "rows": [
+            (one.strategy, one.ap_of(names), one.ap_of(balance.rare), [one.ap[name] for name in names])
+            for one in balance.strategies
+        ],
+    }
+
+
+def _steps(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(step for run in runs for record in run.rounds for step in record.timings))
+
+
+def _time_rows(runs: Sequence[Run]) -> list[tuple[str, list[float]]]:
+    """Seconds of a whole run by step, means over the seeds of each strategy."""
     rows = []
     for name in dict.fromkeys(run.strategy for run in runs):
-        last = [run.rounds[-1].per_class for run in runs if run.strategy == name]
-        values = []
-        for label in last[0]:
-            seen = [per_class[label] for per_class in last if per_class.get(label) is not None]
-            values.append(float(np.mean([v for v in seen if v is not None])) if seen else None)
-        rows.append({"strategy": name, "values_": values})
+        members = [run for run in runs if run.strategy == name]
+        seconds = [sum(r.timings.get(step, 0.0) for run in members for r in run.rounds) for step in _steps(runs)]
+        rows.append((name, [value / len(members) for value in seconds]))
     return rows
 
 
-def _note_rows(run: Run) -> tuple[str, list[str], list[tuple[int, list[float | None]]]]:
-    """Name of a run, names of what its strategy told, and the figures of each round."""
-    told = [record for record in run.rounds if record.notes]
-    columns = list(dict.fromkeys(name for record in told for name in record.notes))
-    return run.name, columns, [(record.round, [record.notes.get(name) for name in columns]) for record in told]
-
-
-def _steps(runs: list[Run]) -> list[str]:
-    return list(dict.fromkeys(step for run in runs for record in run.rounds for step in record.timings))
+def _note_rows(runs: Sequence[Run]) -> list[tuple[str, list[str], list[tuple[int, list[float | None]]]]]:
+    """What each strategy told of its queries in its first run: its name, the columns, the figures of each round."""
+    found = []
+    for run in {run.strategy: run for run in reversed(runs)}.values():
+        told = [record for record in run.rounds if record.notes]
+        columns = list(dict.fromkeys(name for record in told for name in record.notes))
+        if told:
+            found.append((run.name, columns, [(r.round, [r.notes.get(name) for name in columns]) for r in told]))
+    return found[::-1]

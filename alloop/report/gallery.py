@@ -1,0 +1,95 @@
+"""Small pictures of what each strategy bought first and last, with the boxes that were paid for."""
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw
+
+from alloop.config import parse_config
+from alloop.data.images import FolderImages, ImageSource
+from alloop.data.splits import load_splits
+from alloop.errors import AlloopError
+from alloop.ledger import read_ledger
+from alloop.runs import Run, config_of
+from alloop.values import Annotations, ImageId
+
+SIDE = 176  # pixels of the long side
+MOST_PICTURES = 240  # on a page, so that it stays small
+_INK, _HALO = (255, 212, 0), (0, 0, 0)  # told apart from any picture and by any reader
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One bought image as a data URI."""
+
+    uri: str
+    text: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """The images with the highest utility of the first purchase, and with the lowest of the last."""
+
+    strategy: str
+    run: str
+    first: list[Picture]
+    last: list[Picture]
+
+
+def galleries(runs: Sequence[Run]) -> tuple[list[Gallery], str]:
+    """One gallery a strategy, of its first seed; and why there is none, where the images are out of reach."""
+    first_runs = list({run.strategy: run for run in reversed(runs) if not run.full_label}.values())[::-1]
+    each = min(6, MOST_PICTURES // (2 * max(1, len(first_runs))))
+    if not first_runs or not each:
+        return [], ""
+    try:
+        images = load_splits(parse_config(config_of(first_runs[0])).data).train.images
+        return [found for run in first_runs if (found := _gallery(run, images, each))], ""
+    except (AlloopError, OSError) as error:
+        return [], f"The images could not be read: {error}"
+
+
+def _gallery(run: Run, images: ImageSource, each: int) -> Gallery | None:
+    with read_ledger(run.folder) as ledger:
+        selections = ledger.selections()
+        if not selections:
+            return None
+        if isinstance(images, FolderImages):
+            images.expected = ledger.image_hashes()
+        last_round = selections[-1][0]
+        first = [chosen for chosen in selections if chosen[0] == selections[0][0]][:each]
+        last = [chosen for chosen in selections if chosen[0] == last_round][-each:]
+        truths = ledger.annotations([image_id for _, _, image_id, _, _ in (*first, *last)])
+    pictures = [
+        [_picture(images, image_id, utility, truths[image_id]) for _, _, image_id, utility, _ in part]
+        for part in (first, last)
+    ]
+    return Gallery(run.strategy, run.name, *pictures)
+
+
+def _picture(images: ImageSource, image_id: ImageId, utility: float, truth: Annotations) -> Picture:
+    uri = f"data:image/jpeg;base64,{base64.b64encode(_drawn(images.read(image_id), truth.boxes)).decode()}"
+    boxes = f"{len(truth)} box{'' if len(truth) == 1 else 'es'}"
+    return Picture(uri, f"image {image_id} with {boxes}", f"{image_id}: {boxes}, {utility:.3g}")
+
+
+def _drawn(pixels: UInt8[np.ndarray, "h w 3"], boxes: Iterable[np.ndarray]) -> bytes:
+    """A small JPEG with the boxes on it."""
+    height, width = pixels.shape[:2]
+    scale = SIDE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(picture)
+    for box in boxes:
+        x1, y1, x2, y2 = (float(side) * scale for side in box)
+        x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
+        draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=_HALO, width=4)
+        draw.rectangle((x1, y1, x2, y2), outline=_INK, width=2)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=80, subsampling=0)  # halved colour would smear the thin boxes
+    return buffer.getvalue()
