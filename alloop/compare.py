@@ -16,7 +16,7 @@ import numpy as np
 from alloop.cost_models import BOXES, CostModel
 from alloop.derived import saving
 from alloop.runs import Metric, Run, find_runs, refuse_unlike
-from alloop.statistics import LEVEL, Test, detectable, holm, significance
+from alloop.statistics import LEVEL, Test, detectable, holm, interval_of, significance
 
 GRID = 101  # points of the common range
 
@@ -196,6 +196,6 @@ def penalty_matrix(
     for a in names:
         matrix[a] = {}
         for b in names:
-            interval = significance(paired_gaps(runs, a, b, metric), test)[0] if a != b else None
+            interval = interval_of(paired_gaps(runs, a, b, metric), test) if a != b else None
             matrix[a][b] = float(interval is not None and interval[0] > 0)
     return matrix

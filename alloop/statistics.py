@@ -72,11 +72,16 @@ def wilcoxon_p(values: Sequence[float]) -> float | None:
     return 1.0 if not np.any(values) else float(stats.wilcoxon(values).pvalue)
 
 
+def interval_of(values: Sequence[float], test: Test) -> Interval | None:
+    """Student's interval, or a bootstrap interval for the tests of ranks and signs."""
+    return t_interval(values)[0] if test == "t" else bootstrap_interval(values)
+
+
 def significance(values: Sequence[float], test: Test) -> tuple[Interval | None, float | None]:
     """Interval and p-value of one comparison: Student's both, or a bootstrap interval beside a rank or sign test."""
     if test == "t":
         return t_interval(values)
-    return bootstrap_interval(values), (sign_flip_p if test == "permutation" else wilcoxon_p)(values)
+    return interval_of(values, test), (sign_flip_p if test == "permutation" else wilcoxon_p)(values)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

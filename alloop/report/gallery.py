@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from alloop.config import parse_config
 from alloop.data.images import FolderImages, ImageSource
 from alloop.data.splits import load_splits
-from alloop.errors import AlloopError
+from alloop.errors import AlloopError, DataError
 from alloop.ledger import read_ledger
 from alloop.runs import Run, config_of
 from alloop.values import Annotations, ImageId
@@ -73,6 +73,9 @@ def _gallery(run: Run, images: ImageSource, each: int) -> Gallery | None:
 
 
 def _picture(images: ImageSource, image_id: ImageId, utility: float, truth: Annotations) -> Picture:
+    if image_id not in images.records:
+        msg = f"image {image_id} is not in the data any more"
+        raise DataError(msg)
     uri = f"data:image/jpeg;base64,{base64.b64encode(_drawn(images.read(image_id), truth.boxes)).decode()}"
     boxes = f"{len(truth)} box{'' if len(truth) == 1 else 'es'}"
     return Picture(uri, f"image {image_id} with {boxes}", f"{image_id}: {boxes}, {utility:.3g}")
