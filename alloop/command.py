@@ -35,6 +35,8 @@ class AnnotationFormat(StrEnum):
     COCO = "coco"
     VOC = "voc"
     YOLO = "yolo"
+    CVAT = "cvat"
+    LABEL_STUDIO = "label_studio"
 
 
 class CompareTest(StrEnum):

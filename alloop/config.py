@@ -38,7 +38,7 @@ class SplitConfig(Block):
 
     annotations: Path = Field(description="COCO JSON file; VOC folder or ImageSets list; YOLO folder or labels/split")
     images: Path | None = Field(None, description="image folder; for VOC and YOLO its own by default")
-    format: Literal["coco", "voc", "yolo"] = "coco"
+    format: Literal["coco", "voc", "yolo", "cvat", "label_studio"] = "coco"
 
 
 class DataConfig(Block):
@@ -352,7 +352,7 @@ def config_reference() -> str:
     lines += ["A split is `annotations`, `images` and `format`:", "", "| key | default | meaning |", "|---|---|---|"]
     for key, field in SplitConfig.model_fields.items():
         default = "required" if field.is_required() else f"`{_written(field.default)}`"
-        lines.append(f"| `{key}` | {default} | {field.description or 'coco, voc or yolo'} |")
+        lines.append(f"| `{key}` | {default} | {field.description or 'coco, voc, yolo, cvat or label_studio'} |")
     return "\n".join(lines) + "\n"
 
 

@@ -11,7 +11,9 @@ from alloop.errors import AlloopError
 
 @one_paragraph
 def check_data(
-    annotations: Annotated[Path, typer.Argument(help="COCO JSON file, VOC folder or YOLO folder.")],
+    annotations: Annotated[
+        Path, typer.Argument(help="File or folder: COCO, VOC, YOLO, CVAT 1.1 or Label Studio JSON.")
+    ],
     images: Annotated[Path | None, typer.Option(help="Also decode every image of this folder.")] = None,
     from_: Annotated[AnnotationFormat | None, typer.Option("--from", help="Guessed by default.")] = None,
     debug: Debug = False,
@@ -38,7 +40,9 @@ def check_data(
 
 @one_paragraph
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="COCO JSON file, VOC folder or YOLO folder.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="File or folder: COCO, VOC, YOLO, CVAT 1.1 or Label Studio JSON.")
+    ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="What to write; must not exist yet.")],
     from_: Annotated[AnnotationFormat, typer.Option("--from", help="Format of IN.")],
     to: Annotated[AnnotationFormat, typer.Option("--to", help="Format of OUT.")],

@@ -220,7 +220,7 @@ def test_a_converted_file_that_went_missing_is_no_empty_image(tmp_path, kind, lo
         READERS[kind](tmp_path / "out")
 
 
-@pytest.mark.parametrize("kind", ["voc", "yolo"])
+@pytest.mark.parametrize("kind", ["voc", "yolo", "cvat", "label_studio"])
 def test_thousands_of_mutated_folders_are_read_or_refused_by_name(tmp_path, kind):
     (tmp_path / "a.json").write_text(json.dumps(tree()))
     convert_annotations(tmp_path / "a.json", tmp_path / "good", "coco", kind)
@@ -291,7 +291,7 @@ def records_trees(draw):
 def test_conversion_there_and_back_keeps_every_box_crowd_flag_and_empty_image(tmp_path_factory, value):
     folder = tmp_path_factory.mktemp("c")
     start = write(folder / "start.json", value)
-    route = ["coco", "voc", "yolo", "coco", "yolo", "voc", "coco"]
+    route = ["coco", "voc", "cvat", "yolo", "label_studio", "coco", "cvat", "label_studio", "voc", "yolo", "coco"]
     here = start
     for step, (from_, to) in enumerate(itertools.pairwise(route)):
         there = folder / f"step{step}"

@@ -1,5 +1,6 @@
 """From any annotation format to any other, and the embedded set as files."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import msgspec
 import numpy as np
 import yaml
 
+from alloop.data import cvat, label_studio
 from alloop.data.coco import write_coco
 from alloop.data.records import Box, Records, validate
 from alloop.data.sidecar import NAME
@@ -51,6 +53,13 @@ def files_of(records: Records, target: Path, to: str) -> dict[Path, bytes]:
     if to == "coco":
         return {target: write_coco(records)}
     side = {target / NAME: msgspec.json.encode(sidecar_of(records))}
+    if to == "cvat":
+        every = [image.id for image in records.images]
+        return {target / cvat.NAME: cvat.cvat_xml(records, every)} | side
+    if to == "label_studio":
+        tasks = json.dumps(label_studio.tasks_of(records), allow_nan=False).encode()
+        page = label_studio.label_config([category.name for category in records.categories]).encode()
+        return {target / label_studio.NAME: tasks, target / label_studio.CONFIG: page} | side
     if to == "yolo":
         return {target / name: data for name, data in yolo_files(records).items()} | side
     names = {category.id: category.name for category in records.categories}

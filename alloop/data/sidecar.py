@@ -1,5 +1,6 @@
-"""What VOC and YOLO cannot hold: ids, sizes, unused classes, crowd flags. Kept in `alloop.json` beside them."""
+"""What the other formats cannot hold: ids, sizes, unused classes, crowd flags. Kept in `alloop.json` beside them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -28,3 +29,16 @@ def read_sidecar(folder: Path) -> Sidecar | None:
     except (msgspec.MsgspecError, OSError, RecursionError, UnicodeDecodeError) as error:
         msg = f"{path}: written by alloop, but it cannot be read ({error}). Remove it to read the folder without it."
         raise DataError(msg) from error
+
+
+def refuse_lost_images(path: Path, side: Sidecar | None, images: Sequence[Image]) -> None:
+    """An image that the sidecar lists and the file has lost is no empty image.
+
+    Raises:
+        DataError: naming the first one.
+    """
+    found = {image.id for image in images}
+    for image in side.images if side else ():
+        if image.id not in found:
+            name = f"image {image.id} ({image.file_name})"
+            raise DataError(f"{path}: {name} is listed in {NAME}, but the file has lost it; restore it")

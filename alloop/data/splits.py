@@ -8,14 +8,22 @@ from pydantic import ValidationError
 
 from alloop.config import DataConfig, SplitConfig
 from alloop.data.coco import read_coco
+from alloop.data.cvat import read_cvat
 from alloop.data.digits import DigitScenes, Part, digit_scenes
 from alloop.data.images import FolderImages, ImageSource
+from alloop.data.label_studio import read_label_studio
 from alloop.data.records import DataSet, Records, validate
 from alloop.data.voc import read_voc, voc_root
 from alloop.data.yolo import read_yolo, yolo_roots
 from alloop.errors import ConfigError, DataError, nearest
 
-READERS: dict[str, Callable[[Path], Records]] = {"coco": read_coco, "voc": read_voc, "yolo": read_yolo}
+READERS: dict[str, Callable[[Path], Records]] = {
+    "coco": read_coco,
+    "voc": read_voc,
+    "yolo": read_yolo,
+    "cvat": read_cvat,
+    "label_studio": read_label_studio,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +85,13 @@ def load_split(config: SplitConfig) -> Split:
 
 
 def default_image_folder(annotations: Path, format_: str) -> Path:
-    """Where the images of a VOC or YOLO folder lie; for COCO the folder of the JSON file."""
+    """Where the images of a VOC or YOLO folder lie; for the others the folder of the file."""
     if format_ == "yolo":
         return yolo_roots(annotations)[1]
     if format_ == "voc":
         root, _ = voc_root(annotations)
         return root / "JPEGImages" if (root / "JPEGImages").is_dir() else root
-    return annotations.parent
+    return annotations if annotations.is_dir() else annotations.parent
 
 
 def _embedded(tree: dict[str, object]) -> Splits:

@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+from alloop.data import cvat, label_studio
 from alloop.data.images import FolderImages
 from alloop.data.records import DataSet, Records
 from alloop.errors import DataError
@@ -11,7 +12,11 @@ MOST = 200  # findings printed
 
 
 def guess_format(path: Path) -> str:
-    """A folder with (or in) labels/ is YOLO; another folder or a .txt list is VOC; another file is COCO."""
+    """By what a folder holds (labels/ is YOLO), by suffix (.xml and .zip are CVAT), else COCO."""
+    if path.suffix in (".xml", ".zip") or (path / cvat.NAME).is_file():
+        return "cvat"
+    if (path / label_studio.NAME).is_file():
+        return "label_studio"
     if path.is_dir():
         return "yolo" if (path / "labels").is_dir() or "labels" in path.parts else "voc"
     return "voc" if path.suffix == ".txt" else "coco"
