@@ -27,9 +27,9 @@ class StrategyClasses:
         """Of the class shares after each round, in nats."""
         return [class_entropy(counts) for counts in self.bought]
 
-    def divergence(self, pool: Float[np.ndarray, " k"]) -> list[float]:
-        """Kullback-Leibler divergence from the pool after each round, in nats."""
-        return [class_divergence(counts, pool) for counts in self.bought]
+    def divergence(self, pool: Float[np.ndarray, " k"] | None) -> list[float | None]:
+        """Kullback-Leibler divergence from the pool after each round, in nats; None where the pool is unknown."""
+        return [None if pool is None else class_divergence(counts, pool) for counts in self.bought]
 
     def ap_of(self, names: Sequence[str]) -> float | None:
         """Mean AP of some classes, of those that have one."""
@@ -42,14 +42,20 @@ class ClassBalance:
     """The classes of a comparison."""
 
     names: tuple[str, ...]
-    pool: Float[np.ndarray, " k"]  # boxes
+    pool: Float[np.ndarray, " k"] | None  # boxes; None where people are asked
     strategies: tuple[StrategyClasses, ...]
     paid: float | None  # what AP was read at; None where the curves share no range
 
     @property
+    def known(self) -> Float[np.ndarray, " k"]:
+        """Boxes of the pool, or of everything that was bought where the pool is unknown."""
+        return np.sum([one.bought[-1] for one in self.strategies], axis=0) if self.pool is None else self.pool
+
+    @property
     def rare(self) -> list[str]:
-        """The third of the pool's classes that has the fewest boxes, one at least."""
-        present = [k for k in np.argsort(self.pool, kind="stable") if self.pool[k] > 0]
+        """The third of the classes that are there which has the fewest boxes, one at least."""
+        counts = self.known
+        present = [k for k in np.argsort(counts, kind="stable") if counts[k] > 0]
         return [self.names[k] for k in sorted(present[: max(1, round(RARE_SHARE * len(present)))])]
 
 
@@ -59,11 +65,12 @@ def class_balance(comparison: Comparison) -> ClassBalance | None:
     if not runs:
         return None
     names = tuple(json.loads(runs[0].facts["classes"]))
+    pool = json.loads(runs[0].facts["pool_class_boxes"])
     ends = [run.paid[-1] for run in runs]
     paid = min(ends) if min(ends) >= max(run.paid[0] for run in runs) else None
     return ClassBalance(
         names,
-        np.array(json.loads(runs[0].facts["pool_class_boxes"]), dtype=np.float64),
+        None if pool is None else np.array(pool, dtype=np.float64),
         tuple(
             _of_strategy(name, [run for run in runs if run.strategy == name], names, paid)
             for name in dict.fromkeys(run.strategy for run in runs)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -18,12 +19,16 @@ from alloop.command import (
     TableFormat,
     one_paragraph,
 )
-from alloop.errors import AlloopError, ConfigError
+from alloop.errors import AlloopError, ConfigError, WaitingError
 
 STRATEGIES_HELP = "Names, comma-separated; random is always run. Parameters of the config go to the strategy it names."
 ALL_HELP = f"{STRATEGIES_HELP} `all`: whatever the detector serves."
 REPLICATES_HELP = "Repeat the runs of the first seed so often, to measure by how much a run differs from itself."
 VARY_HELP = "Values of a key, --vary training.lr=0.001,0.002: a study of each in a folder of its own. Repeatable."
+
+WAIT_SECONDS = 30.0  # between two looks at what people have done
+WAIT_HELP = "Where people are asked: look every 30 seconds instead of ending with exit code 3."
+PARTIAL_HELP = "Close the round that waits with what came back; the rest returns to the pool."
 
 T = TypeVar("T", int, float)
 PRUNE_CONFIG_HELP = "Experiment whose detector is trained on the whole set, for strategies that need one."
@@ -74,10 +79,15 @@ def run(
     config: ConfigFile,
     overrides: Overrides = [],  # noqa: B006  typer needs a list
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/<config name> by default.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help=WAIT_HELP)] = False,
+    accept_partial: Annotated[bool, typer.Option("--accept-partial", help=PARTIAL_HELP)] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Run one experiment. The same command resumes it; a finished one does nothing. docs/config.md lists every key."""
+    """Run one experiment. The same command resumes it; a finished one does nothing. docs/config.md lists every key.
+
+    Where people are asked (oracle), it ends with exit code 3 when their answers are needed.
+    """
     del debug
     from alloop.config import load_config  # noqa: PLC0415
 
@@ -86,9 +96,17 @@ def run(
     from alloop.engine import run_experiment  # noqa: PLC0415
     from alloop.progress import Progress  # noqa: PLC0415
 
-    folder = out or Path("runs") / config.stem
-    rounds = run_experiment(experiment, folder, _table(), progress=Progress(quiet=quiet))
-    _print_rounds(folder, rounds)
+    folder, progress = out or Path("runs") / config.stem, Progress(quiet=quiet)
+    while True:
+        try:
+            rounds = run_experiment(experiment, folder, _table(), accept_partial=accept_partial, progress=progress)
+        except WaitingError as waiting:
+            if not wait:
+                raise
+            progress.say(f"{waiting}")
+            time.sleep(WAIT_SECONDS)
+        else:
+            return _print_rounds(folder, rounds)
 
 
 def _check_strategy(name: str, parameters: dict[str, Any]) -> None:

@@ -154,10 +154,52 @@ class StrategyConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
-class OracleConfig(Block):
-    """Who answers."""
+class RatesConfig(Block):
+    """What people's work costs, in whatever money. Prices of edits apply where boxes were shown."""
 
-    name: Literal["simulated"] = Field("simulated", description="hidden labels revealed as they are paid for")
+    image: float = Field(0.0, ge=0, description="an image, also an empty one")
+    box: float = Field(1.0, ge=0, description="a box that came back")
+    second: float = Field(0.0, ge=0, description="a second of reported work")
+    accepted: float | None = Field(None, ge=0, description="a box shown and kept; `box` by default")
+    moved: float | None = Field(None, ge=0, description="a box shown and corrected; `box` by default")
+    added: float | None = Field(None, ge=0, description="a box drawn where none was shown; `box` by default")
+    deleted: float = Field(0.0, ge=0, description="a box shown and removed")
+
+
+class OracleConfig(Block):
+    """Who answers: hidden labels (simulated), or people behind a folder or a Label Studio server."""
+
+    name: Literal["simulated", "folder", "label_studio"] = Field(
+        "simulated", description="simulated reveals labels as they are paid for; the others ask people"
+    )
+    folder: Path | None = Field(None, description="folder: tasks are written into it, answers read from it")
+    format: Literal["coco", "voc", "yolo", "cvat", "label_studio"] = Field("coco", description="of the folder")
+    url: str | None = Field(None, description="label_studio: address of the server")
+    project: str | None = Field(None, description="label_studio: title of the project, at most 50 characters")
+    token: str = Field("LABEL_STUDIO_TOKEN", description="label_studio: environment variable that holds the token")
+    images_url: str = Field(
+        "upload", description="label_studio: `upload`, or what stands before a file name, /data/local-files/?d=..."
+    )
+    first_batch: str = Field("random", description="strategy that picks the seed set without labels, or random")
+    show: bool = Field(default=True, description="show people the boxes of the last detector")
+    show_threshold: float = Field(0.3, ge=0, lt=1, description="those with at least this score")
+    blind: float = Field(0.0, ge=0, le=1, description="share of the images shown without boxes, to measure bias")
+    policy: Literal["newest", "hold"] = Field("newest", description="what to do where several people disagree")
+    seconds_cap: float = Field(600.0, gt=0, description="most seconds that one annotation counts")
+    default_seconds: float = Field(0.0, ge=0, description="seconds of an annotation that reports none")
+    rates: RatesConfig = Field(RatesConfig(), description="prices, see below")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "OracleConfig":
+        needed = {"folder": ("folder",), "label_studio": ("url", "project")}.get(self.name, ())
+        missing = [key for key in needed if getattr(self, key) is None]
+        if missing:
+            msg = f"{missing[0]}: oracle {self.name} needs this key"
+            raise ValueError(msg)
+        if self.project is not None and len(self.project) > 50:
+            msg = f"project: Label Studio takes titles of 50 characters at most, found {len(self.project)}"
+            raise ValueError(msg)
+        return self
 
 
 class ExperimentConfig(Block):
@@ -170,6 +212,21 @@ class ExperimentConfig(Block):
     strategy: StrategyConfig
     oracle: OracleConfig = OracleConfig()
     random_seed: int = Field(0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _people_can_be_asked(self) -> "ExperimentConfig":
+        if self.oracle.name == "simulated":
+            return self
+        if self.data.digit_scenes is not None:
+            msg = "oracle: people need image files; digit_scenes has none (alloop export-digits writes them)"
+            raise ValueError(msg)
+        if self.loop.seed_images is None and self.loop.seed_set.unit == "boxes":
+            msg = "loop.seed_set: give a number of images; nobody knows yet how many boxes an image has"
+            raise ValueError(msg)
+        if self.strategy.parameters.get("annotations") == "true":
+            msg = "strategy.annotations: true needs labels that people have not drawn yet; use predicted"
+            raise ValueError(msg)
+        return self
 
     def to_yaml(self) -> str:
         """The resolved config: every default written out, paths absolute."""
@@ -310,6 +367,9 @@ def _resolve(tree: dict[str, Any], base: Path, where: str) -> dict[str, Any]:
     loop = tree.get("loop")
     if isinstance(loop, dict) and isinstance(loop.get("seed_images"), str):
         loop["seed_images"] = str(_absolute(loop["seed_images"], base, f"{where}: loop.seed_images"))
+    oracle = tree.get("oracle")
+    if isinstance(oracle, dict) and isinstance(oracle.get("folder"), str):
+        oracle["folder"] = str(_absolute(oracle["folder"], base, f"{where}: oracle.folder"))
     detector = tree.get("detector")
     if isinstance(detector, dict):
         weights = detector.get("weights")
@@ -347,9 +407,19 @@ def config_reference() -> str:
         ]
         for key, field in model.model_fields.items():
             default = "required" if field.is_required() else f"`{_written(field.default)}`"
+            default = "" if key == "rates" else default
             lines.append(f"| `{key}` | {default} | {field.description or ''} |")
         lines.append("")
-    lines += ["A split is `annotations`, `images` and `format`:", "", "| key | default | meaning |", "|---|---|---|"]
+    lines += ["`rates` of the oracle are:", "", "| key | default | meaning |", "|---|---|---|"]
+    for key, field in RatesConfig.model_fields.items():
+        lines.append(f"| `{key}` | `{_written(field.default)}` | {field.description or ''} |")
+    lines += [
+        "",
+        "A split is `annotations`, `images` and `format`:",
+        "",
+        "| key | default | meaning |",
+        "|---|---|---|",
+    ]
     for key, field in SplitConfig.model_fields.items():
         default = "required" if field.is_required() else f"`{_written(field.default)}`"
         lines.append(f"| `{key}` | {default} | {field.description or 'coco, voc, yolo, cvat or label_studio'} |")

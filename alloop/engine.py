@@ -3,27 +3,29 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import yaml
 
-from alloop.config import ExperimentConfig, with_all_labels
-from alloop.costs import Amount, Purchase, buy
+from alloop.config import ExperimentConfig, parse_config, with_all_labels
+from alloop.costs import Purchase, buy
 from alloop.data.images import FolderImages
 from alloop.data.splits import load_splits
 from alloop.detectors.protocol import Detector
 from alloop.errors import ConfigError
-from alloop.experiment import Experiment, environment, prepare
+from alloop.experiment import environment, prepare
 from alloop.files import run_lock, sha256_of
 from alloop.fitting import Timings, Workplace, fitted, model_path, pixel_caches, restored, trained_and_evaluated
-from alloop.ledger import Bought, Ledger, RoundRecord, open_ledger
-from alloop.oracles.simulated import Oracle, SimulatedOracle
-from alloop.pool import Pool, seed_set_named, seed_set_order
+from alloop.human_rounds import Asked, asked_of_people, collect, first_batch, note_revisions, people_of
+from alloop.ledger import Bought, RoundRecord, open_ledger
+from alloop.oracles.simulated import SimulatedOracle
+from alloop.pool import seed_set_named, seed_set_order
 from alloop.progress import Progress
-from alloop.query import FittedDetector, Query
+from alloop.query import FittedDetector
+from alloop.querying import asking, first_count
+from alloop.questions import Questions
 from alloop.shared_models import SharedModels
-from alloop.strategy import checked_selection, uses_labels
+from alloop.strategy import uses_labels
 from alloop.values import Annotations, ImageId, Selection
 
 
@@ -34,6 +36,7 @@ def run_experiment(
     *,
     shared: Path | None = None,
     replay: int = 0,
+    accept_partial: bool = False,
     progress: Progress | None = None,
 ) -> list[RoundRecord]:
     """Run one experiment in a folder, or go on with it; a finished one does nothing.
@@ -44,9 +47,11 @@ def run_experiment(
         table: strategies by name, for example `strategies.TABLE`.
         shared: folder of models shared with other runs.
         replay: 1, 2, ... for a run that repeats another to see by how much they differ.
+        accept_partial: where people are asked, close the round that waits with what came back.
         progress: where to tell how it goes.
 
     Raises:
+        WaitingError: people have not answered yet.
         AlloopError: see `alloop.errors`; nothing booked is lost.
     """
     progress = progress or Progress(quiet=True)
@@ -54,24 +59,31 @@ def run_experiment(
         recorded = ledger.facts()
         if recorded:
             refuse_other_config(out, recorded, config)
-            if ledger.open_round() is None:
+            if ledger.open_round() is None and Questions(ledger).pending() is None:
                 progress.say(f"{out}: finished, {len(ledger.rounds())} rounds; nothing to do")
                 return ledger.rounds()
         experiment = prepare(config, table, recorded)
+        people = people_of(experiment)
         oracle = SimulatedOracle(experiment.splits.train.dataset.annotations)
+        models = SharedModels(shared) if shared else None
+        place = Workplace(experiment, ledger, oracle, pixel_caches(experiment), models, progress)
         if not recorded:
-            begin_run(experiment, ledger, oracle, progress, replay)
+            asked = first_batch(place, table) if people and not config.loop.seed_images else None
+            begin_run(place, replay, asked)
         elif recorded["data"] != experiment.splits.fingerprint():
             msg = f"{out}: the data differ from those this run began with; restore them, or start a new run"
             raise ConfigError(msg)
         images = experiment.splits.train.images
         if isinstance(images, FolderImages):
             images.expected = ledger.image_hashes()
-        models = SharedModels(shared) if shared else None
-        place = Workplace(experiment, ledger, oracle, pixel_caches(experiment), models, progress)
-        while (round_ := ledger.open_round()) is not None:
+        while True:
+            if people and (waiting := Questions(ledger).pending()) is not None:
+                note_revisions(place, people, waiting)
+                collect(place, people, accept_partial=accept_partial)
+                accept_partial = False
+            if (round_ := ledger.open_round()) is None:
+                return ledger.rounds()
             run_round(place, round_)
-        return ledger.rounds()
 
 
 def trained_on_everything(
@@ -103,7 +115,8 @@ def refuse_other_config(out: Path, recorded: Mapping[str, str], config: Experime
     Raises:
         ConfigError: naming each key that differs.
     """
-    before, now = _flat(yaml.safe_load(recorded["config"])), _flat(yaml.safe_load(config.to_yaml()))
+    # keys that this version added have their defaults in a config that was recorded before
+    before, now = (_flat(c.model_dump(mode="json")) for c in (parse_config(yaml.safe_load(recorded["config"])), config))
     free = {"training.checkpoint_seconds", "training.cache_gib"}
     differing = sorted(key for key in (before.keys() | now.keys()) - free if before.get(key) != now.get(key))
     if differing:
@@ -121,39 +134,57 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
 
 
-def begin_run(experiment: Experiment, ledger: Ledger, oracle: Oracle, progress: Progress, replay: int = 0) -> None:
-    """Hash the pool, draw the seed set, book both."""
+def begin_run(place: Workplace, replay: int = 0, asked: Asked | None = None) -> None:
+    """Hash the pool, then book it with the seed set, or with the question to people for one."""
+    experiment, ledger = place.experiment, place.ledger
     config, train_split = experiment.config, experiment.splits.train
     images: list[tuple[ImageId, str, str]] = []
     for done, (image_id, record) in enumerate(sorted(train_split.dataset.images.items()), start=1):
         images.append((image_id, record.file_name, train_split.images.sha256(image_id)))
-        progress.step("hashing images", done, len(train_split.dataset.images))
-    pool = train_split.dataset.images
-    named = config.loop.seed_images
-    order = seed_set_named(named, pool) if named else seed_set_order(pool, config.random_seed)
-    answers = oracle.annotate(order)
-    purchase = buy(((i, len(answers[i])) for i in order), config.loop.seed_set, ledger.spent(), config.loop.budget)
-    if not purchase.image_ids:
-        msg = f"loop.budget: {config.loop.budget} does not pay for the first image of the seed set; raise it"
-        raise ConfigError(msg)
+        place.progress.step("hashing images", done, len(train_split.dataset.images))
+    seed_set, answers = ((), {}) if asked else _seed_set(place)
     text = config.to_yaml()
     facts = {
         "config": text,
         "config_sha256": sha256_of(text.encode()),
         "data": experiment.splits.fingerprint(),
         "classes": json.dumps(train_split.dataset.class_names),
-        "pool_class_boxes": json.dumps(train_split.dataset.class_counts()),
+        "pool_class_boxes": json.dumps(_class_counts(place)),
         "replay": str(replay),
         "strategy": config.strategy.name,
         "random_seed": str(config.random_seed),
-        "seed_set_sha256": sha256_of(repr(purchase.image_ids).encode()),
+        "seed_set_sha256": sha256_of(repr(asked.selection.image_ids if asked else seed_set).encode()),
+        "oracle": config.oracle.name,
         "budget": str(config.loop.budget or ""),
         "rounds_planned": str(config.loop.rounds),
         "label_using": str(uses_labels(experiment.strategy)).lower(),
         "reference_is_test": str(experiment.splits.shared).lower(),
         **environment(experiment),
     }
-    ledger.begin(facts, images, purchase.image_ids, answers)
+    with ledger.transaction():
+        ledger.begin(facts, images, seed_set, answers)
+        if asked:
+            Questions(ledger).ask(0, asked.selection, asked.predicted_boxes, asked.shown)
+
+
+def _class_counts(place: Workplace) -> list[int] | None:
+    """Boxes of each class in the pool, which nobody knows where people are asked."""
+    simulated = place.experiment.config.oracle.name == "simulated"
+    return place.experiment.splits.train.dataset.class_counts() if simulated else None
+
+
+def _seed_set(place: Workplace) -> tuple[tuple[ImageId, ...], dict[ImageId, Annotations]]:
+    """The images whose labels are there from the beginning, named or drawn at random, with all answers."""
+    config, pool = place.experiment.config, place.experiment.splits.train.dataset.images
+    named = config.loop.seed_images
+    order = seed_set_named(named, pool) if named else seed_set_order(pool, config.random_seed)
+    answers = place.oracle.annotate(order)
+    ranking = ((i, len(answers[i])) for i in order)
+    purchase = buy(ranking, config.loop.seed_set, place.ledger.spent(), config.loop.budget)
+    if not purchase.image_ids:
+        msg = f"loop.budget: {config.loop.budget} does not pay for the first image of the seed set; raise it"
+        raise ConfigError(msg)
+    return purchase.image_ids, answers
 
 
 def run_round(place: Workplace, round_: int) -> None:
@@ -162,15 +193,23 @@ def run_round(place: Workplace, round_: int) -> None:
     labeled = ledger.labeled()
     detector, metrics = trained_and_evaluated(place, round_, labeled, timings)
     bought: Bought | None = None
+    asked: Asked | None = None
     if round_ + 1 < config.loop.rounds:
         with timings.of("query"):
-            bought = query_and_ask(place, round_, labeled, detector)
+            if config.oracle.name == "simulated":
+                bought = query_and_ask(place, round_, labeled, detector)
+            else:
+                asked = asked_of_people(place, round_, labeled, detector)
     sha256 = {path: digest for path, digest, _ in ledger.files(round_)}[model_path(round_)]
-    notes = bought.selection.notes if bought else {}
+    chosen = bought or asked
+    notes = chosen.selection.notes if chosen else {}
     spent = ledger.spent()
-    ledger.close_round(
-        round_, metrics=metrics, timings=timings.seconds, model_sha256=sha256, notes=notes, bought=bought
-    )
+    with ledger.transaction():
+        ledger.close_round(
+            round_, metrics=metrics, timings=timings.seconds, model_sha256=sha256, notes=notes, bought=bought
+        )
+        if asked:
+            Questions(ledger).ask(round_ + 1, asked.selection, asked.predicted_boxes, asked.shown)
     values = metrics["values"]
     figures = "  ".join(f"{k.upper()} {values[k]:.3f}" for k in ("ap", "ap50") if values[k] is not None)
     place.progress.say(
@@ -183,47 +222,19 @@ def query_and_ask(
     place: Workplace, round_: int, labeled: Mapping[ImageId, Annotations], detector: Detector
 ) -> Bought | None:
     """Ask the strategy, then the oracle; None when the pool or the budget has run out."""
-    experiment, spent = place.experiment, place.ledger.spent()
-    config = experiment.config
-    pool = Pool.of(experiment.splits.train.dataset.images, labeled.keys())
-    budget = config.loop.budget
-    left = None if budget is None else budget.number - spent.of(budget.unit)
-    if not pool.unlabeled or left == 0:
+    loop, spent = place.experiment.config.loop, place.ledger.spent()
+    question = asking(place, round_, labeled, detector)
+    if question is None:
         return None
-    seen = fitted(place, experiment.splits.train, place.caches["pool"], detector, round_)
-    train_split = experiment.splits.train
-    hidden = MappingProxyType(dict(train_split.dataset.annotations) if uses_labels(experiment.strategy) else {})
-    beside = fitted(place, experiment.splits.reference, place.caches["reference"], detector)
-    mean_boxes = spent.boxes / max(1, spent.images)
-    count = first_count(config.loop.query_size, mean_boxes, len(pool.unlabeled))
+    count = first_count(loop.query_size, question.mean_boxes, question.unlabeled)
     while True:
-        query = Query(
-            round=round_,
-            unlabeled=pool.unlabeled,
-            labeled=MappingProxyType(dict(labeled)),
-            sizes=MappingProxyType({i: (r.width, r.height) for i, r in train_split.dataset.images.items()}),
-            truth=hidden,
-            reference=MappingProxyType(dict(experiment.splits.reference.dataset.annotations)),
-            detector=seen,
-            reference_detector=beside,
-            count=count,
-            budget_left=left,
-            progress=place.progress.step,
-            random_seed=config.random_seed,
-        )
-        selection = checked_selection(experiment.strategy, query)
+        selection = question.select(count)
         answers = place.oracle.annotate(selection.image_ids)
-        purchase = buy(((i, len(answers[i])) for i in selection.image_ids), config.loop.query_size, spent, budget)
-        if purchase.quota_met or purchase.budget_exhausted or count == len(pool.unlabeled):
-            return _booked(selection, purchase, answers, mean_boxes)
-        count = min(2 * count, len(pool.unlabeled))
-
-
-def first_count(query_size: Amount, mean_boxes: float, unlabeled: int) -> int:
-    """How many images to have ranked at first: as asked, or enough for the boxes at the mean so far."""
-    if query_size.unit == "images":
-        return min(query_size.number, unlabeled)
-    return min(unlabeled, max(1, round(1.5 * query_size.number / max(mean_boxes, 0.1)) + 8))
+        ranking = ((i, len(answers[i])) for i in selection.image_ids)
+        purchase = buy(ranking, loop.query_size, spent, loop.budget)
+        if purchase.quota_met or purchase.budget_exhausted or count == question.unlabeled:
+            return _booked(selection, purchase, answers, question.mean_boxes)
+        count = min(2 * count, question.unlabeled)
 
 
 def _booked(

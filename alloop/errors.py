@@ -5,6 +5,7 @@
     ├── DataError          1   an annotation file or an image cannot be used
     ├── StrategyError      1   a strategy broke its contract
     ├── TrainingError      1   a loss that is not finite, and the like
+    ├── WaitingError       3   people have not answered yet
     ├── RunInUseError     75   another process holds the run
     └── DamagedFileError  76   a stored file differs from its record
 
@@ -38,6 +39,12 @@ class StrategyError(AlloopError):
 
 class TrainingError(AlloopError):
     """Training cannot go on without storing nonsense."""
+
+
+class WaitingError(AlloopError):
+    """The round goes on when people have drawn their boxes; nothing is wrong."""
+
+    exit_code: ClassVar[int] = 3
 
 
 class RunInUseError(AlloopError):

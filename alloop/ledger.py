@@ -76,9 +76,16 @@ class Ledger:
         except sqlite3.DatabaseError as error:
             raise _damaged(self.folder, error) from error
 
+    def write(self, sql: str, *arguments: Any) -> None:
+        """A writing statement inside a transaction; for this file and for `questions`."""
+        self._db.execute(sql, arguments)
+
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All or nothing."""
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; one inside another belongs to it."""
+        if self._db.in_transaction:
+            yield
+            return
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -107,11 +114,12 @@ class Ledger:
         seed_set: Sequence[ImageId],
         annotations: Mapping[ImageId, Annotations],
     ) -> None:
-        """Book the pool and the seed set, in one transaction."""
-        with self._transaction():
+        """Book the pool and the seed set, in one transaction; without a seed set no round is opened yet."""
+        with self.transaction():
             self._db.executemany("INSERT INTO fact VALUES (?, ?)", [("format", FORMAT), *facts.items()])
             self._db.executemany("INSERT INTO image VALUES (?, ?, ?)", images)
-            self._open_round(0, seed_set, annotations)
+            if seed_set:
+                self.charge(0, {i: annotations[i] for i in seed_set})
 
     def close_round(
         self,
@@ -124,7 +132,7 @@ class Ledger:
         bought: Bought | None,
     ) -> None:
         """Book a round: its figures, its selection and the charges of what it bought, in one transaction."""
-        with self._transaction():
+        with self.transaction():
             changed = self._db.execute(
                 "UPDATE round SET metrics = ?, timings = ?, model_sha256 = ?, notes = ? "
                 "WHERE round = ? AND metrics IS NULL",
@@ -134,46 +142,48 @@ class Ledger:
                 msg = f"{self.folder}: round {round_} is closed already; nothing was booked"
                 raise AlloopError(msg)
             if bought is not None:
-                self._db.executemany(
-                    "INSERT INTO selection VALUES (?, ?, ?, ?, ?)",
-                    [
-                        (round_, rank, image_id, float(utility), float(predicted))
-                        for rank, (image_id, utility, predicted) in enumerate(
-                            zip(
-                                bought.selection.image_ids,
-                                bought.selection.utilities,
-                                bought.predicted_boxes,
-                                strict=True,
-                            )
-                        )
-                    ],
+                chosen = zip(
+                    bought.selection.image_ids, bought.selection.utilities, bought.predicted_boxes, strict=True
                 )
-                self._open_round(round_ + 1, bought.selection.image_ids, bought.annotations)
+                self.select(round_, [(rank, *row) for rank, row in enumerate(chosen)])
+                self.charge(round_ + 1, {i: bought.annotations[i] for i in bought.selection.image_ids})
 
-    def _open_round(
-        self, round_: int, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations]
+    def select(self, round_: int, chosen: Iterable[tuple[int, ImageId, float, float]]) -> None:
+        """Book rank, image, utility and predicted boxes of what a round chose."""
+        with self.transaction():
+            for rank, image_id, utility, predicted in chosen:
+                row = (round_, rank, image_id, float(utility), float(predicted))
+                self._db.execute("INSERT INTO selection VALUES (?, ?, ?, ?, ?)", row)
+
+    def charge(
+        self,
+        round_: int,
+        annotations: Mapping[ImageId, Annotations],
+        paid: Mapping[ImageId, tuple[float, float]] | None = None,
     ) -> None:
-        self._db.execute("INSERT INTO round (round) VALUES (?)", (round_,))
-        for image_id in image_ids:
-            truth = annotations[image_id]
-            text = annotations_to_json(truth)
-            self._db.execute(
-                "INSERT INTO charge VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (image_id, round_, len(truth), 0.0, float(len(truth)), text, annotation_sha256(truth)),
-            )
+        """Open a round with what it trains on first; `paid` are seconds and cost, by default none and a unit a box."""
+        with self.transaction():
+            self._db.execute("INSERT INTO round (round) VALUES (?)", (round_,))
+            for image_id, truth in annotations.items():
+                seconds, cost = (paid or {}).get(image_id, (0.0, float(len(truth))))
+                text = annotations_to_json(truth)
+                self._db.execute(
+                    "INSERT INTO charge VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (image_id, round_, len(truth), seconds, cost, text, annotation_sha256(truth)),
+                )
 
     # files
 
     def store(self, path: str, data: bytes, round_: int, step: int | None = None) -> str:
         """Write a file of the run and then record it; returns its sha256."""
         sha256 = atomic_write(self.folder / path, data)
-        with self._transaction():
+        with self.transaction():
             self._db.execute("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)", (path, sha256, round_, step))
         return sha256
 
     def drop(self, path: str) -> None:
         """Forget a file, then remove it."""
-        with self._transaction():
+        with self.transaction():
             self._db.execute("DELETE FROM file WHERE path = ?", (path,))
         (self.folder / path).unlink(missing_ok=True)
 

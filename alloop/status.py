@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from alloop.advice import advice
 from alloop.ledger import read_ledger, run_folders
+from alloop.questions import Questions, RoundAnswers
 
 
 def status_lines(folder: Path) -> list[str]:
@@ -17,8 +19,14 @@ def _run_lines(folder: Path) -> list[str]:
     with read_ledger(folder) as ledger:
         facts, rounds, spent, current = ledger.facts(), ledger.rounds(), ledger.spent(), ledger.open_round()
         pool = ledger.pool_size()
+        questions = Questions(ledger)
+        told_by_people, waiting = questions.told(), questions.pending()
+        asked = questions.of_round(waiting) if waiting is not None else []
+        cost = sum(charge.cost for charge in ledger.charges())
         steps = [step for _, _, step in ledger.files(current) if step is not None] if current is not None else []
     state = f"round {current} is open" if current is not None else "finished" if rounds else "not begun"
+    if waiting is not None:
+        state = f"round {waiting} waits for people"
     at_step = f"; training checkpoint at step {max(steps)}" if steps else ""
     budget = f"; budget {facts['budget']}" if facts.get("budget") else "; no budget"
     lines = [
@@ -33,4 +41,30 @@ def _run_lines(folder: Path) -> list[str]:
             notes = ", ".join(f"{name} {value:.4g}" for name, value in told.notes.items())
             lines.append(f"query    after round {told.round}: {notes}")
         lines.append("last     " + ", ".join(f"{k} {v:.3f}" for k, v in values.items() if v is not None))
+    lines += [f"people   {people_line(told)}" for told in told_by_people]
+    if asked:
+        expected = sum(question.predicted_boxes for question in asked)
+        lines.append(
+            f"asked    {len(asked)} images, {expected:.0f} boxes predicted; run the same command to look for answers"
+        )
+    if rounds and (told_by_people or asked):
+        points = [(r.boxes, value) for r in rounds if (value := r.metrics["ap"]) is not None]
+        ahead = sum(question.predicted_boxes for question in asked) or told_by_people[-1].boxes
+        each = cost / spent.boxes if spent.boxes else 1.0
+        lines.append("advice   " + advice([b for b, _ in points], [a for _, a in points], ahead, each))
     return lines
+
+
+def people_line(told: RoundAnswers) -> str:
+    """What came of one round of questions."""
+    states = ", ".join(f"{number} {state}" for state, number in sorted(told.states.items()))
+    text = (
+        f"round {told.round}: {states}; {told.boxes} boxes (predicted {told.predicted_boxes:.0f}), cost {told.cost:.2f}"
+    )
+    if told.seconds or told.set_aside_seconds:
+        text += f", {told.seconds + told.set_aside_seconds:.0f} s of work"
+    shown = told.accepted + told.moved + told.deleted
+    if shown:
+        kept = f"{told.accepted} accepted, {told.moved} moved, {told.deleted} deleted"
+        text += f"; of {shown} boxes shown {kept}; {told.added} added"
+    return text

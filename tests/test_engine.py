@@ -211,7 +211,7 @@ def test_hidden_labels_cannot_be_reached_from_a_query(tmp_path, monkeypatch):
         queries.append(query)
         return strategy.select(query)
 
-    monkeypatch.setattr("alloop.engine.checked_selection", spy)
+    monkeypatch.setattr("alloop.querying.checked_selection", spy)
     config = parse_config(small_tree(**{"loop.rounds": 2}))
     run_experiment(config, tmp_path, TABLE)
     experiment = prepare(config, TABLE)

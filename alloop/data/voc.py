@@ -120,6 +120,18 @@ def _object(item: ET.Element, path: Path) -> tuple[str, tuple[float, float, floa
     return _text(item, "name", path), (x1, y1, x2 - x1, y2 - y1), int(difficult)
 
 
+def voc_file(path: Path) -> tuple[tuple[float, float], list[tuple[str, tuple[float, float, float, float], int]]]:
+    """One VOC file: the size of its image, and label, corners and `difficult` of each box.
+
+    Raises:
+        DataError: as `read_voc`.
+    """
+    root = _parse(path)
+    size = (_number(root, "size/width", path), _number(root, "size/height", path))
+    objects = [_object(item, path) for item in root.findall("object")]
+    return size, [(name, (x, y, x + w, y + h), crowd) for name, (x, y, w, h), crowd in objects]
+
+
 def voc_xml(image: Image, boxes: list[tuple[str, Box]]) -> bytes:
     """One VOC file; `boxes` are (class name, box) pairs."""
     root = ET.Element("annotation")

@@ -3,6 +3,7 @@
 A line is `class cx cy w h` in fractions of the image, or `class x1 y1 x2 y2 ...`, a polygon whose box is its extent.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,22 @@ def _line(line: str, image: Image, where: str) -> tuple[int, tuple[float, float,
     cx, cy, w, h = numbers
     x, y = (cx - w / 2) * image.width, (cy - h / 2) * image.height
     return label, (x, y, w * image.width, h * image.height), b"null"
+
+
+def yolo_boxes(
+    path: Path, image: Image, class_names: Sequence[str]
+) -> list[tuple[str, tuple[float, float, float, float], int]]:
+    """One label file: the name and the corners in pixels of each box; no crowds.
+
+    Raises:
+        DataError: as `read_yolo`.
+    """
+    found = []
+    for number, line in enumerate(_lines(path), start=1):
+        label, (x, y, w, h), _ = _line(line, image, f"{path}: line {number}")
+        name = class_names[label] if 0 <= label < len(class_names) else f"class {label}"
+        found.append((name, (x, y, x + w, y + h), 0))
+    return found
 
 
 def _categories(folder: Path) -> list[Category]:

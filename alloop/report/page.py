@@ -10,6 +10,8 @@ from alloop.class_balance import ClassBalance, StrategyClasses, class_balance
 from alloop.compare import Comparison, Versus, compared
 from alloop.cost_models import BOXES, IMAGES
 from alloop.files import atomic_write
+from alloop.ledger import read_ledger
+from alloop.questions import Questions, RoundAnswers
 from alloop.report.curve import curve_png, draw, draw_boxes_per_image, svg
 from alloop.report.gallery import galleries
 from alloop.report.text import classes_json, counted, dumps, mean_rows, noise_sentence, sentence, to_csv, to_json
@@ -81,6 +83,7 @@ def render(comparison: Comparison, other: Comparison, balance: ClassBalance | No
         noise=noise_sentence(comparison) if comparison.noise is not None else "",
         matrix=comparison.penalty_matrix,
         rows=mean_rows(comparison.runs),
+        people=_people_rows(runs),
         classes=_class_table(balance) if balance else None,
         class_ap=_class_ap(balance) if balance and balance.paid is not None else None,
         galleries=pictures,
@@ -133,7 +136,7 @@ def _verdict_rows(comparison: Comparison, other: Comparison) -> list[tuple[Versu
 
 def _class_table(balance: ClassBalance) -> dict[str, Any]:
     """Boxes of each class up to each round; the most frequent classes, the others added up."""
-    order = np.argsort(-balance.pool, kind="stable")
+    order = np.argsort(-balance.known, kind="stable")
     shown, others = order[:MOST_CLASSES], order[MOST_CLASSES:]
     rare = set(balance.rare)
     heads = [f"{balance.names[k]}{' *' if balance.names[k] in rare else ''}" for k in shown]
@@ -148,13 +151,13 @@ def _class_table(balance: ClassBalance) -> dict[str, Any]:
 
     return {
         "heads": [*heads, *([f"{len(others)} others"] if len(others) else [])],
-        "pool": cells(balance.pool),
+        "pool": None if balance.pool is None else cells(balance.pool),
         "strategies": [(one.strategy, rounds(one)) for one in balance.strategies],
     }
 
 
 def _class_ap(balance: ClassBalance) -> dict[str, Any]:
-    order, rare = np.argsort(-balance.pool, kind="stable"), set(balance.rare)
+    order, rare = np.argsort(-balance.known, kind="stable"), set(balance.rare)
     names = [balance.names[k] for k in order]
     return {
         "paid": balance.paid,
@@ -164,6 +167,16 @@ def _class_ap(balance: ClassBalance) -> dict[str, Any]:
             for one in balance.strategies
         ],
     }
+
+
+def _people_rows(runs: Sequence[Run]) -> list[tuple[str, RoundAnswers]]:
+    """What came of each round of questions, of the runs that asked people."""
+    found = []
+    for run in runs:
+        if run.facts.get("oracle", "simulated") != "simulated":
+            with read_ledger(run.folder) as ledger:
+                found += [(run.name, told) for told in Questions(ledger).told()]
+    return found
 
 
 def _steps(runs: Sequence[Run]) -> list[str]:

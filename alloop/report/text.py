@@ -51,7 +51,7 @@ def classes_json(balance: ClassBalance) -> dict[str, Any]:
     """Boxes bought and AP at equal cost by class, for each strategy."""
     return {
         "names": balance.names,
-        "pool_boxes": balance.pool.tolist(),
+        "pool_boxes": None if balance.pool is None else balance.pool.tolist(),
         "rare": balance.rare,
         "paid": balance.paid,
         "strategies": [
@@ -156,13 +156,14 @@ def class_lines(balance: ClassBalance | None) -> list[str]:
     lines = [f"Boxes bought and AP by class, AP {paid}; * are the rarest third of the classes"]
     heads = "".join(f"{one.strategy[:22]:>24}" for one in balance.strategies)
     lines.append(f"{'':<{width + 2}}{'pool':>8}{heads}")
+    pool = ["?" if balance.pool is None else f"{balance.pool[k]:.0f}" for k in range(len(balance.names))]
     for k, name in enumerate(balance.names):
         cells = "".join(f"{one.bought[-1][k]:>14.0f}{_figure(one.ap[name]):>10}" for one in balance.strategies)
-        lines.append(f"{name:<{width}}{' *' if name in rare else '  '}{balance.pool[k]:>8.0f}{cells}")
+        lines.append(f"{name:<{width}}{' *' if name in rare else '  '}{pool[k]:>8}{cells}")
     for title, values in (
         ("AP of *", [_figure(one.ap_of(balance.rare)) for one in balance.strategies]),
         ("entropy", [f"{one.entropy()[-1]:.3f}" for one in balance.strategies]),
-        ("KL from the pool", [f"{one.divergence(balance.pool)[-1]:.3f}" for one in balance.strategies]),
+        ("KL from the pool", [_figure(one.divergence(balance.pool)[-1]) for one in balance.strategies]),
     ):
         lines.append(f"{title:<{width + 10}}" + "".join(f"{value:>24}" for value in values))
     return lines
