@@ -113,7 +113,8 @@ class Server:
             with opener.open(request, timeout=TIMEOUT) as reply:
                 data = reply.read()
         except urllib.error.HTTPError as error:
-            raise self._refused(method, path, error) from None
+            with error:
+                raise self._refused(method, path, error) from None
         except urllib.error.URLError as error:
             if isinstance(error.reason, ConnectionRefusedError):
                 msg = f"{self.url}: no server answers there; start it, or mend oracle.url"
@@ -180,7 +181,8 @@ class LabelStudioPeople:
         if lost:
             msg = f"{self.server.url}: {len(lost)} tasks did not arrive (image {min(lost)}); run the same command again"
             raise AlloopError(msg)
-        self._write("PATCH", f"/api/projects/{project}/", {"model_version": version})
+        if any(task.shown is not None for task in tasks):
+            self._write("PATCH", f"/api/projects/{project}/", {"model_version": version})  # what the page fills in
         twice = sum(len(there[i]) > 1 for i in wanted)
         told = f"; {twice} images have more than one task, the annotated one counts" if twice else ""
         return f"{self.server.url}/projects/{project}/data{told}"
