@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: all check test demo bench golden help clean
+.PHONY: all check test demo bench golden help clean label-studio label-studio-install
 
 all: check test  ## check and test
 
@@ -30,6 +30,24 @@ check: $(STAMP)  ## ruff, mypy, import rules
 bench: $(STAMP)  ## speed and memory as ratios to a peer and to the physical floor
 	$(BIN)/python benchmarks/speed.py
 
+LABEL_STUDIO := .label-studio
+$(LABEL_STUDIO)/.installed:
+	$(PYTHON) -m venv $(LABEL_STUDIO)
+	$(LABEL_STUDIO)/bin/python -m pip install --quiet label-studio==1.23.2
+	$(PYTHON) -m venv $(LABEL_STUDIO)/readers
+	$(LABEL_STUDIO)/readers/bin/python -m pip install --quiet datumaro==1.13.12
+	touch $@
+
+label-studio-install: $(LABEL_STUDIO)/.installed  ## Label Studio and an independent reader, each in its own environment
+
+label-studio: label-studio-install  ## start Label Studio on http://127.0.0.1:8090, IMAGES=folder that it may show
+	LABEL_STUDIO_BASE_DATA_DIR=$(or $(DATA),$(CURDIR)/$(LABEL_STUDIO)/data) \
+	LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=$(abspath $(or $(IMAGES),.)) \
+	LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN=true LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK=true \
+	LABEL_STUDIO_LATEST_VERSION_CHECK=false LABEL_STUDIO_COLLECT_ANALYTICS=false \
+	LABEL_STUDIO_SENTRY_DSN= LABEL_STUDIO_FRONTEND_SENTRY_DSN= \
+	$(LABEL_STUDIO)/bin/label-studio start --no-browser --internal-host 127.0.0.1 --port $(or $(PORT),8090)
+
 golden: $(STAMP)  ## check golden vectors: make golden DIR=folder
 	$(BIN)/python benchmarks/golden.py $(or $(DIR),tests/golden)
 
@@ -37,4 +55,4 @@ clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'

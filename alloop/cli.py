@@ -19,7 +19,7 @@ from alloop.command import (
     TableFormat,
     one_paragraph,
 )
-from alloop.errors import AlloopError, ConfigError, WaitingError
+from alloop.errors import AlloopError, ConfigError, UnreachableError, WaitingError
 
 STRATEGIES_HELP = "Names, comma-separated; random is always run. Parameters of the config go to the strategy it names."
 ALL_HELP = f"{STRATEGIES_HELP} `all`: whatever the detector serves."
@@ -100,7 +100,7 @@ def run(
     while True:
         try:
             rounds = run_experiment(experiment, folder, _table(), accept_partial=accept_partial, progress=progress)
-        except WaitingError as waiting:
+        except (WaitingError, UnreachableError) as waiting:
             if not wait:
                 raise
             progress.say(f"{waiting}")
@@ -304,6 +304,7 @@ for name in ("status", "ledger", "verify", "compare", "report"):
     app.command(name=name)(getattr(run_commands, name))
 app.command(name="check-data")(data_commands.check_data)
 app.command()(data_commands.convert)
+app.command(name="import")(data_commands.import_)
 app.command(name="export-digits")(data_commands.export_digits)
 
 

@@ -1,6 +1,6 @@
 """What labeled images cost under another way of paying: stored charges are priced again, nothing is trained again.
 
-cost = images * image + boxes * box + images without a box * empty + recorded seconds * second
+cost = images * image + boxes * box + images without a box * empty + recorded seconds * second + booked cost * booked
 """
 
 from dataclasses import dataclass, fields
@@ -17,11 +17,12 @@ class Charged:
     boxes: int
     empty: int  # images without a box
     seconds: float  # as people were measured; 0 in simulation
+    cost: float = 0.0  # as it was booked, by the prices of the run
 
 
 @dataclass(frozen=True, slots=True)
 class CostModel:
-    """Prices of an image, of each of its boxes, of an image without a box, and of each recorded second."""
+    """Prices of an image, of each of its boxes, of an image without a box, of a recorded second, of a booked unit."""
 
     name: str
     unit: str = ""
@@ -29,6 +30,7 @@ class CostModel:
     box: float = 0.0
     empty: float = 0.0
     second: float = 0.0
+    booked: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise ConfigError when a price is negative or not finite, or when all are 0."""
@@ -44,6 +46,7 @@ class CostModel:
             + self.box * charged.boxes
             + self.empty * charged.empty
             + self.second * charged.seconds
+            + self.booked * charged.cost
         )
 
     def __str__(self) -> str:
@@ -60,6 +63,7 @@ COST_MODELS = {
         BOXES,
         IMAGES,
         CostModel("seconds", second=1),
+        CostModel("booked", booked=1),
         # A box of ILSVRC's quality, drawn and verified by crowd workers, and one by clicks on its four extreme points:
         # Papadopoulos et al., Extreme clicking for efficient object annotation, ICCV 2017
         CostModel("draw", "seconds", box=35),

@@ -56,6 +56,29 @@ def convert(
 
 
 @one_paragraph
+def import_(
+    images: Annotated[Path, typer.Argument(help="Folder of the images, searched in depth.")],
+    out: Annotated[Path, typer.Option(help="Folder for pool.json and labeled.txt.")],
+    annotations: Annotated[Path | None, typer.Option(help="What is labeled already, in any format.")] = None,
+    from_: Annotated[AnnotationFormat | None, typer.Option("--from", help="Its format; guessed by default.")] = None,
+    classes: Annotated[str, typer.Option(help="Class names, comma-separated, where nothing else names them.")] = "",
+    debug: Debug = False,
+) -> None:
+    """Make a folder of images, partly labeled or not at all, into a pool that people can be asked about."""
+    del debug
+    from alloop.data.importing import import_project  # noqa: PLC0415
+    from alloop.data.summary import guess_format  # noqa: PLC0415
+
+    guessed = from_.value if from_ else guess_format(annotations) if annotations else "coco"
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    made = import_project(images, out, annotations=annotations, format_=guessed, classes=names)
+    print(f"{made.pool}: {made.images} images, {made.labeled_images} of them labeled with {made.boxes} boxes")
+    if made.labeled is not None:
+        print(f"In the config: data.train.annotations: {made.pool}, loop.seed_images: {made.labeled}")
+        print(f"               loop.seed_set: {made.labeled_images}")
+
+
+@one_paragraph
 def export_digits(
     out: Annotated[Path, typer.Argument(help="Folder for the COCO files and PNG images.")],
     overrides: Annotated[list[str], typer.Option("--set", help="Parameter: --set pool=200. Repeatable.")] = [],  # noqa: B006

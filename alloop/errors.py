@@ -5,6 +5,7 @@
     ├── DataError          1   an annotation file or an image cannot be used
     ├── StrategyError      1   a strategy broke its contract
     ├── TrainingError      1   a loss that is not finite, and the like
+    ├── UnreachableError     1   a server does not answer
     ├── WaitingError       3   people have not answered yet
     ├── RunInUseError     75   another process holds the run
     └── DamagedFileError  76   a stored file differs from its record
@@ -39,6 +40,10 @@ class StrategyError(AlloopError):
 
 class TrainingError(AlloopError):
     """Training cannot go on without storing nonsense."""
+
+
+class UnreachableError(AlloopError):
+    """A server that does not answer now and may later."""
 
 
 class WaitingError(AlloopError):

@@ -257,10 +257,10 @@ class Ledger:
     def charged(self) -> list[Charged]:
         """What the charges of each round add up to."""
         rows = self.read(
-            "SELECT round, COUNT(*) AS images, SUM(boxes) AS boxes, SUM(boxes = 0) AS empty, SUM(seconds) AS seconds "
-            "FROM charge GROUP BY round ORDER BY round"
+            "SELECT round, COUNT(*) AS images, SUM(boxes) AS boxes, SUM(boxes = 0) AS empty, SUM(seconds) AS seconds, "
+            "SUM(cost) AS cost FROM charge GROUP BY round ORDER BY round"
         )
-        return [Charged(r["round"], r["images"], r["boxes"], r["empty"], r["seconds"]) for r in rows]
+        return [Charged(r["round"], r["images"], r["boxes"], r["empty"], r["seconds"], r["cost"]) for r in rows]
 
     def class_counts(self) -> list[tuple[int, int, int]]:
         """(round, label, boxes) of everything that was charged."""

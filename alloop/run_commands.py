@@ -10,9 +10,7 @@ import typer
 
 from alloop.command import AnyFolder, CompareMetric, CompareTest, Debug, Folders, RunFolder, TableFormat, one_paragraph
 
-COST_HELP = (
-    "What the curves are drawn over: boxes, images, seconds (recorded), draw, extreme_click, or image=.01,box=.06."
-)
+COST_HELP = "What the curves are drawn over: boxes, images, seconds, booked, draw, extreme_click, or image=.1,box=.6."
 TEST_HELP = "t: Student's interval and test; permutation (of signs) or wilcoxon: with a bootstrap interval."
 
 

@@ -1,5 +1,6 @@
 """From what people drew, in any format, to an answer: labels by name, boxes in pixels, everything validated."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -40,9 +41,10 @@ def answer_of_boxes(
 def answers_of_records(
     records: Records, images: Sequence[ImageRecord], class_names: Sequence[str]
 ) -> dict[ImageId, Answer]:
-    """Answers for the images that an annotation file holds, matched by file name, without folders if need be."""
+    """Answers for the images that an annotation file holds, matched by file name, or by its last part where that is clear."""
     named = {image.file_name: image for image in images}
-    short = {image.file_name.rpartition("/")[2]: image for image in images}
+    shorts = Counter(image.file_name.rpartition("/")[2] for image in images)
+    short = {name: image for image in images if shorts[name := image.file_name.rpartition("/")[2]] == 1}
     categories = {category.id: category.name for category in records.categories}
     by_image: dict[int, list[Box]] = {image.id: [] for image in records.images}
     for box in records.annotations:

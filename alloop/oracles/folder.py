@@ -88,10 +88,11 @@ class FolderPeople:
         return self._by_file(path, images)
 
     def _tagged(self, path: Path, images: Sequence[ImageRecord]) -> dict[ImageId, Answer]:
-        tags = {name.rpartition("/")[2]: found for name, found in cvat.cvat_tags(path).items()}
+        tags = cvat.cvat_tags(path)
+        short = {name.rpartition("/")[2]: found for name, found in tags.items()}
         answers = answers_of_records(cvat.read_cvat(path), images, self.reading.class_names)
         for image in images:
-            found = tags.get(image.file_name.rpartition("/")[2], set())
+            found = tags.get(image.file_name, short.get(image.file_name.rpartition("/")[2], set()))
             if cvat.SKIP in found:
                 answers[image.image_id] = Answer("skipped")
             elif cvat.DONE not in found and image.image_id in answers:

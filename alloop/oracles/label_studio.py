@@ -22,7 +22,7 @@ from xml.etree import ElementTree as ET
 from alloop.config import OracleConfig
 from alloop.data.images import image_path
 from alloop.data.label_studio import label_config
-from alloop.errors import AlloopError, ConfigError
+from alloop.errors import AlloopError, ConfigError, UnreachableError
 from alloop.oracles.answers import Reading, answer_of_task
 from alloop.oracles.folder import task_tree
 from alloop.oracles.people import Answer, Task
@@ -63,7 +63,7 @@ class Server:
             except _UnknownOutcomeError as error:
                 if number + 1 == TRIES:
                     msg = f"{self.url}: the server did not answer ({error}); try again when it is back"
-                    raise AlloopError(msg) from None
+                    raise UnreachableError(msg) from None
                 time.sleep(PAUSE * 2**number)
         raise AssertionError
 
@@ -118,7 +118,7 @@ class Server:
         except urllib.error.URLError as error:
             if isinstance(error.reason, ConnectionRefusedError):
                 msg = f"{self.url}: no server answers there; start it, or mend oracle.url"
-                raise AlloopError(msg) from None
+                raise UnreachableError(msg) from None
             raise _UnknownOutcomeError(str(error.reason)) from None
         except (HTTPException, OSError) as error:
             raise _UnknownOutcomeError(type(error).__name__) from None
@@ -270,7 +270,7 @@ class LabelStudioPeople:
             if not tasks:
                 return
         msg = f"{self.server.url}: {len(tasks)} tasks could not be sent; run the same command again when it is back"
-        raise AlloopError(msg)
+        raise UnreachableError(msg)
 
     def _addresses(self, project: int, images: Sequence[ImageRecord]) -> list[str]:
         """Where the server finds each image: its own local files, or what is uploaded now."""
@@ -285,7 +285,7 @@ class LabelStudioPeople:
                 reply = self.server.upload(f"/api/projects/{project}/import?commit_to_project=false", data)
             except _UnknownOutcomeError as error:
                 msg = f"{self.server.url}: images could not be uploaded ({error}); run the same command again"
-                raise AlloopError(msg) from None
+                raise UnreachableError(msg) from None
             ids = json.dumps(reply["file_upload_ids"])
             files = self.server.get(f"/api/projects/{project}/file-uploads", ids=ids)
             place = {upload["id"]: f"/data/{upload['file']}" for upload in files}
@@ -310,4 +310,4 @@ class LabelStudioPeople:
             self.server.write(method, path, body)
         except _UnknownOutcomeError as error:
             msg = f"{self.server.url}: the server did not answer ({error}); run the same command again when it is back"
-            raise AlloopError(msg) from None
+            raise UnreachableError(msg) from None
