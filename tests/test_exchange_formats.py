@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
+import shutil
+import subprocess
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from typer.testing import CliRunner
 
 from alloop.cli import app
 from alloop.data import cvat, label_studio
+from alloop.data.convert import convert_annotations, export_digit_scenes
 from alloop.data.importing import import_project
 from alloop.data.records import validate
 from alloop.data.splits import READERS
@@ -68,6 +73,40 @@ def test_cvat_that_cannot_be_used_is_named(tmp_path, old, new, words):
     (tmp_path / "a.xml").write_text(XML.replace(old, new, 1))
     with pytest.raises(DataError, match=words):
         READERS["cvat"](tmp_path / "a.xml")
+
+
+READ_BY_DATUMARO = """
+import json, sys, datumaro as dm
+read = dm.Dataset.import_from(sys.argv[1], "cvat")
+names = [label.name for label in read.categories()[dm.AnnotationType.label]]
+boxes = lambda item: [a for a in item.annotations if a.type == dm.AnnotationType.bbox]
+print(json.dumps({i.id: sorted([names[a.label], a.x, a.y, a.w, a.h] for a in boxes(i)) for i in read}))
+"""
+
+
+@pytest.mark.labelstudio
+def test_another_reader_of_cvat_finds_the_same_boxes(tmp_path):
+    server = Path(os.environ.get("ALLOOP_LABEL_STUDIO", Path(__file__).parents[1] / ".label-studio/bin/label-studio"))
+    python = server.parents[1] / "readers" / "bin" / "python"
+    if not python.is_file():
+        pytest.skip("datumaro is not installed: `make label-studio-install` installs it for this test")
+    export_digit_scenes(tmp_path, ["pool=30", "reference=1", "test=1"])
+    convert_annotations(tmp_path / "instances_pool.json", tmp_path / "cvat", "coco", "cvat")
+    shutil.copytree(tmp_path / "images", tmp_path / "cvat" / "images")
+    told = subprocess.run(
+        [python, "-c", READ_BY_DATUMARO, tmp_path / "cvat"], capture_output=True, text=True, check=True
+    )
+    found = json.loads(told.stdout.splitlines()[-1])
+    records = READERS["coco"](tmp_path / "instances_pool.json")
+    names = {category.id: category.name for category in records.categories}
+    expected = {image.id: [] for image in records.images}
+    for box in records.annotations:
+        expected[box.image_id].append([names[box.category_id], *box.bbox])
+    assert len(found) == 30
+    for image in records.images:
+        theirs, ours = found[image.file_name.rpartition(".")[0]], sorted(expected[image.id])
+        assert [row[0] for row in theirs] == [row[0] for row in ours]
+        assert np.allclose([row[1:] for row in theirs], [row[1:] for row in ours], atol=0.01)
 
 
 def export(*regions, **data):

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from conftest import small_tree
 from test_human_rounds import Annotator, charges, tree_of
 
 from alloop.config import OracleConfig, parse_config
@@ -240,6 +242,38 @@ def test_people_on_the_server_give_the_curve_of_the_simulation(files, server, tm
     assert secrets == []
 
 
+def test_bccd_with_a_script_as_the_annotator_gives_the_simulated_curve(server, tmp_path, real_data):
+    source, title = real_data / "bccd", "blood cells"
+    truth = json.loads((source / "annotations" / "instances_train.json").read_bytes())
+    (tmp_path / "unlabeled.json").write_text(json.dumps(truth | {"annotations": []}))
+    splits = {"train": "instances_train.json", "reference": "instances_val.json", "test": "instances_test.json"}
+    data = {
+        key: {"annotations": str(source / "annotations" / name), "images": str(source / "images")}
+        for key, name in splits.items()
+    }
+    changes = {"loop": {"seed_set": 8, "query_size": 8, "rounds": 3}, "training.iterations": 20}
+    run_experiment(parse_config(small_tree(data=data, **changes)), tmp_path / "simulated", TABLE)
+    unlabeled = {"annotations": str(tmp_path / "unlabeled.json"), "images": str(source / "images")}
+    asked = small_tree(data=data | {"train": unlabeled}, oracle=oracle(server, title), **changes)
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    drawn = {image["id"]: [] for image in truth["images"]}
+    for box in truth["annotations"]:
+        x, y, w, h = box["bbox"]
+        drawn[box["image_id"]].append((names[box["category_id"]], (x, y, x + w, y + h)))
+    while True:
+        try:
+            rounds = run_experiment(parse_config(asked), tmp_path / "run", TABLE)
+            break
+        except WaitingError:
+            for task in server.tasks(title):
+                if not task["annotations"]:
+                    server.annotate(task, drawn[task["data"]["alloop_id"]])
+    paid, expected = charges(tmp_path / "run"), charges(tmp_path / "simulated")
+    assert [(c.round, c.image_id, c.boxes) for c in paid] == [(c.round, c.image_id, c.boxes) for c in expected]
+    with read_ledger(tmp_path / "simulated") as ledger:
+        assert [r.metrics["ap"] for r in rounds] == pytest.approx([r.metrics["ap"] for r in ledger.rounds()], abs=1e-3)
+
+
 def people(server, title, **more):
     config = OracleConfig(**oracle(server, title, **more))
     return LabelStudioPeople.of(config, server.images / "images", Reading(NAMES, config.policy, config.default_seconds))
@@ -397,6 +431,71 @@ def test_a_server_that_dies_and_comes_back(server):
     server.start()
     asked.push(0, tasks)
     assert sorted(t["data"]["alloop_id"] for t in server.tasks(title)) == list(range(1, 401))
+
+
+def browser_program():
+    """A Chromium that is there already; none is downloaded."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium on this machine: the page of Label Studio is not tried")
+    return found
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_person_accepts_draws_submits_nothing_and_skips_in_the_real_page(server, files):
+    from playwright.sync_api import sync_playwright
+
+    names = sorted(p.relative_to(files / "images").as_posix() for p in (files / "images").rglob("*.png"))[:4]
+    shown = Shown(np.array([[8.0, 8.0, 24.0, 40.0]]), np.array([3]), np.array([0.75]))
+    records = [ImageRecord(ImageId(k), name, 64, 64) for k, name in enumerate(names, start=1)]
+    asked = people(server, "page")
+    asked.push(0, [Task(record, shown if record.image_id == 1 else None) for record in records])
+    quiet = [
+        "disable-quic",
+        "no-first-run",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+    ]
+    flags = [f"--{name}" for name in ("no-sandbox", "disable-gpu", *quiet)]
+    hosts = set()
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=browser_program(), args=flags)
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.on("request", lambda request: hosts.add(request.url.split("/")[2] if "://" in request.url else ""))
+        page.goto(f"{server.url}/user/login/")
+        page.fill("input[name=email]", "alloop@example.com")
+        page.fill("input[name=password]", "alloop-pass-1")
+        page.keyboard.press("Enter")
+        page.wait_for_load_state("networkidle")
+        page.goto(f"{server.url}/projects/{server.project('page')}/data?labeling=1")
+        ids = {task["id"]: task["data"]["alloop_id"] for task in server.tasks("page")}
+        for number in (1, 2, 3, 4):
+            page.wait_for_selector("img[alt='image']")
+            page.wait_for_function("window.Htx && window.Htx.task && window.Htx.task.id")
+            page.wait_for_timeout(1000)
+            task = page.evaluate("window.Htx.task.id")
+            assert ids[task] == number
+            if number == 2:
+                box = page.query_selector("img[alt='image']").bounding_box()
+                page.keyboard.press("4")  # the fourth label is the digit 3
+                page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.25 * box["height"])
+                page.mouse.down()
+                page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"], steps=8)
+                page.mouse.up()
+                page.wait_for_timeout(500)
+            page.get_by_label("skip-task" if number == 4 else "Submit current annotation").click()
+            page.wait_for_timeout(1500)
+        browser.close()
+    found = asked.pull(0, records)
+    assert [found[ImageId(k)].state for k in (1, 2, 3, 4)] == ["done", "done", "done", "skipped"]
+    assert found[ImageId(1)].annotations.boxes.tolist() == [[8, 8, 24, 40]]
+    assert found[ImageId(1)].annotations.labels.tolist() == [3]
+    assert np.allclose(found[ImageId(2)].annotations.boxes, [[16, 16, 48, 32]], atol=0.5)
+    assert found[ImageId(2)].annotations.labels.tolist() == [3]
+    assert len(found[ImageId(3)].annotations) == 0
+    assert all(seconds > 0 for answer in found.values() for seconds in answer.work.values())
+    assert hosts <= {f"127.0.0.1:{server.port}", ""}, "the page asks nobody else"
 
 
 def test_late_edits_on_the_server_are_revisions(files, server, tmp_path):

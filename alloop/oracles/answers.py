@@ -41,7 +41,7 @@ def answer_of_boxes(
 def answers_of_records(
     records: Records, images: Sequence[ImageRecord], class_names: Sequence[str]
 ) -> dict[ImageId, Answer]:
-    """Answers for the images that an annotation file holds, matched by file name, or by its last part where that is clear."""
+    """Answers for the images that a file holds, matched by name, or by its last part where that is clear."""
     named = {image.file_name: image for image in images}
     shorts = Counter(image.file_name.rpartition("/")[2] for image in images)
     short = {name: image for image in images if shorts[name := image.file_name.rpartition("/")[2]] == 1}
