@@ -213,7 +213,7 @@ def run_round(place: Workplace, round_: int) -> None:
     values = metrics["values"]
     figures = "  ".join(f"{k.upper()} {values[k]:.3f}" for k in ("ap", "ap50") if values[k] is not None)
     place.progress.say(
-        f"round {round_ + 1}/{config.loop.rounds}: {spent.images} images, {spent.boxes} boxes, {figures} "
+        f"round {round_} of 0 to {config.loop.rounds - 1}: {spent.images} images, {spent.boxes} boxes, {figures} "
         f"({sum(timings.seconds.values()):.0f} s)"
     )
 

@@ -182,7 +182,7 @@ def _trained(place: Workplace, round_: int, labeled: Mapping[ImageId, Annotation
         with_masks=Need.MASKS in detector.gives,
         device=experiment.device,
     )
-    name = f"round {round_ + 1}: training on {len(labeled)} images"
+    name = f"round {round_}: training on {len(labeled)} images"
     with timings.of("train"):
         train(
             detector,
