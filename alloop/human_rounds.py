@@ -52,9 +52,9 @@ def people_of(experiment: Experiment) -> People | None:
     if oracle.name == "label_studio":
         from alloop.oracles.label_studio import LabelStudioPeople  # noqa: PLC0415
 
-        return LabelStudioPeople.of(oracle, train.images.root, reading)
+        return LabelStudioPeople.of(oracle, train.images, reading)
     assert oracle.folder is not None
-    return FolderPeople(oracle.folder, oracle.format, train.images.root, reading)
+    return FolderPeople(oracle.folder, oracle.format, train.images, reading)
 
 
 def first_batch(place: Workplace, table: Mapping[str, str]) -> Asked:

@@ -20,7 +20,7 @@ from alloop.data.label_studio import region
 from alloop.data.records import Records
 from alloop.data.splits import READERS
 from alloop.engine import run_experiment
-from alloop.errors import AlloopError, ConfigError, WaitingError
+from alloop.errors import AlloopError, ConfigError, DataError, WaitingError
 from alloop.ledger import open_ledger, read_ledger
 from alloop.oracles.answers import Reading, answer_of_boxes, answer_of_task
 from alloop.oracles.folder import FolderPeople, records_of, task_tree
@@ -165,6 +165,19 @@ def test_a_stop_between_asking_and_handing_over_loses_nothing(files, tmp_path, m
     with pytest.raises(WaitingError, match="round 1"):
         run_experiment(config, tmp_path / "run", TABLE)
     assert len(charges(tmp_path / "run")) == 6
+
+
+def test_a_renamed_image_is_named(files, tmp_path):
+    shutil.copytree(files, tmp_path / "moved")
+    config = parse_config(tree_of(tmp_path / "moved", tmp_path / "people"))
+    with pytest.raises(WaitingError):
+        run_experiment(config, tmp_path / "run", TABLE)
+    lost = next(p for p in (tmp_path / "people" / "round_000" / "images").rglob("*.png"))
+    (tmp_path / "moved" / "images" / lost.relative_to(tmp_path / "people" / "round_000" / "images")).unlink()
+    lost.unlink()
+    with pytest.raises(DataError, match="cannot be read"):
+        run_experiment(config, tmp_path / "run", TABLE)
+    assert charges(tmp_path / "run") == []
 
 
 def test_skipped_images_cost_no_image_and_are_not_asked_about_again(files, tmp_path):

@@ -26,6 +26,7 @@ from test_human_rounds import Annotator, charges, tree_of
 
 from alloop.config import OracleConfig, parse_config
 from alloop.data.convert import export_digit_scenes
+from alloop.data.images import FolderImages
 from alloop.data.label_studio import region
 from alloop.engine import run_experiment
 from alloop.errors import AlloopError, ConfigError, WaitingError
@@ -274,9 +275,10 @@ def test_bccd_with_a_script_as_the_annotator_gives_the_simulated_curve(server, t
         assert [r.metrics["ap"] for r in rounds] == pytest.approx([r.metrics["ap"] for r in ledger.rounds()], abs=1e-3)
 
 
-def people(server, title, **more):
+def people(server, title, images=(), **more):
     config = OracleConfig(**oracle(server, title, **more))
-    return LabelStudioPeople.of(config, server.images / "images", Reading(NAMES, config.policy, config.default_seconds))
+    source = FolderImages(server.images / "images", {record.image_id: record for record in images})
+    return LabelStudioPeople.of(config, source, Reading(NAMES, config.policy, config.default_seconds))
 
 
 def tasks_of(count, shown=True):
@@ -379,7 +381,7 @@ def test_uploaded_images_are_the_servers_own(server, files):
     title = "uploads"
     names = sorted(p.relative_to(files / "images").as_posix() for p in (files / "images").rglob("*.png"))[:3]
     tasks = [Task(ImageRecord(ImageId(k), name, 64, 64)) for k, name in enumerate(names, start=1)]
-    people(server, title).push(0, tasks)
+    people(server, title, [task.image for task in tasks]).push(0, tasks)
     for task, name in zip(sorted(server.tasks(title), key=lambda t: t["data"]["alloop_id"]), names, strict=True):
         request = urllib.request.Request(
             server.url + task["data"]["image"], headers={"Authorization": f"Token {TOKEN}"}
@@ -448,7 +450,7 @@ def test_a_person_accepts_draws_submits_nothing_and_skips_in_the_real_page(serve
     names = sorted(p.relative_to(files / "images").as_posix() for p in (files / "images").rglob("*.png"))[:4]
     shown = Shown(np.array([[8.0, 8.0, 24.0, 40.0]]), np.array([3]), np.array([0.75]))
     records = [ImageRecord(ImageId(k), name, 64, 64) for k, name in enumerate(names, start=1)]
-    asked = people(server, "page")
+    asked = people(server, "page", records)
     asked.push(0, [Task(record, shown if record.image_id == 1 else None) for record in records])
     quiet = [
         "disable-quic",
@@ -524,4 +526,4 @@ def test_addresses_that_are_none_are_refused(tmp_path):
     for url in ("localhost:8080", "ftp://x", "http://", "http://user:pass@host", "file:///etc/passwd"):
         config = OracleConfig(name="label_studio", url=url, project="p")
         with pytest.raises(ConfigError, match=r"oracle\.url"):
-            LabelStudioPeople.of(config, tmp_path, Reading(NAMES))
+            LabelStudioPeople.of(config, FolderImages(tmp_path, {}), Reading(NAMES))

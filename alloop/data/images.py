@@ -56,7 +56,7 @@ class FolderImages:
             DamagedFileError: the file differs from the one recorded at import.
         """
         record = self.records[image_id]
-        data = self._bytes(record)
+        data = self.stored(image_id)
         if image_id in self.expected and sha256_of(data) != self.expected[image_id]:
             msg = f"{self.root / record.file_name}: image {image_id} changed after it was imported; restore it"
             raise DamagedFileError(msg)
@@ -71,9 +71,15 @@ class FolderImages:
 
     def sha256(self, image_id: ImageId) -> str:
         """Hash of the file."""
-        return sha256_of(self._bytes(self.records[image_id]))
+        return sha256_of(self.stored(image_id))
 
-    def _bytes(self, record: ImageRecord) -> bytes:
+    def stored(self, image_id: ImageId) -> bytes:
+        """The file as it is.
+
+        Raises:
+            DataError: it is not there or cannot be read.
+        """
+        record = self.records[image_id]
         path = image_path(self.root, record.file_name)
         try:
             if not path.is_file():

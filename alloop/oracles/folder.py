@@ -16,7 +16,7 @@ import msgspec
 from alloop.data import cvat, label_studio
 from alloop.data.coco import read_coco, write_coco
 from alloop.data.convert import files_of
-from alloop.data.images import image_path
+from alloop.data.images import FolderImages, image_path
 from alloop.data.records import Box, Category, Image, Records
 from alloop.data.voc import voc_file
 from alloop.data.yolo import yolo_boxes
@@ -43,7 +43,7 @@ class FolderPeople:
 
     folder: Path
     format: str
-    images: Path
+    images: FolderImages
     reading: Reading
 
     def push(self, round_: int, tasks: Sequence[Task]) -> str:
@@ -53,7 +53,7 @@ class FolderPeople:
             name = task.image.file_name
             target = image_path(place / "images", name)
             if not target.is_file():
-                atomic_write(target, image_path(self.images, name).read_bytes())
+                atomic_write(target, self.images.stored(task.image.image_id))
         for path, data in self._task_files(place, tasks).items():
             if not path.is_file():
                 atomic_write(path, data)

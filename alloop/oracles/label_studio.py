@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from xml.etree import ElementTree as ET
 
 from alloop.config import OracleConfig
-from alloop.data.images import image_path
+from alloop.data.images import FolderImages
 from alloop.data.label_studio import label_config
 from alloop.errors import AlloopError, ConfigError, UnreachableError
 from alloop.oracles.answers import Reading, answer_of_task
@@ -149,12 +149,12 @@ class LabelStudioPeople:
 
     server: Server
     title: str
-    images: Path
+    images: FolderImages
     images_url: str
     reading: Reading
 
     @classmethod
-    def of(cls, oracle: OracleConfig, images: Path, reading: Reading) -> "LabelStudioPeople":
+    def of(cls, oracle: OracleConfig, images: FolderImages, reading: Reading) -> "LabelStudioPeople":
         """As configured.
 
         Raises:
@@ -280,7 +280,7 @@ class LabelStudioPeople:
         for start in range(0, len(images), UPLOADS):
             part = images[start : start + UPLOADS]
             named = {f"{int(i.image_id)}_{Path(i.file_name).name}": i for i in part}
-            data = {name: image_path(self.images, i.file_name).read_bytes() for name, i in named.items()}
+            data = {name: self.images.stored(i.image_id) for name, i in named.items()}
             try:
                 reply = self.server.upload(f"/api/projects/{project}/import?commit_to_project=false", data)
             except _UnknownOutcomeError as error:
