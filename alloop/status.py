@@ -22,7 +22,6 @@ def _run_lines(folder: Path) -> list[str]:
         questions = Questions(ledger)
         told_by_people, waiting = questions.told(), questions.pending()
         asked = questions.of_round(waiting) if waiting is not None else []
-        cost = sum(charge.cost for charge in ledger.charges())
         steps = [step for _, _, step in ledger.files(current) if step is not None] if current is not None else []
     state = f"round {current} is open" if current is not None else "finished" if rounds else "not begun"
     if waiting is not None:
@@ -48,11 +47,20 @@ def _run_lines(folder: Path) -> list[str]:
             f"asked    {len(asked)} images, {expected:.0f} boxes predicted; run the same command to look for answers"
         )
     if rounds and (told_by_people or asked):
-        points = [(r.boxes, value) for r in rounds if (value := r.metrics["ap"]) is not None]
-        ahead = sum(question.predicted_boxes for question in asked) or told_by_people[-1].boxes
-        each = cost / spent.boxes if spent.boxes else 1.0
-        lines.append("advice   " + advice([b for b, _ in points], [a for _, a in points], ahead, each))
+        lines.append(f"advice   {advice_for(folder)}")
     return lines
+
+
+def advice_for(folder: Path) -> str:
+    """Whether another round of a run pays, from its curve, its charges and what it asks for next."""
+    with read_ledger(folder) as ledger:
+        rounds, charged, questions = ledger.rounds(), ledger.charged(), Questions(ledger)
+        waiting = questions.pending()
+        asked = questions.of_round(waiting) if waiting is not None else []
+    points = [(r.boxes, value) for r in rounds if (value := r.metrics["ap"]) is not None]
+    boxes, cost = sum(c.boxes for c in charged), sum(c.cost for c in charged)
+    ahead = sum(question.predicted_boxes for question in asked) or charged[-1].boxes
+    return advice([b for b, _ in points], [a for _, a in points], ahead, cost / boxes if boxes else 1.0)
 
 
 def people_line(told: RoundAnswers) -> str:

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import threading
+import traceback
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import msgspec
 import numpy as np
@@ -20,10 +23,11 @@ from alloop.data.label_studio import region
 from alloop.data.records import Records
 from alloop.data.splits import READERS
 from alloop.engine import run_experiment
-from alloop.errors import AlloopError, ConfigError, DataError, WaitingError
+from alloop.errors import AlloopError, ConfigError, DataError, UnreachableError, WaitingError
 from alloop.ledger import open_ledger, read_ledger
 from alloop.oracles.answers import Reading, answer_of_boxes, answer_of_task
 from alloop.oracles.folder import FolderPeople, records_of, task_tree
+from alloop.oracles.label_studio import Server
 from alloop.oracles.people import Edits, Shown, Task, edits
 from alloop.questions import Questions, Rates
 from alloop.testing import fake_annotations
@@ -286,6 +290,99 @@ def test_what_is_labeled_already_is_the_seed_set(files, tmp_path):
     with pytest.raises(WaitingError, match="round 1 waits"):
         run_experiment(parse_config(tree), tmp_path / "run", TABLE)
     assert {c.image_id for c in charges(tmp_path / "run")} == set(ids)
+
+
+def test_a_quota_in_boxes_is_met_by_predicted_boxes(files, tmp_path):
+    tree = tree_of(files, tmp_path / "people", loop={"seed_set": 6, "query_size": "9 boxes", "rounds": 2})
+    people = Annotator(files, tmp_path / "people")
+    with pytest.raises(WaitingError):
+        run_experiment(parse_config(tree), tmp_path / "run", TABLE)
+    people.answer(0)
+    with pytest.raises(WaitingError, match="round 1"):
+        run_experiment(parse_config(tree), tmp_path / "run", TABLE)
+    with read_ledger(tmp_path / "run") as ledger:
+        predicted = [round(q.predicted_boxes) for q in Questions(ledger).of_round(1)]
+    assert sum(predicted) >= 9 > sum(predicted[:-1])
+
+
+def test_a_server_that_is_away_is_waited_for(files, tmp_path, monkeypatch):
+    config, pauses = tmp_path / "c.yaml", []
+    config.write_text(yaml.safe_dump(tree_of(files, "people", loop={"seed_set": 6, "query_size": 4, "rounds": 1})))
+    people, pull = Annotator(files, tmp_path / "people"), FolderPeople.pull
+
+    def away(*arguments):
+        if len(pauses) < 2:
+            raise UnreachableError("nobody is there")
+        people.answer(0)
+        return pull(*arguments)
+
+    monkeypatch.setattr(FolderPeople, "pull", away)
+    monkeypatch.setattr("alloop.cli.time.sleep", pauses.append)
+    command = ["run", str(config), "--out", str(tmp_path / "run"), "--quiet"]
+    assert CliRunner().invoke(app, command).exit_code == 1
+    assert CliRunner().invoke(app, [*command, "--wait"]).exit_code == 0
+    assert len(pauses) == 2
+
+
+class Answering:
+    """A server of the tests that answers every request alike and remembers what it was asked."""
+
+    def __init__(self, status, headers=(), body=b"{}"):
+        asked = self.asked = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append((self.path, self.headers.get("Authorization")))
+                self.send_response(status)
+                for name, value in (*headers, ("Content-Length", str(len(body)))):
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET  # noqa: N815  the name that http.server looks for
+
+            def log_message(self, *_arguments):
+                pass
+
+        self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.httpd.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self.httpd.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_error):
+        self.httpd.shutdown()
+        self.httpd.server_close()
+
+
+def test_nothing_is_sent_to_another_host(monkeypatch):
+    monkeypatch.setenv("A_TOKEN", "5ec7e7")
+    with Answering(200) as other, Answering(302, [("Location", f"{other.url}/stolen")]) as server:
+        monkeypatch.setenv("http_proxy", other.url)
+        with pytest.raises(AlloopError, match="points elsewhere"):
+            Server(server.url, "A_TOKEN").get("/api/projects/")
+        assert server.asked == [("/api/projects/", "Token 5ec7e7")]
+        assert other.asked == []
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 401, 404, 500])
+def test_the_token_is_nowhere(files, tmp_path, monkeypatch, status):
+    canary = "ca11a4bca11a4bca11a4bca11a4bca11a4bca11a"
+    monkeypatch.setenv("A_TOKEN", canary)
+    monkeypatch.setattr("alloop.oracles.label_studio.PAUSE", 0.0)
+    with Answering(status, body=b"[not json") as server:
+        asked = {"name": "label_studio", "url": server.url, "project": "p", "token": "A_TOKEN"}
+        tree = tree_of(files, "unused", oracle=asked)
+        del tree["oracle"]["folder"]
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
+        for debug in ([], ["--debug"]):
+            told = CliRunner().invoke(app, ["run", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run"), *debug])
+            assert told.exit_code in (1, 2), told.output
+            trace = "".join(traceback.format_exception(told.exception))
+            assert canary not in told.output + trace
+        assert server.asked[0][1] == f"Token {canary}", "it was sent where it belongs"
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and canary.encode() in p.read_bytes()]
 
 
 def test_configs_that_cannot_ask_people_are_refused(files, tmp_path):

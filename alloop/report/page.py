@@ -16,6 +16,7 @@ from alloop.report.curve import curve_png, draw, draw_boxes_per_image, svg
 from alloop.report.gallery import galleries
 from alloop.report.text import classes_json, counted, dumps, mean_rows, noise_sentence, sentence, to_csv, to_json
 from alloop.runs import Metric, Run
+from alloop.status import advice_for
 
 MOST_CLASSES = 12  # columns of the class table; the others are added up
 _CARD = (
@@ -84,6 +85,7 @@ def render(comparison: Comparison, other: Comparison, balance: ClassBalance | No
         matrix=comparison.penalty_matrix,
         rows=mean_rows(comparison.runs),
         people=_people_rows(runs),
+        advice=[(run.name, advice_for(run.folder)) for run in runs if _asked_people(run)],
         classes=_class_table(balance) if balance else None,
         class_ap=_class_ap(balance) if balance and balance.paid is not None else None,
         galleries=pictures,
@@ -169,11 +171,15 @@ def _class_ap(balance: ClassBalance) -> dict[str, Any]:
     }
 
 
+def _asked_people(run: Run) -> bool:
+    return run.facts.get("oracle", "simulated") != "simulated"
+
+
 def _people_rows(runs: Sequence[Run]) -> list[tuple[str, RoundAnswers]]:
     """What came of each round of questions, of the runs that asked people."""
     found = []
     for run in runs:
-        if run.facts.get("oracle", "simulated") != "simulated":
+        if _asked_people(run):
             with read_ledger(run.folder) as ledger:
                 found += [(run.name, told) for told in Questions(ledger).told()]
     return found
