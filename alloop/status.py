@@ -66,9 +66,8 @@ def advice_for(folder: Path) -> str:
 def people_line(told: RoundAnswers) -> str:
     """What came of one round of questions."""
     states = ", ".join(f"{number} {state}" for state, number in sorted(told.states.items()))
-    text = (
-        f"round {told.round}: {states}; {told.boxes} boxes (predicted {told.predicted_boxes:.0f}), cost {told.cost:.2f}"
-    )
+    predicted = f" (predicted {told.predicted_boxes:.0f})" if told.predicted_boxes else ""
+    text = f"round {told.round}: {states}; {told.boxes} boxes{predicted}, cost {told.cost:.2f}"
     if told.seconds or told.set_aside_seconds:
         text += f", {told.seconds + told.set_aside_seconds:.0f} s of work"
     shown = told.accepted + told.moved + told.deleted

@@ -24,6 +24,7 @@ from alloop.data.records import Records
 from alloop.data.splits import READERS
 from alloop.engine import run_experiment
 from alloop.errors import AlloopError, ConfigError, DataError, UnreachableError, WaitingError
+from alloop.human_rounds import counting_threshold, expected_boxes
 from alloop.ledger import open_ledger, read_ledger
 from alloop.oracles.answers import Reading, answer_of_boxes, answer_of_task
 from alloop.oracles.folder import FolderPeople, records_of, task_tree
@@ -31,7 +32,7 @@ from alloop.oracles.label_studio import Server
 from alloop.oracles.people import Edits, Shown, Task, edits
 from alloop.questions import Questions, Rates
 from alloop.testing import fake_annotations
-from alloop.values import ImageId, ImageRecord, Selection
+from alloop.values import Detections, ImageId, ImageRecord, Selection
 from strategies import TABLE
 
 FORMATS = ["coco", "voc", "yolo", "cvat", "label_studio"]
@@ -303,6 +304,20 @@ def test_a_quota_in_boxes_is_met_by_predicted_boxes(files, tmp_path):
     with read_ledger(tmp_path / "run") as ledger:
         predicted = [round(q.predicted_boxes) for q in Questions(ledger).of_round(1)]
     assert sum(predicted) >= 9 > sum(predicted[:-1])
+
+
+def test_expected_boxes_are_counted_as_people_counted_the_labeled_images():
+    def found(*scores):
+        n = len(scores)
+        return Detections(np.tile([0, 0, 5, 5], (n, 1)), np.array(scores), np.zeros(n), np.zeros((n, 2)))
+
+    labeled = [found(0.9, 0.6, 0.2), found(0.8, 0.1), found()]
+    assert counting_threshold(labeled, 3) == pytest.approx(0.6)
+    assert expected_boxes(labeled, counting_threshold(labeled, 3)).tolist() == [2, 1, 0]
+    assert expected_boxes([found(0.7, 0.65, 0.5)], 0.6).tolist() == [2]
+    assert counting_threshold(labeled, 99) == 0
+    assert expected_boxes(labeled, counting_threshold(labeled, 0)).tolist() == [0, 0, 0]
+    assert counting_threshold([], 5) == 0
 
 
 def test_a_server_that_is_away_is_waited_for(files, tmp_path, monkeypatch):
