@@ -278,6 +278,17 @@ def varied(config: ExperimentConfig, changes: Mapping[str, Any]) -> ExperimentCo
     return parse_config(tree)
 
 
+def refuse_people(config: ExperimentConfig, what: str) -> None:
+    """Studies and pruning need labels that are there.
+
+    Raises:
+        ConfigError: the config asks people.
+    """
+    if config.oracle.name != "simulated":
+        msg = f"oracle.name: {what} needs labels that are there already, and {config.oracle.name} asks people for them"
+        raise ConfigError(f"{msg}; remove the oracle block")
+
+
 def with_all_labels(config: ExperimentConfig, images: int) -> ExperimentConfig:
     """The same experiment trained once on the whole pool of so many images."""
     tree = config.model_dump(mode="json")

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from alloop.config import ExperimentConfig, parse_config, with_all_labels
+from alloop.config import ExperimentConfig, parse_config, refuse_people, with_all_labels
 from alloop.costs import Purchase, buy
 from alloop.data.images import FolderImages
 from alloop.data.splits import load_splits
@@ -99,6 +99,7 @@ def trained_on_everything(
     Raises:
         AlloopError: as `run_experiment`.
     """
+    refuse_people(config, "pruning")
     config = with_all_labels(config, len(load_splits(config.data).train.dataset.images))
     progress = progress or Progress(quiet=True)
     run_experiment(config, out, table, shared=shared, progress=progress)

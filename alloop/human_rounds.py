@@ -30,6 +30,7 @@ from alloop.strategy import make_strategy
 from alloop.values import Annotations, Detections, ImageId, Selection
 
 _CLOSED = ("done", "skipped")
+MOST_REMARKS = 10  # printed; all of them are in run.db
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,8 @@ def collect(place: Workplace, people: People, *, accept_partial: bool = False) -
     rates = Rates(**config.oracle.rates.model_dump())
     questions.book(round_, answers, rates, config.oracle.seconds_cap)
     place.progress.say(f"round {round_} is answered: {_counts(answers)}")
+    for image_id, answer in [(i, a) for i, a in answers.items() if a.remark][:MOST_REMARKS]:
+        place.progress.say(f"  image {image_id}: {answer.remark}")
 
 
 def note_revisions(place: Workplace, people: People, before: int) -> None:
@@ -182,4 +185,4 @@ def state_lines(asked: list[Question], answers: Mapping[ImageId, Answer]) -> str
         answer = answers[question.image_id]
         if answer.state in ("invalid", "conflict", "missing"):
             lines.append(f"  image {question.image_id} is {answer.state}: {answer.remark}")
-    return "\n".join(lines[:12])
+    return "\n".join(lines[: MOST_REMARKS + 1])

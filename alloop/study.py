@@ -11,7 +11,7 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-from alloop.config import ExperimentConfig, parse_config, varied, with_all_labels
+from alloop.config import ExperimentConfig, parse_config, refuse_people, varied, with_all_labels
 from alloop.errors import AlloopError, DamagedFileError
 from alloop.ledger import read_ledger
 from alloop.progress import Progress, duration
@@ -108,6 +108,7 @@ def run_study(
         progress: where to tell how it goes.
         quiet: silence the arms.
     """
+    refuse_people(config, "a study")
     arms = [
         Arm(f"{setting}/{arm.name}" if setting else arm.name, arm.config, arm.replay)
         for setting, changed in settings_of(config, vary or {})

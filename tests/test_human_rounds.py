@@ -22,7 +22,7 @@ from alloop.data.convert import export_digit_scenes, files_of
 from alloop.data.label_studio import region
 from alloop.data.records import Records
 from alloop.data.splits import READERS
-from alloop.engine import run_experiment
+from alloop.engine import run_experiment, trained_on_everything
 from alloop.errors import AlloopError, ConfigError, DataError, UnreachableError, WaitingError
 from alloop.human_rounds import counting_threshold, expected_boxes
 from alloop.ledger import open_ledger, read_ledger
@@ -31,6 +31,7 @@ from alloop.oracles.folder import FolderPeople, records_of, task_tree
 from alloop.oracles.label_studio import Server
 from alloop.oracles.people import Edits, Shown, Task, edits
 from alloop.questions import Questions, Rates
+from alloop.study import run_study
 from alloop.testing import fake_annotations
 from alloop.values import Detections, ImageId, ImageRecord, Selection
 from strategies import TABLE
@@ -415,6 +416,14 @@ def test_configs_that_cannot_ask_people_are_refused(files, tmp_path):
     tree = tree_of(files, tmp_path, strategy={"name": "csod", "annotations": "true"})
     with pytest.raises(ConfigError, match="have not drawn yet"):
         parse_config(tree)
+
+
+def test_a_study_asks_nobody(files, tmp_path):
+    config = parse_config(tree_of(files, tmp_path / "people"))
+    with pytest.raises(ConfigError, match="a study needs labels that are there"):
+        run_study(config, tmp_path / "out", TABLE, strategies=["entropy"], seeds=[0])
+    with pytest.raises(ConfigError, match="pruning needs labels"):
+        trained_on_everything(config, tmp_path / "out", TABLE)
 
 
 def test_the_command_waits_accepts_and_ends_with_3(files, tmp_path, monkeypatch):
