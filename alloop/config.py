@@ -101,6 +101,12 @@ class TrainingConfig(Block):
     clip_norm: float | None = Field(10.0, gt=0, description="gradient norm limit; null for none")
     flip: float = Field(0.5, ge=0, le=1, description="chance of a horizontal flip")
     short_sides: tuple[int, ...] = Field((), description="multi-scale training: short sides to draw from")
+    repeat_threshold: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="repeat images of classes that fewer than this share of the images hold (RFS), in as many steps",
+    )
     ema: float = Field(0.0, ge=0, lt=1, description="weight averaging; 0 evaluates the last weights")
     amp: bool = Field(default=True, description="bfloat16 autocast on CUDA")
     channels_last: bool = Field(default=True, description="memory format on CUDA")

@@ -181,6 +181,7 @@ def _trained(place: Workplace, round_: int, labeled: Mapping[ImageId, Annotation
         long_side=config.detector.long_side,
         with_masks=Need.MASKS in detector.gives,
         device=experiment.device,
+        repeat_threshold=config.training.repeat_threshold,
     )
     name = f"round {round_}: training on {len(labeled)} images"
     with timings.of("train"):

@@ -19,6 +19,7 @@ from alloop.data.coco import read_coco
 from alloop.data.records import validate
 from alloop.detectors.last_layers import curvature
 from alloop.testing import make_query
+from alloop.training.gradient_balance import ClassWeights, gradient_matrix
 from strategies.csod import Prototypes, csod_greedy
 from strategies.influence import Product, s_test
 from strategies.k_center import k_center_greedy
@@ -98,12 +99,31 @@ def tfdp(tree: dict[str, Any]) -> tuple[int, float]:
     return len(wanted), max(float(error), *(abs(images[int(i)] - score) for i, score in tree["image_CB"].items()))
 
 
+def class_weights(tree: dict[str, Any]) -> tuple[int, float]:
+    """(cases, largest relative error) of the weights and the running matrix that the released GbR module ends with."""
+    errors = []
+    for case in tree["cases"]:
+        matrix = case["loss_weight"] * gradient_matrix(torch.tensor(case["logits"]), torch.tensor(case["labels"]))
+        learned = ClassWeights(case["num_classes"], case["warm_up_iter"])
+        optimizer = torch.optim.SGD([learned.a], lr=case["sgd_lr"])
+        for _ in range(case["iterations"]):
+            learned.update(matrix)
+            optimizer.zero_grad()
+            (case["loss_weight"] * learned.loss()).backward()
+            optimizer.step()
+        for found, name in ((learned.weights, "final_class_weights"), (learned.matrix, "accumulated_gradient_matrix")):
+            expected = torch.tensor(case[name])
+            errors.append(float((found.detach() - expected).abs().max() / expected.abs().max()))
+    return len(tree["cases"]), max(errors)
+
+
 # file name -> (check, largest error allowed)
 KNOWN: dict[str, tuple[Callable[[dict[str, Any]], tuple[int, float]], float]] = {
     "kcenter.json": (k_center, 0.0),
     "isal_stest.json": (influence, 1e-9),
     "csod_graphcut.json": (csod, 0.0),
     "tfdp_taco.json": (tfdp, 1e-9),
+    "gbr.json": (class_weights, 1e-5),
 }
 
 

@@ -13,6 +13,7 @@ from alloop.errors import DataError, TrainingError
 from alloop.experiment import prepare
 from alloop.masks import decode_mask
 from alloop.training.batches import TrainingBatches, batch_rows, training_example
+from alloop.training.repeat_factors import image_repeats
 from alloop.training.schedule import lr_at, total_steps
 from alloop.training.supervised import train
 from strategies import TABLE
@@ -37,7 +38,7 @@ def experiment(**changes):
     return prepare(parse_config(small_tree(**changes)), TABLE)
 
 
-def batches_of(made, labeled, *, masks=False, short_sides=()):
+def batches_of(made, labeled, *, masks=False, short_sides=(), repeat_threshold=None):
     pool = made.splits.train
     cache = PixelCache(pool.images, sorted(labeled), 64, 64, 10**8)
     return TrainingBatches(
@@ -52,6 +53,7 @@ def batches_of(made, labeled, *, masks=False, short_sides=()):
         long_side=64,
         with_masks=masks,
         device=torch.device("cpu"),
+        repeat_threshold=repeat_threshold,
     )
 
 
@@ -248,3 +250,18 @@ def test_packed_masks_equal_pycocotools():
 
         text = json.dumps({"size": [17, 23], "counts": packed}).encode()
         assert np.array_equal(decode_mask(text, 23, 17, "x"), mask)
+
+
+def test_images_of_rare_classes_are_repeated_in_the_stream():
+    """Law: the stream shows each image as often as its repeat factor says; without a threshold, once."""
+    made = experiment()
+    labeled = dict(made.splits.train.dataset.annotations.items())
+    labels = [labeled[i].labels[labeled[i].trainable] for i in sorted(labeled)]
+    expected = image_repeats(labels, 10, 0.5)
+    assert expected.max() > 1
+    plain, repeated = batches_of(made, labeled), batches_of(made, labeled, repeat_threshold=0.5)
+    assert plain.image_ids == sorted(labeled)
+    assert repeated.image_ids == [i for i, times in zip(sorted(labeled), expected, strict=True) for _ in range(times)]
+    size = made.config.training.batch_size
+    shown = [i for step in range(-(-len(repeated.image_ids) // size)) for i in repeated(step)[2]]
+    assert sorted(shown[: len(repeated.image_ids)]) == repeated.image_ids

@@ -14,6 +14,7 @@ from alloop.detectors.fitted import to_tensor
 from alloop.detectors.protocol import Target
 from alloop.masks import resized_mask, scaled_masks
 from alloop.randomness import rng
+from alloop.training.repeat_factors import image_repeats
 from alloop.values import Annotations, ImageId
 
 
@@ -78,9 +79,18 @@ class TrainingBatches:
         long_side: int,
         with_masks: bool,
         device: torch.device,
+        repeat_threshold: float | None = None,
     ) -> None:
-        """Fix everything a batch depends on; image order is by id, never by purchase."""
+        """Fix everything a batch depends on; image order is by id, never by purchase.
+
+        `image_ids` are what an epoch shows; with `repeat_threshold`, images of rare classes stand there repeatedly.
+        """
         self.image_ids = sorted(labeled)
+        if repeat_threshold is not None:
+            labels = [labeled[i].labels[labeled[i].trainable] for i in self.image_ids]
+            classes = 1 + max((int(found.max(initial=0)) for found in labels), default=0)
+            repeats = image_repeats(labels, classes, repeat_threshold)
+            self.image_ids = [i for i, times in zip(self.image_ids, repeats, strict=True) for _ in range(times)]
         self._cache, self._source, self._labeled = cache, source, labeled
         self._seed, self._round, self._batch = random_seed, round_, batch_size
         self._flip, self._short_sides, self._long_side = flip, tuple(short_sides), long_side
