@@ -105,6 +105,16 @@ def test_jacobi_steps_lead_to_the_balanced_system():
     assert compared >= 5
 
 
+def test_weights_stay_within_their_limits():
+    """The background takes what is left of n + 1, but never more than 1; nothing leaves 1/3 to 5."""
+    quiet = torch.full((4, 4), 0.1)
+    quiet[range(4), range(4)] = -1.0
+    assert jacobi_step(quiet, torch.ones(4)).tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1.0])
+    loud = torch.full((4, 4), 9.0)
+    loud[range(4), range(4)] = -1.0
+    assert jacobi_step(loud, torch.ones(4)).tolist() == pytest.approx([5.0, 5.0, 5.0, 1 / 3])
+
+
 def test_a_symmetric_matrix_gives_equal_weights():
     matrix = torch.full((6, 6), 0.3, dtype=torch.float64)
     matrix[range(6), range(6)] = -1.5
