@@ -373,7 +373,7 @@ def test_states_on_the_server(server):
     assert len(found[ImageId(2)].annotations) == 0
     assert list(found[ImageId(3)].work.values()) == [4.5]
     assert "cow" in found[ImageId(4)].remark
-    server.call("POST", f"/api/projects/{server.project(title)}/import", [on[7] | {"annotations": []}])
+    server.call("POST", f"/api/projects/{server.project(title)}/import", [{"data": on[7]["data"]}])
     assert "1 images have more than one task" in asked.push(1, tasks)
     assert asked.pull(1, [task.image for task in tasks])[ImageId(6)].state == "todo", "a deleted task is sent anew"
 
