@@ -340,8 +340,24 @@ def test_a_server_that_is_away_is_waited_for(files, tmp_path, monkeypatch):
     assert len(pauses) == 2
 
 
-class Answering:
-    """A server of the tests that answers every request alike and remembers what it was asked."""
+class Serving:
+    """A server of the tests on a port of its own, for as long as a `with` lasts."""
+
+    def __init__(self, handler):
+        self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self.httpd.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self.httpd.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_error):
+        self.httpd.shutdown()
+        self.httpd.server_close()
+
+
+class Answering(Serving):
+    """Answers every request alike and remembers what it was asked."""
 
     def __init__(self, status, headers=(), body=b"{}"):
         asked = self.asked = []
@@ -360,16 +376,7 @@ class Answering:
             def log_message(self, *_arguments):
                 pass
 
-        self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.httpd.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self.httpd.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_error):
-        self.httpd.shutdown()
-        self.httpd.server_close()
+        super().__init__(Handler)
 
 
 def test_nothing_is_sent_to_another_host(monkeypatch):

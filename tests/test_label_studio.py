@@ -15,14 +15,14 @@ import sys
 import threading
 import time
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from conftest import small_tree
-from test_human_rounds import Annotator, charges, tree_of
+from test_human_rounds import Annotator, Serving, charges, tree_of
 
 from alloop.config import OracleConfig, parse_config
 from alloop.data.convert import export_digit_scenes
@@ -306,7 +306,7 @@ def test_pushing_again_sends_nothing_and_lost_answers_send_nothing_twice(server)
     assert {a.state for a in direct.pull(0, [t.image for t in tasks]).values()} == {"todo"}
 
 
-class Dropping:
+class Dropping(Serving):
     """A proxy that lets the server do the work and drops the reply, for the first request that matches."""
 
     def __init__(self, port, matches):
@@ -343,16 +343,7 @@ class Dropping:
                 with contextlib.suppress(OSError, ValueError):
                     super().handle()
 
-        self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.httpd.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self.httpd.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_error):
-        self.httpd.shutdown()
-        self.httpd.server_close()
+        super().__init__(Handler)
 
 
 def test_states_on_the_server(server):
