@@ -43,7 +43,7 @@ label-studio-install: $(LABEL_STUDIO)/.installed  ## Label Studio and an indepen
 label-studio: label-studio-install  ## start Label Studio on http://127.0.0.1:8090, IMAGES=folder that it may show
 	LABEL_STUDIO_BASE_DATA_DIR=$(or $(DATA),$(CURDIR)/$(LABEL_STUDIO)/data) \
 	LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=$(abspath $(or $(IMAGES),.)) \
-	LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN=true LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK=true \
+	LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN=true \
 	LABEL_STUDIO_LATEST_VERSION_CHECK=false LABEL_STUDIO_COLLECT_ANALYTICS=false \
 	LABEL_STUDIO_SENTRY_DSN= LABEL_STUDIO_FRONTEND_SENTRY_DSN= \
 	$(LABEL_STUDIO)/bin/label-studio start --no-browser --internal-host 127.0.0.1 --port $(or $(PORT),8090)
