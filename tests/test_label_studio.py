@@ -196,9 +196,9 @@ def test_three_rounds_with_skips_empties_corrections_and_kills(files, server, tm
     person, skipped, codes = Person(files, server, title), set(), []
     for number in range(40):
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            if number == 0 or chance.random() < 0.4:  # the first is killed for certain, before it can have ended
+            if number == 0 or chance.random() < 0.6:  # the first is killed for certain, before it can have ended
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(1.5 if number == 0 else chance.uniform(2, 9))
+                    process.wait(1.5 if number == 0 else chance.uniform(1, 5))
                 process.send_signal(signal.SIGKILL)
             _, error = process.communicate()
         codes.append(process.returncode)
