@@ -18,7 +18,7 @@ from alloop.advice import advice, gain_per_1000_boxes
 from alloop.audit import audit
 from alloop.cli import app
 from alloop.config import load_config, parse_config
-from alloop.data.convert import export_digit_scenes, files_of
+from alloop.data.convert import files_of
 from alloop.data.label_studio import region
 from alloop.data.records import Records
 from alloop.data.splits import READERS
@@ -37,16 +37,6 @@ from alloop.values import Detections, ImageId, ImageRecord, Selection
 from strategies import TABLE
 
 FORMATS = ["coco", "voc", "yolo", "cvat", "label_studio"]
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """The small digit set as image files with COCO annotations, and a copy of the pool without labels."""
-    out = tmp_path_factory.mktemp("digits")
-    export_digit_scenes(out, ["pool=24", "reference=4", "test=8", "max_digits=3"])
-    tree = json.loads((out / "instances_pool.json").read_bytes())
-    (out / "unlabeled.json").write_text(json.dumps(tree | {"annotations": []}))
-    return out
 
 
 def tree_of(files, folder=None, **changes):

@@ -25,7 +25,6 @@ from conftest import small_tree
 from test_human_rounds import Annotator, Serving, charges, tree_of
 
 from alloop.config import OracleConfig, parse_config
-from alloop.data.convert import export_digit_scenes
 from alloop.data.images import FolderImages
 from alloop.data.label_studio import region
 from alloop.engine import run_experiment
@@ -129,16 +128,6 @@ class LabelStudio:
         result = [region(tuple(map(float, corners)), label, size, k) for k, (label, corners) in enumerate(boxes)]
         body = {"result": result, "lead_time": 4.5, **more}
         return self.call("POST", f"/api/tasks/{task['id']}/annotations/", body)
-
-
-@pytest.fixture(scope="session")
-def files(tmp_path_factory):
-    """The small digit set as image files."""
-    out = tmp_path_factory.mktemp("files")
-    export_digit_scenes(out, ["pool=24", "reference=4", "test=8", "max_digits=3"])
-    tree = json.loads((out / "instances_pool.json").read_bytes())
-    (out / "unlabeled.json").write_text(json.dumps(tree | {"annotations": []}))
-    return out
 
 
 @pytest.fixture(scope="session")
