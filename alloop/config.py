@@ -83,6 +83,36 @@ class DetectorConfig(Block):
     max_detections: int = Field(100, ge=1, description="kept an image")
 
 
+class SemiSupervisedConfig(Block):
+    """A teacher, the average of the student's weights, labels the unlabeled images while the student trains."""
+
+    style: Literal["soft_teacher", "unbiased_teacher"] = Field(
+        "soft_teacher",
+        description="soft_teacher weighs the background and regresses reliable boxes (two stages); unbiased_teacher "
+        "classifies alone, by focal loss",
+    )
+    unlabeled_ratio: int = Field(4, ge=1, description="unlabeled images of a step for each labeled one")
+    weight: float = Field(4.0, gt=0, description="of the unlabeled loss")
+    burn_in: float = Field(0.0, ge=0, lt=1, description="share of the training before the teacher begins")
+    threshold: float | None = Field(
+        None, gt=0, lt=1, description="score of a pseudo-box; 0.9 for soft_teacher, 0.7 for unbiased_teacher"
+    )
+    jitters: int = Field(10, ge=2, description="soft_teacher: moves by which the reliability of a box is measured")
+    jitter_scale: float = Field(0.06, gt=0, description="their deviation as a share of the box")
+    variance: float = Field(0.02, gt=0, description="boxes below it are regressed")
+    gradient_balance: bool = Field(default=False, description="GbR: class weights that balance gradients (two stages)")
+    solver: Literal["jacobi", "direct"] = Field("jacobi", description="GbR: learned positive weights, or solved")
+    focal: float = Field(1.0, ge=0, description="GbR: exponent of the focal loss")
+    beta_labeled: float = Field(0.5, ge=0, description="GbR: exponent of the weights of labeled regions")
+    beta_unlabeled: float = Field(1.0, ge=0, description="GbR: of unlabeled ones")
+    class_thresholds: bool = Field(default=False, description="GbT: a threshold for each class")
+    resampling: bool = Field(default=False, description="CrS: repeat images whose pseudo-boxes are rare")
+    resampling_constant: float = Field(0.5, gt=0, description="CrS: gamma, 0.5 for COCO, 0.05 for rarer classes")
+    warm_up: float = Field(0.05, ge=0, lt=1, description="share of the training before GbR acts; GbT waits half more")
+    refresh: float = Field(0.1, gt=0, le=1, description="CrS: share of the training between two countings")
+    momentum: float = Field(0.999, ge=0, lt=1, description="of the running figures of GbR and GbT")
+
+
 class TrainingConfig(Block):
     """One round's training."""
 
@@ -108,6 +138,7 @@ class TrainingConfig(Block):
         description="repeat images of classes that fewer than this share of the images hold (RFS), in as many steps",
     )
     ema: float = Field(0.0, ge=0, lt=1, description="weight averaging; 0 evaluates the last weights")
+    semi_supervised: SemiSupervisedConfig | None = Field(None, description="also learn from the unlabeled pool, below")
     amp: bool = Field(default=True, description="bfloat16 autocast on CUDA")
     channels_last: bool = Field(default=True, description="memory format on CUDA")
     snapshots: int | None = Field(
@@ -125,6 +156,9 @@ class TrainingConfig(Block):
             raise ValueError(msg)
         if list(self.milestones) != sorted(self.milestones) or any(not 0 < m < 1 for m in self.milestones):
             msg = f"milestones: expected rising shares between 0 and 1, found {list(self.milestones)}"
+            raise ValueError(msg)
+        if self.semi_supervised is not None and not self.ema:
+            msg = "semi_supervised: the teacher is the average of the weights; set training.ema, for example to 0.999"
             raise ValueError(msg)
         return self
 
@@ -427,11 +461,15 @@ def config_reference() -> str:
             default = "" if key == "rates" else default
             lines.append(f"| `{key}` | {default} | {field.description or ''} |")
         lines.append("")
-    lines += ["`rates` of the oracle are:", "", "| key | default | meaning |", "|---|---|---|"]
-    for key, field in RatesConfig.model_fields.items():
-        lines.append(f"| `{key}` | `{_written(field.default)}` | {field.description or ''} |")
+    for title, inner in (
+        ("`semi_supervised` of the training", SemiSupervisedConfig),
+        ("`rates` of the oracle", RatesConfig),
+    ):
+        lines += [f"{title}: {(inner.__doc__ or '').strip()}", "", "| key | default | meaning |", "|---|---|---|"]
+        for key, field in inner.model_fields.items():
+            lines.append(f"| `{key}` | `{_written(field.default)}` | {field.description or ''} |")
+        lines.append("")
     lines += [
-        "",
         "A split is `annotations`, `images` and `format`:",
         "",
         "| key | default | meaning |",

@@ -18,6 +18,7 @@ class Charged:
     empty: int  # images without a box
     seconds: float  # as people were measured; 0 in simulation
     cost: float = 0.0  # as it was booked, by the prices of the run
+    predicted_boxes: float | None = None  # before they were paid; unknown for a seed set drawn at random
 
 
 @dataclass(frozen=True, slots=True)

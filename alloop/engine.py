@@ -1,7 +1,7 @@
 """The loop: train on what is labeled, evaluate, query the strategy, ask the oracle, book it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from alloop.oracles.simulated import SimulatedOracle
 from alloop.pool import seed_set_named, seed_set_order
 from alloop.progress import Progress
 from alloop.query import FittedDetector
-from alloop.querying import asking, first_count
+from alloop.querying import Asking, asking, first_count
 from alloop.questions import Questions
 from alloop.shared_models import SharedModels
 from alloop.strategy import uses_labels
@@ -234,18 +234,16 @@ def query_and_ask(
         ranking = ((i, len(answers[i])) for i in selection.image_ids)
         purchase = buy(ranking, loop.query_size, spent, loop.budget)
         if purchase.quota_met or purchase.budget_exhausted or count == question.unlabeled:
-            return _booked(selection, purchase, answers, question.mean_boxes)
+            return _booked(question, selection, purchase, answers)
         count = min(2 * count, question.unlabeled)
 
 
 def _booked(
-    selection: Selection, purchase: Purchase, answers: Mapping[ImageId, Annotations], mean_boxes: float
+    question: Asking, selection: Selection, purchase: Purchase, answers: Mapping[ImageId, Annotations]
 ) -> Bought | None:
     taken = len(purchase.image_ids)
     if not taken:
         return None
-    predicted: Sequence[float] = [mean_boxes] * taken
-    if selection.predicted_boxes is not None:
-        predicted = selection.predicted_boxes[:taken].tolist()
-    cut = Selection(purchase.image_ids, selection.utilities[:taken], notes=selection.notes)
-    return Bought(cut, predicted, {i: answers[i] for i in purchase.image_ids})
+    predicted = None if selection.predicted_boxes is None else selection.predicted_boxes[:taken]
+    cut = Selection(purchase.image_ids, selection.utilities[:taken], predicted, selection.notes)
+    return Bought(cut, question.predicted_boxes(cut), {i: answers[i] for i in purchase.image_ids})

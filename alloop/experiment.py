@@ -68,6 +68,7 @@ def prepare(
     splits = load_splits(config.data)
     experiment = Experiment(config, splits, strategy, device, threads)
     _check_needs(experiment)
+    _check_training(experiment)
     _check_amounts(config, splits)
     return experiment
 
@@ -106,6 +107,31 @@ def _check_needs(experiment: Experiment) -> None:
             f"strategy.name: {config.strategy.name!r} learns from pairs of images; training.batch_size must be "
             f"2 or more, found {config.training.batch_size}"
         )
+        raise ConfigError(msg)
+
+
+def _check_training(experiment: Experiment) -> None:
+    """Whether the detector can learn from a teacher in the way that is asked for."""
+    semi, name = experiment.config.training.semi_supervised, experiment.config.detector.name
+    if semi is None:
+        return
+    detector = experiment.new_detector(0)
+    where = "training.semi_supervised"
+    if not hasattr(detector, "frozen"):
+        msg = f"{where}: detector {name!r} cannot be asked for its detections without training mode (`frozen`)"
+        raise ConfigError(msg)
+    if Need.MASKS in detector.gives:
+        msg = f"{where}: a teacher gives no masks to learn from; take faster_rcnn instead of {name}"
+        raise ConfigError(msg)
+    if hasattr(detector, "taught_losses"):
+        return
+    if semi.style == "soft_teacher":
+        reason = "style soft_teacher weighs and regresses the regions of a second stage"
+        msg = f"{where}: {reason}, which {name} has not; take style: unbiased_teacher"
+        raise ConfigError(msg)
+    if semi.gradient_balance:
+        reason = "gradient_balance needs a softmax over the classes and the background"
+        msg = f"{where}: {reason}, and {name} has a sigmoid for each class; leave it out"
         raise ConfigError(msg)
 
 

@@ -22,9 +22,10 @@ from alloop.oracles.simulated import Oracle
 from alloop.progress import Progress
 from alloop.query import Need
 from alloop.shared_models import SharedModel, SharedModels
-from alloop.training.batches import TrainingBatches
+from alloop.training.batches import TrainingBatches, UnlabeledBatches
 from alloop.training.schedule import snapshot_steps, total_steps
-from alloop.training.supervised import load_weights_of, train, weights_of
+from alloop.training.semi_supervised import SemiSupervised
+from alloop.training.supervised import Supervised, load_weights_of, train, weights_of
 from alloop.values import Annotations, ImageId
 
 
@@ -81,6 +82,11 @@ def model_path(round_: int) -> str:
     return f"models/round_{round_:03d}.safetensors"
 
 
+def course_path(round_: int) -> str:
+    """Where the course of a semi-supervised training lies: one record an epoch."""
+    return f"models/round_{round_:03d}_course.json"
+
+
 def snapshot_path(round_: int, step: int) -> str:
     """Where a state along the training of a round lies in the run folder."""
     return f"snapshots/round_{round_:03d}_step_{step:08d}.safetensors"
@@ -97,14 +103,14 @@ def trained_and_evaluated(
     """The detector of a round and its figures: from the shared models where they have it, else made now."""
     if place.shared is None or _snapshots(place.experiment, len(labeled)):  # a shared model is its last state alone
         detector = _trained(place, round_, labeled, timings)
-        return detector, _evaluated(place, detector, timings)
+        return detector, _evaluated(place, round_, detector, timings)
     hashes = {image_id: annotation_sha256(truth) for image_id, truth in labeled.items()}
     key = sha256_of(json.dumps(training_key(place.experiment, round_, hashes), sort_keys=True).encode())
     with place.shared.working_on(key):
         found = place.shared.get(key)
         if found is None:
             detector = _trained(place, round_, labeled, timings)
-            metrics = _evaluated(place, detector, timings)
+            metrics = _evaluated(place, round_, detector, timings)
             place.shared.put(key, SharedModel(weights_of(detector.module), metrics))
             return detector, metrics
     place.ledger.store(model_path(round_), found.weights, round_)
@@ -183,11 +189,12 @@ def _trained(place: Workplace, round_: int, labeled: Mapping[ImageId, Annotation
         device=experiment.device,
         repeat_threshold=config.training.repeat_threshold,
     )
+    taught = _taught(place, round_, detector, batches, steps)
     name = f"round {round_}: training on {len(labeled)} images"
     with timings.of("train"):
         train(
             detector,
-            batches,
+            taught or Supervised(detector, batches),
             config.training,
             steps=steps,
             random_seed=config.random_seed,
@@ -196,9 +203,42 @@ def _trained(place: Workplace, round_: int, labeled: Mapping[ImageId, Annotation
             store=checkpoints,
             progress=lambda step, loss: progress.step(name, step, steps, f"loss {loss:.3f}"),
         )
+    if taught is not None:
+        place.ledger.store(course_path(round_), json.dumps(taught.course, allow_nan=False).encode(), round_)
     place.ledger.store(model_path(round_), weights_of(detector.module), round_)
     checkpoints.clear()
     return detector
+
+
+def _taught(
+    place: Workplace, round_: int, detector: Detector, batches: TrainingBatches, steps: int
+) -> SemiSupervised | None:
+    """A teacher's lessons on what is not labeled; None where none are wanted or nothing is left to learn from."""
+    experiment, config = place.experiment, place.experiment.config
+    train_split, semi = experiment.splits.train, config.training.semi_supervised
+    unlabeled = sorted(train_split.dataset.images.keys() - set(batches.image_ids))
+    if semi is None or not unlabeled:
+        return None
+    return SemiSupervised(
+        detector,
+        experiment.new_detector(round_),
+        batches,
+        UnlabeledBatches(
+            place.caches["pool"],
+            train_split.images,
+            unlabeled,
+            random_seed=config.random_seed,
+            round_=round_,
+            batch_size=semi.unlabeled_ratio * config.training.batch_size,
+            device=experiment.device,
+        ),
+        semi,
+        classes=len(train_split.dataset.class_names),
+        steps=steps,
+        flip=config.training.flip,
+        device=experiment.device,
+        truth=train_split.dataset.annotations.__getitem__ if config.oracle.name == "simulated" else None,
+    )
 
 
 def fitted(
@@ -226,8 +266,8 @@ def fitted(
     )
 
 
-def _evaluated(place: Workplace, detector: Detector, timings: Timings) -> dict[str, Any]:
-    """AP on the test split."""
+def _evaluated(place: Workplace, round_: int, detector: Detector, timings: Timings) -> dict[str, Any]:
+    """AP on the test split, and the course of the training where one was kept."""
     test = place.experiment.splits.test
     ids, names = sorted(test.dataset.images), test.dataset.class_names
     with timings.of("evaluate"):
@@ -238,7 +278,8 @@ def _evaluated(place: Workplace, detector: Detector, timings: Timings) -> dict[s
             sizes = {i: (record.width, record.height) for i, record in test.dataset.images.items()}
             masks = evaluate(test.dataset.annotations, found, names, "segm", sizes)
             metrics["values"] |= {f"mask_{name}": value for name, value in masks.values.items()}
-    return metrics
+    course = place.ledger.stored(course_path(round_))
+    return metrics if course is None else {**metrics, "course": json.loads(course)}
 
 
 def _tree(metrics: Metrics) -> dict[str, Any]:

@@ -6,11 +6,10 @@ set aside (or the user accepts a part), the answers are booked and the next roun
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64
 
 from alloop.costs import buy
 from alloop.data.images import FolderImages
@@ -92,13 +91,11 @@ def asked_of_people(
     question = asking(place, round_, labeled, detector, without=Questions(place.ledger).set_aside())
     if question is None:
         return None
-    detect = fitted(place, place.experiment.splits.train, place.caches["pool"], detector).detections
-    threshold = counting_threshold(detect(list(labeled)), sum(map(len, labeled.values())))
     count = first_count(config.loop.query_size, question.mean_boxes, question.unlabeled)
     while True:
         selection = question.select(count)
-        predicted = expected_boxes(detect(selection.image_ids), threshold).tolist()
-        ranking = zip(selection.image_ids, predicted, strict=True)
+        predicted = question.predicted_boxes(selection)
+        ranking = ((i, round(boxes)) for i, boxes in zip(selection.image_ids, predicted, strict=True))
         purchase = buy(ranking, config.loop.query_size, place.ledger.spent(), config.loop.budget)
         if purchase.quota_met or purchase.budget_exhausted or count == question.unlabeled:
             break
@@ -108,17 +105,6 @@ def asked_of_people(
         return None
     cut = Selection(purchase.image_ids, selection.utilities[:taken], notes=selection.notes)
     return Asked(cut, predicted[:taken], _shown(place, detector, purchase.image_ids))
-
-
-def counting_threshold(detections: Sequence[Detections], boxes: int) -> float:
-    """The score from which as many detections are counted on the labeled images as people drew boxes there."""
-    scores = np.sort(np.concatenate([np.zeros(0), *(found.scores for found in detections)]))[::-1]
-    return float(scores[boxes - 1]) if 0 < boxes <= len(scores) else 0.0 if boxes else np.inf
-
-
-def expected_boxes(detections: Sequence[Detections], threshold: float) -> Int64[np.ndarray, " n"]:
-    """How many boxes each image is expected to cost."""
-    return np.array([(found.scores >= threshold).sum() for found in detections], dtype=np.int64)
 
 
 def _shown(place: Workplace, detector: Detector, image_ids: tuple[ImageId, ...]) -> dict[ImageId, Shown]:

@@ -51,6 +51,7 @@ class RoundRecord:
     per_class: Mapping[str, float | None]
     timings: Mapping[str, float]
     notes: Mapping[str, float] = field(default_factory=dict)  # what the strategy told of its query
+    course: Sequence[Mapping[str, Any]] = ()  # of a semi-supervised training, one record an epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +227,11 @@ class Ledger:
 
     def charges(self) -> list[Charge]:
         """Every charge, by round and image id."""
-        rows = self.read("SELECT round, image_id, boxes, seconds, cost FROM charge ORDER BY round, image_id")
-        return [Charge(row["round"], row["image_id"], row["boxes"], row["seconds"], row["cost"]) for row in rows]
+        rows = self.read(
+            "SELECT c.round, c.image_id, c.boxes, c.seconds, c.cost, s.predicted_boxes FROM charge c "
+            "LEFT JOIN selection s ON s.image_id = c.image_id AND s.round = c.round - 1 ORDER BY c.round, c.image_id"
+        )
+        return [Charge(*row) for row in rows]
 
     def rounds(self) -> list[RoundRecord]:
         """Finished rounds in order."""
@@ -250,6 +254,7 @@ class Ledger:
                 metrics["per_class"],
                 json.loads(row["timings"]),
                 json.loads(row["notes"]),
+                metrics.get("course", ()),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(self.folder, error) from error
@@ -257,10 +262,11 @@ class Ledger:
     def charged(self) -> list[Charged]:
         """What the charges of each round add up to."""
         rows = self.read(
-            "SELECT round, COUNT(*) AS images, SUM(boxes) AS boxes, SUM(boxes = 0) AS empty, SUM(seconds) AS seconds, "
-            "SUM(cost) AS cost FROM charge GROUP BY round ORDER BY round"
+            "SELECT c.round, COUNT(*), SUM(c.boxes), SUM(c.boxes = 0), SUM(c.seconds), SUM(c.cost), "
+            "SUM(s.predicted_boxes) FROM charge c LEFT JOIN selection s ON s.image_id = c.image_id "
+            "AND s.round = c.round - 1 GROUP BY c.round ORDER BY c.round"
         )
-        return [Charged(r["round"], r["images"], r["boxes"], r["empty"], r["seconds"], r["cost"]) for r in rows]
+        return [Charged(*row) for row in rows]
 
     def class_counts(self) -> list[tuple[int, int, int]]:
         """(round, label, boxes) of everything that was charged."""

@@ -180,7 +180,7 @@ class Query:
         Args:
             image_ids: the images.
             utilities: one number an image.
-            predicted_boxes: what each is expected to cost.
+            predicted_boxes: what each is expected to cost, if the strategy knows better than the loop.
             scored: images that a method can say nothing about are False: they come last, in random
                 order, and take the least utility of the others.
             notes: figures worth recording.

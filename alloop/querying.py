@@ -1,16 +1,23 @@
 """One round's question to the strategy: what it may see, and how many images it has to rank."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
+
+import numpy as np
+from jaxtyping import Int64
 
 from alloop.costs import Amount
 from alloop.detectors.protocol import Detector
 from alloop.fitting import Workplace, fitted
 from alloop.pool import Pool
 from alloop.query import Query
+from alloop.randomness import rng
 from alloop.strategy import Strategy, checked_selection, uses_labels
-from alloop.values import Annotations, ImageId, Selection
+from alloop.values import Annotations, Detections, ImageId, Selection
+
+COUNTED = 200  # labeled images at most on which detections are compared with the boxes that were paid
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,22 @@ class Asking:
         """Rank so many images."""
         fields = {name: getattr(self.query, name) for name in Query.__dataclass_fields__}
         return checked_selection(self.strategy, Query(**{**fields, "count": count}))
+
+    def predicted_boxes(self, selection: Selection) -> list[float]:
+        """What each image is expected to cost: as the strategy says, else the detections that count as boxes."""
+        if selection.predicted_boxes is not None:
+            return [float(boxes) for boxes in selection.predicted_boxes]
+        found = self.query.detector.detections(selection.image_ids)
+        return [float(boxes) for boxes in expected_boxes(found, self._threshold)]
+
+    @cached_property
+    def _threshold(self) -> float:
+        """`counting_threshold` of the labeled images, or of some of them."""
+        labeled, query = sorted(self.query.labeled), self.query
+        if len(labeled) > COUNTED:
+            rows = rng(query.random_seed, query.round, "counted").choice(len(labeled), COUNTED, replace=False)
+            labeled = [labeled[row] for row in sorted(rows)]
+        return counting_threshold(query.detector.detections(labeled), sum(len(query.labeled[i]) for i in labeled))
 
 
 def asking(
@@ -70,6 +93,20 @@ def asking(
         random_seed=config.random_seed,
     )
     return Asking(strategy, query, spent.boxes / max(1, spent.images))
+
+
+def counting_threshold(detections: Sequence[Detections], boxes: int) -> float:
+    """The score from which as many detections are counted on some images as there are `boxes` on them.
+
+    A detector's own threshold lets ten detections a box through while it is young.
+    """
+    scores = np.sort(np.concatenate([np.zeros(0), *(found.scores for found in detections)]))[::-1]
+    return float(scores[boxes - 1]) if 0 < boxes <= len(scores) else 0.0 if boxes else np.inf
+
+
+def expected_boxes(detections: Sequence[Detections], threshold: float) -> Int64[np.ndarray, " n"]:
+    """How many boxes each image is expected to cost."""
+    return np.array([(found.scores >= threshold).sum() for found in detections], dtype=np.int64)
 
 
 def first_count(query_size: Amount, mean_boxes: float, unlabeled: int) -> int:

@@ -30,7 +30,7 @@ def ledger(
     output: Annotated[TableFormat, typer.Option("--format", help="csv or json.")] = TableFormat.CSV,
     debug: Debug = False,
 ) -> None:
-    """Print every charge."""
+    """Print every charge; as JSON with the boxes that were predicted when the image was chosen."""
     del debug
     from dataclasses import asdict  # noqa: PLC0415
 
@@ -41,7 +41,8 @@ def ledger(
     if output is TableFormat.JSON:
         print(json.dumps(rows))
         return
-    writer = csv.DictWriter(sys.stdout, ["round", "image_id", "boxes", "seconds", "cost"], lineterminator="\n")
+    columns = ["round", "image_id", "boxes", "seconds", "cost"]
+    writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
 

@@ -46,6 +46,13 @@ class Run:
         spent = np.cumsum([self.cost.cost(charged) for charged in self.charged])
         return tuple(float(value) for value in spent[: len(self.rounds)])
 
+    @property
+    def predicted_boxes(self) -> tuple[float | None, ...]:
+        """The boxes that each round was expected to have paid in all, when its images were chosen."""
+        paid = np.cumsum([0, *(charged.boxes for charged in self.charged)])
+        ahead = [charged.predicted_boxes for charged in self.charged[: len(self.rounds)]]
+        return tuple(None if more is None else float(before) + more for before, more in zip(paid, ahead, strict=False))
+
     def curve(self, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
         """What was paid, and AP, of the rounds that have one."""
         points = [

@@ -149,8 +149,8 @@ class Detections:
 class Selection:
     """A strategy's answer: images in ranking order with a finite utility each.
 
-    `predicted_boxes` is what the strategy expects each image to cost; without it the engine
-    books the mean of the labeled images. `notes` are figures worth recording.
+    `predicted_boxes` is what the strategy expects each image to cost, where it knows better than the loop,
+    which counts detections. `notes` are figures worth recording.
     """
 
     image_ids: tuple[ImageId, ...]
@@ -228,10 +228,11 @@ class InstanceScores:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """One booked payment: image, round that trains on it first, boxes, seconds, cost."""
+    """One booked payment: image, round that trains on it first, boxes, seconds, cost; boxes that were predicted."""
 
     round: int
     image_id: ImageId
     boxes: int
     seconds: float
     cost: float
+    predicted_boxes: float | None = None  # unknown for a seed set drawn at random

@@ -104,13 +104,12 @@ def class_weights(tree: dict[str, Any]) -> tuple[int, float]:
     errors = []
     for case in tree["cases"]:
         matrix = case["loss_weight"] * gradient_matrix(torch.tensor(case["logits"]), torch.tensor(case["labels"]))
-        learned = ClassWeights(case["num_classes"], case["warm_up_iter"])
-        optimizer = torch.optim.SGD([learned.a], lr=case["sgd_lr"])
+        learned = ClassWeights(
+            case["num_classes"], case["warm_up_iter"], lr=case["sgd_lr"], momentum=0.0, weight_decay=0.0
+        )
         for _ in range(case["iterations"]):
             learned.update(matrix)
-            optimizer.zero_grad()
-            (case["loss_weight"] * learned.loss()).backward()
-            optimizer.step()
+            learned.step(float(case["loss_weight"]))
         for found, name in ((learned.weights, "final_class_weights"), (learned.matrix, "accumulated_gradient_matrix")):
             expected = torch.tensor(case[name])
             errors.append(float((found.detach() - expected).abs().max() / expected.abs().max()))

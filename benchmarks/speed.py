@@ -51,7 +51,7 @@ def training() -> None:
     from alloop.data.pixels import PixelCache
     from alloop.experiment import prepare
     from alloop.training.batches import TrainingBatches
-    from alloop.training.supervised import NoCheckpoints, make_optimizer, train
+    from alloop.training.supervised import NoCheckpoints, Supervised, make_optimizer, train
 
     steps = 40
     experiment = prepare(demo(training__ema=0.0, training__clip_norm="null", training__device="cpu"), TABLE)
@@ -74,9 +74,10 @@ def training() -> None:
     memory = [batches(step)[:2] for step in range(steps)]  # the peer pays nothing for loading
 
     def ours() -> None:
+        detector = experiment.new_detector(0)
         train(
-            experiment.new_detector(0),
-            batches,
+            detector,
+            Supervised(detector, batches),
             config.training,
             steps=steps,
             random_seed=0,

@@ -46,14 +46,14 @@ def select_uncertain(
         query: the question.
         uncertainty: a non-negative number for each detection.
         aggregation: how an image's detections become one number. `sum` favours images of many boxes.
-        score_threshold: detections below it are left out; those above are the predicted boxes.
+        score_threshold: detections below it are left out.
     """
     ids = sorted(query.unlabeled)
-    utilities, predicted = np.zeros(len(ids)), np.zeros(len(ids))
+    utilities, scored = np.zeros(len(ids)), np.zeros(len(ids), dtype=np.bool_)
     for start in range(0, len(ids), _CHUNK):
         for row, found in enumerate(query.detector.detections(ids[start : start + _CHUNK]), start=start):
             values = uncertainty(found)[found.scores >= score_threshold]
-            predicted[row] = len(values)
-            if len(values):
+            scored[row] = len(values) > 0
+            if scored[row]:
                 utilities[row] = _AGGREGATE[aggregation](values)
-    return query.top(ids, utilities, predicted, predicted > 0)
+    return query.top(ids, utilities, scored=scored)

@@ -83,16 +83,14 @@ class LocalizationStability:
             raise ValueError(f"max_boxes: expected 1 or more, found {self.max_boxes}")
 
     def select(self, query: Query) -> Selection:
-        """Least stable first; an image without detections comes last, in random order. Its boxes: the scores' sum."""
+        """Least stable first; an image without detections comes last, in random order."""
         ids = sorted(query.unlabeled)
-        utilities, boxes = np.zeros(len(ids)), np.zeros(len(ids))
-        scored = np.zeros(len(ids), dtype=np.bool_)
+        utilities, scored = np.zeros(len(ids)), np.zeros(len(ids), dtype=np.bool_)
         for row, (clean, noisy) in enumerate(self.seen(query, ids)):
-            boxes[row] = clean.scores.sum()
             scored[row] = len(clean) > 0
             if scored[row]:
                 utilities[row] = self.utility(clean, noisy)
-        return query.top(ids, utilities, boxes, scored)
+        return query.top(ids, utilities, scored=scored)
 
     def utility(self, clean: Detections, noisy: Sequence[Detections]) -> float:
         """-S_I, or U_C - weight S_I."""

@@ -41,10 +41,10 @@ class LocalizationTightness:
     source: ClassVar[str] = "Kao et al. 2018"
 
     def select(self, query: Query) -> Selection:
-        """Smallest T_I first; the predicted boxes are the scores' sum."""
+        """Smallest T_I first."""
         ids = sorted(query.unlabeled)
-        utilities, boxes = np.zeros(len(ids)), np.zeros(len(ids))
+        utilities = np.zeros(len(ids))
         for start in range(0, len(ids), _CHUNK):
             for row, found in enumerate(query.detector.detections(ids[start : start + _CHUNK]), start=start):
-                utilities[row], boxes[row] = -contradiction(found), found.scores.sum()
-        return query.top(ids, utilities, boxes)
+                utilities[row] = -contradiction(found)
+        return query.top(ids, utilities)

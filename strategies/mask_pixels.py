@@ -75,4 +75,4 @@ def ranked_by_sum(query: Query, instances: InstanceScores, *, highest: bool) -> 
     sums = instances.summed(image_ids)
     boxes = np.bincount(np.searchsorted(image_ids, instances.image_ids), minlength=len(image_ids))
     ids = [ImageId(i) for i in image_ids.tolist()]
-    return query.top(ids, sums if highest else -sums, boxes.astype(np.float64), scored=boxes > 0)
+    return query.top(ids, sums if highest else -sums, scored=boxes > 0)

@@ -111,9 +111,8 @@ class Tfdp:
         """The images by the sum over their instances."""
         image_ids = np.array(sorted(query.unlabeled), dtype=np.int64)
         scores = instances.summed(image_ids)
-        boxes = np.bincount(np.searchsorted(image_ids, instances.image_ids), minlength=len(image_ids))
         ids = [ImageId(i) for i in image_ids.tolist()]
-        return query.top(ids, scores, boxes.astype(np.float64), scored=scores > 0)
+        return query.top(ids, scores, scored=scores > 0)
 
     def instance_scores(self, query: Query) -> InstanceScores:
         """The score of every instance that may be trained on, in images whose sides have at least 32 pixels.

@@ -30,13 +30,10 @@ def golden():
 @pytest.mark.parametrize("case", golden())
 def test_the_released_module_ends_with_these_weights_and_this_matrix(case):
     matrix = case["loss_weight"] * gradient_matrix(torch.tensor(case["logits"]), torch.tensor(case["labels"]))
-    learned = ClassWeights(case["num_classes"], case["warm_up_iter"])
-    optimizer = torch.optim.SGD([learned.a], lr=case["sgd_lr"])
+    learned = ClassWeights(case["num_classes"], case["warm_up_iter"], lr=case["sgd_lr"], momentum=0.0, weight_decay=0.0)
     for _ in range(case["iterations"]):
         learned.update(matrix)
-        optimizer.zero_grad()
-        (case["loss_weight"] * learned.loss()).backward()
-        optimizer.step()
+        learned.step(float(case["loss_weight"]))
     expected = torch.tensor(case["accumulated_gradient_matrix"])
     assert torch.allclose(learned.matrix, expected, rtol=1e-6, atol=1e-6)
     assert torch.allclose(learned.weights, torch.tensor(case["final_class_weights"]), rtol=1e-5)
@@ -132,14 +129,10 @@ def test_a_symmetric_matrix_gives_equal_weights():
 def test_the_direct_solution_can_be_negative_and_the_learned_one_cannot():
     matrix = torch.tensor([[-1.0, 3.0, 1.0], [3.0, -1.0, 1.0], [1.0, 1.0, -1.0]])
     assert balanced_weights(matrix).min() < 0
-    learned = ClassWeights(2, 0)
-    learned.update(matrix)
-    optimizer = torch.optim.SGD([learned.a], lr=0.5)
+    learned = ClassWeights(2, 0, lr=0.5, momentum=0.0)
     for _ in range(300):
         learned.update(matrix)
-        optimizer.zero_grad()
-        learned.loss().backward()
-        optimizer.step()
+        learned.step()
     assert learned.weights.min() > 0
     assert float(learned.weights.sum().detach()) == pytest.approx(3)
 
@@ -166,11 +159,30 @@ def test_thresholds_by_hand():
 
 def test_confidence_runs_as_released():
     confidence, seen = torch.zeros(2), torch.zeros(2, dtype=torch.int64)
-    confidence, seen = updated_confidence(confidence, seen, [0.5] * 1000, [0] * 1000)
+    thousand = torch.full((1000,), 0.5), torch.zeros(1000, dtype=torch.int64)
+    confidence, seen = updated_confidence(confidence, seen, *thousand)
     assert confidence.tolist() == pytest.approx([0.5, 0.0], abs=1e-4)
-    confidence, seen = updated_confidence(confidence, seen, [1.0, 0.8], [0, 1])
+    confidence, seen = updated_confidence(confidence, seen, torch.tensor([1.0, 0.8]), torch.tensor([0, 1]))
     assert confidence.tolist() == pytest.approx([0.999 * 0.5 + 0.001, 0.0008], abs=1e-4)
     assert seen.tolist() == [1001, 1]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6))
+def test_confidence_of_a_batch_is_that_of_its_detections_one_by_one(seed):
+    random = np.random.default_rng(seed)
+    confidence, seen = torch.from_numpy(random.random(3)), torch.from_numpy(random.integers(0, 1003, 3))
+    scores, labels = random.random(40), random.integers(0, 3, 40)
+    expected, counted = confidence.tolist(), seen.tolist()
+    for score, label in zip(scores, labels, strict=True):
+        if counted[label] < 1000:
+            expected[label] += score / 1000
+        else:
+            expected[label] = 0.999 * expected[label] + 0.001 * score
+        counted[label] += 1
+    found, count = updated_confidence(confidence, seen, torch.from_numpy(scores), torch.from_numpy(labels))
+    assert count.tolist() == counted
+    assert found.tolist() == pytest.approx(expected, rel=1e-12)
 
 
 def test_repeats_by_hand():

@@ -86,6 +86,7 @@ def test_ledger_csv_json_and_verify_agree(finished):
     tree = json.loads(call("ledger", finished / "run", "--format", "json").output)
     assert [int(r["image_id"]) for r in rows] == [r["image_id"] for r in tree]
     assert len(rows) == 10
+    assert [r["predicted_boxes"] is None for r in tree] == [r["round"] == 0 for r in tree], "a random seed set is not"
     assert "10 charges" in call("verify", finished / "run").output
     compared = json.loads(call("compare", finished / "run", "--format", "json").output)
     assert compared["runs"][0]["rounds"][-1]["boxes"] == sum(int(r["boxes"]) for r in rows)

@@ -24,12 +24,12 @@ from alloop.data.records import Records
 from alloop.data.splits import READERS
 from alloop.engine import run_experiment, trained_on_everything
 from alloop.errors import AlloopError, ConfigError, DataError, UnreachableError, WaitingError
-from alloop.human_rounds import counting_threshold, expected_boxes
 from alloop.ledger import open_ledger, read_ledger
 from alloop.oracles.answers import Reading, answer_of_boxes, answer_of_task
 from alloop.oracles.folder import FolderPeople, records_of, task_tree
 from alloop.oracles.label_studio import Server
 from alloop.oracles.people import Edits, Shown, Task, edits
+from alloop.querying import counting_threshold, expected_boxes
 from alloop.questions import Questions, Rates
 from alloop.study import run_study
 from alloop.testing import fake_annotations

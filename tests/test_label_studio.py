@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -14,16 +15,20 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 from conftest import small_tree
 from test_human_rounds import Annotator, Serving, charges, tree_of
+from typer.testing import CliRunner
 
+from alloop.cli import app
 from alloop.config import OracleConfig, parse_config
 from alloop.data.images import FolderImages
 from alloop.data.label_studio import region
@@ -103,11 +108,11 @@ class LabelStudio:
             os.killpg(self.process.pid, how)
         self.process.wait(30)
 
-    def call(self, method, path, body=None):
+    def call(self, method, path, body=None, token=TOKEN):
         request = urllib.request.Request(
             self.url + path,
             None if body is None else json.dumps(body).encode(),
-            {"Authorization": f"Token {TOKEN}", "Content-Type": "application/json"},
+            {"Authorization": f"Token {token}", "Content-Type": "application/json"},
             method=method,
         )
         with urllib.request.urlopen(request, timeout=60) as reply:
@@ -122,12 +127,23 @@ class LabelStudio:
         """The tasks of a project as exported."""
         return self.call("GET", f"/api/projects/{self.project(title)}/export?exportType=JSON&download_all_tasks=true")
 
-    def annotate(self, task, boxes, **more):
+    def colleague(self, email):
+        """Somebody else signs up by an invitation; their token."""
+        opened = urllib.request.build_opener(urllib.request.HTTPCookieProcessor()).open
+        page = self.url + self.call("GET", "/api/invite")["invite_url"]
+        form = {"email": email, "password": "alloop-pass-2", "csrfmiddlewaretoken": ""}
+        with opened(page) as reply:
+            form["csrfmiddlewaretoken"] = re.search(r'csrfmiddlewaretoken" value="(\w+)"', reply.read().decode())[1]
+        opened(urllib.request.Request(page, urllib.parse.urlencode(form).encode(), {"Referer": page})).close()
+        with opened(f"{self.url}/api/current-user/token") as reply:
+            return json.loads(reply.read())["token"]
+
+    def annotate(self, task, boxes, token=TOKEN, **more):
         """Draw (label, corners) boxes as a person would."""
         size = (task["data"]["width"], task["data"]["height"])
         result = [region(tuple(map(float, corners)), label, size, k) for k, (label, corners) in enumerate(boxes)]
         body = {"result": result, "lead_time": 4.5, **more}
-        return self.call("POST", f"/api/tasks/{task['id']}/annotations/", body)
+        return self.call("POST", f"/api/tasks/{task['id']}/annotations/", body, token)
 
 
 @pytest.fixture(scope="session")
@@ -188,6 +204,8 @@ def test_three_rounds_with_skips_empties_corrections_and_kills(files, server, tm
             if number == 0 or chance.random() < 0.6:  # the first is killed for certain, before it can have ended
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(1.5 if number == 0 else chance.uniform(1, 5))
+                assert sys.executable in process_list(), "that is where one would look"
+                assert TOKEN not in process_list()
                 process.send_signal(signal.SIGKILL)
             _, error = process.communicate()
         codes.append(process.returncode)
@@ -213,6 +231,40 @@ def test_three_rounds_with_skips_empties_corrections_and_kills(files, server, tm
     assert all(c.seconds == 4.5 for c in paid)
     assert set(on_server) - set(done) == skipped
     assert any(c.boxes == 0 for c in paid) == any(not t["annotations"][0]["result"] for t in done.values())
+
+
+def process_list():
+    """The command lines of everything that runs here."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return "\n".join(lines)
+
+
+def test_a_run_that_waits_outlives_a_network_that_is_gone_for_a_while(files, server, tmp_path, monkeypatch):
+    title = "gone for a while"
+    proxy, person = Dropping(server.port, lambda _path: False), Person(files, server, title)
+    tree = config_of(files, server, title, url=proxy.url, images_url=local(server))
+    tree["loop"]["rounds"] = 2
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
+    monkeypatch.setattr("alloop.oracles.label_studio.PAUSE", 0.01)
+    silent = []
+
+    def meanwhile(seconds):
+        """Between two looks: nothing answers twice, then people have worked."""
+        proxy.down = len(silent) % 3 < 2
+        silent.append(proxy.down)
+        if not proxy.down:
+            person.answer()
+
+    monkeypatch.setattr("alloop.cli.time", SimpleNamespace(sleep=meanwhile))
+    with proxy:
+        told = CliRunner().invoke(app, ["run", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run"), "--wait"])
+    assert told.exit_code == 0, told.output
+    assert sum(silent) >= 4
+    names = [task["data"]["alloop_id"] for task in server.tasks(title)]
+    assert len(names) == len(set(names)) == len(charges(tmp_path / "run")), "each image was asked for and paid once"
 
 
 def test_people_on_the_server_give_the_curve_of_the_simulation(files, server, tmp_path):
@@ -296,10 +348,13 @@ def test_pushing_again_sends_nothing_and_lost_answers_send_nothing_twice(server)
 
 
 class Dropping(Serving):
-    """A proxy that lets the server do the work and drops the reply, for the first request that matches."""
+    """A proxy that drops the reply to the first request that matches, after the server did the work.
+
+    While it is `down`, it answers nothing and forwards nothing.
+    """
 
     def __init__(self, port, matches):
-        self.dropped = 0
+        self.dropped, self.down = 0, False
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -309,6 +364,9 @@ class Dropping(Serving):
             do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815  the names that http.server looks for
 
             def forward(self):
+                if outer.down:
+                    self.connection.close()
+                    return
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
                 headers = {k: v for k, v in self.headers.items() if k.lower() != "host"}
                 request = urllib.request.Request(
@@ -356,6 +414,26 @@ def test_states_on_the_server(server):
     server.call("POST", f"/api/projects/{server.project(title)}/import", [{"data": on[7]["data"]}])
     assert "1 images have more than one task" in asked.push(1, tasks)
     assert asked.pull(1, [task.image for task in tasks])[ImageId(6)].state == "todo", "a deleted task is sent anew"
+
+
+def test_several_people_on_one_task(server):
+    title, tasks, boxes = "several people", tasks_of(3), [("3", (8, 8, 24, 40))]
+    newest = people(server, title, images_url=local(server))
+    newest.push(0, tasks)
+    on, other = {t["data"]["alloop_id"]: t for t in server.tasks(title)}, server.colleague("second@example.com")
+    for image_id, theirs in ((1, boxes), (2, [("3", (30, 8, 60, 40))])):
+        server.annotate(on[image_id], boxes)
+        server.annotate(on[image_id], theirs, token=other, lead_time=2.5)
+    server.annotate(on[3], boxes)
+    server.annotate(on[3], [], token=other, was_cancelled=True)
+    assert len({a["completed_by"] for a in server.tasks(title)[0]["annotations"]}) == 2, "two people drew"
+    images = [task.image for task in tasks]
+    found = newest.pull(0, images)
+    assert {int(i): a.state for i, a in found.items()} == {1: "done", 2: "done", 3: "done"}
+    assert found[ImageId(2)].annotations.boxes.tolist() == [[30, 8, 60, 40]]
+    assert sorted(found[ImageId(2)].work.values()) == [2.5, 4.5], "the work of both is paid"
+    held = people(server, title, images_url=local(server), policy="hold").pull(0, images)
+    assert {int(i): a.state for i, a in held.items()} == {1: "done", 2: "conflict", 3: "done"}
 
 
 def test_uploaded_images_are_the_servers_own(server, files):

@@ -15,7 +15,7 @@ from alloop.masks import decode_mask
 from alloop.training.batches import TrainingBatches, batch_rows, training_example
 from alloop.training.repeat_factors import image_repeats
 from alloop.training.schedule import lr_at, total_steps
-from alloop.training.supervised import train
+from alloop.training.supervised import Supervised, train
 from strategies import TABLE
 
 
@@ -60,9 +60,10 @@ def batches_of(made, labeled, *, masks=False, short_sides=(), repeat_threshold=N
 def run_training(made, store, steps, labeled=None):
     labeled = labeled or dict(list(made.splits.train.dataset.annotations.items())[:10])
     detector = made.new_detector(0)
+    batches = batches_of(made, labeled, masks="mask" in made.config.detector.name)
     train(
         detector,
-        batches_of(made, labeled, masks="mask" in made.config.detector.name),
+        Supervised(detector, batches),
         made.config.training,
         steps=steps,
         random_seed=0,

@@ -1,7 +1,8 @@
 """What a detector is to the engine. Another detector is one file with a class that does this."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypedDict, runtime_checkable
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from alloop.query import Need
 
 GRAPH_TENSORS = 60  # about how many tensors of the size of the outputs the graph of a gradient holds
 LossOfWeights = Callable[[Mapping[str, Tensor]], Tensor]
+RegionLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(logits `[r, k + 1]`, labels `[r]`, both with the background last; weights `[r]` or None) to losses `[r]`."""
 
 
 class Target(TypedDict, total=False):
@@ -109,3 +112,47 @@ class LastLayerDetector(Detector, Protocol):
 
     def frozen(self, images: list[Tensor]) -> FrozenFeatures:
         """See the images up to the last layers."""
+
+
+class SeenRegions(FrozenFeatures, Protocol):
+    """Images seen once by a detector of two stages, which can be asked about any region of them."""
+
+    def judged(self, boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Of each box: its probabilities `[n, k + 1]`, background last, and where each class moves it `[n, k, 4]`."""
+
+
+class PseudoBoxes(NamedTuple):
+    """What a teacher believes of one image, by how sure it has to be for each of the three losses."""
+
+    proposals: Tensor  # [p, 4], objects to the proposal network
+    boxes: Tensor  # [n, 4], objects to the classifier
+    labels: Tensor  # [n]
+    scores: Tensor  # [n]
+    reliable: Tensor  # [m, 4], objects to the box regression
+    reliable_labels: Tensor  # [m]
+
+
+@runtime_checkable
+class RegionLearner(Detector, Protocol):
+    """A detector of two stages that can be taught by a teacher, region by region."""
+
+    def frozen(self, images: list[Tensor]) -> SeenRegions:
+        """See the images once."""
+
+    def classified_by(self, loss: RegionLoss) -> AbstractContextManager[None]:
+        """Regions are classified by another loss than cross entropy for as long as a `with` lasts."""
+
+    def taught_losses(
+        self,
+        images: list[Tensor],
+        pseudo: Sequence[PseudoBoxes],
+        background: Callable[[list[Tensor]], list[Tensor]],
+    ) -> dict[str, Tensor]:
+        """Each loss term split by image, as `losses`, under pseudo-boxes.
+
+        Args:
+            images: as the student sees them.
+            pseudo: in pixels of these images.
+            background: from regions of each image to how far the teacher believes that each is background; a
+                region that no pseudo-box claims counts so much.
+        """

@@ -1,6 +1,6 @@
 """Losses of the two stages of Faster R-CNN and Mask R-CNN, split by image."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference,
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
+from alloop.detectors.protocol import PseudoBoxes, RegionLoss
 from alloop.detectors.torchvision_parts import Shares, of_labels, rows_by_image, summed_by_image
 
 SMOOTH = 1 / 9  # beta of the smooth L1 loss, as in torchvision
@@ -102,7 +103,12 @@ class Regions(NamedTuple):
 
 
 class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
-    """The second stage: losses as one number an image, detections with their posterior and proposal."""
+    """The second stage: losses as one number an image, detections with their posterior and proposal.
+
+    `classification`, where it is set, replaces the cross entropy of regions that are told their class.
+    """
+
+    classification: RegionLoss | None = None
 
     def forward(
         self,
@@ -129,7 +135,10 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
         samples = rows_by_image(of_image, images)
         label = torch.cat(regions.labels)
         belief, classes = _believed(regions, targets, logits.shape[-1])
-        entropy = cross_entropy(logits, label if classes is None else classes, reduction="none")
+        if classes is None:
+            entropy = self.entropy(logits, label, None)
+        else:
+            entropy = cross_entropy(logits, classes, reduction="none")
         hit = torch.where(label > 0)[0]
         distance = smooth_l1_loss(
             deltas.reshape(len(label), -1, 4)[hit, label[hit]],
@@ -140,6 +149,47 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
         return {
             "loss_classifier": Shares(summed_by_image(entropy, of_image, images), samples),
             "loss_box_reg": Shares(summed_by_image(distance * belief[hit], of_image[hit], images), samples),
+        }
+
+    def entropy(self, logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+        """The classification loss of each region, times its weight; label 0 is the background."""
+        if self.classification is not None:
+            classes = logits.shape[1]
+            return self.classification(logits.roll(-1, dims=1), (labels - 1) % classes, weights)
+        found = cross_entropy(logits, labels, reduction="none")
+        return found if weights is None else found * weights
+
+    def taught_shares(
+        self,
+        features: dict[str, Tensor],
+        proposals: Sequence[Tensor],
+        shapes: list[tuple[int, int]],
+        pseudo: Sequence[PseudoBoxes],
+        background: Callable[[list[Tensor]], list[Tensor]],
+    ) -> dict[str, Shares]:
+        """Classification under weights and box regression towards reliable boxes; the regions of both go in at once."""
+        told = [{"boxes": p.boxes, "labels": p.labels + 1} for p in pseudo]
+        sure = [{"boxes": p.reliable, "labels": p.reliable_labels + 1} for p in pseudo]
+        regions = Regions(*self.select_training_samples(list(proposals), told))
+        reached = Regions(*self.select_training_samples(list(proposals), sure))
+        both = [torch.cat(pair) for pair in zip(regions.boxes, reached.positive_boxes, strict=True)]
+        logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, both, shapes)))
+        first = torch.cat([_first(len(a), len(b)) for a, b in zip(regions.boxes, both, strict=True)])
+        images, of_image, label = len(both), _image_rows(regions.boxes), torch.cat(regions.labels)
+        weights = torch.where(label > 0, 1.0, torch.cat(background(regions.boxes)))
+        entropy = self.entropy(logits[first], label, weights)
+
+        moved, of_moved = deltas[~first], _image_rows(reached.positive_boxes)
+        goal = torch.cat([d[row] for d, row in zip(reached.deltas, reached.positive, strict=True)])
+        own = torch.cat([x[row] for x, row in zip(reached.labels, reached.positive, strict=True)])
+        moved = moved.reshape(len(own), logits.shape[1], 4)[torch.arange(len(own), device=own.device), own]
+        distance = smooth_l1_loss(moved, goal, beta=SMOOTH, reduction="none").sum(dim=1)
+        sampled = rows_by_image(_image_rows(reached.boxes), images)
+        return {
+            "loss_classifier": Shares(
+                summed_by_image(entropy, of_image, images), summed_by_image(weights, of_image, images)
+            ),
+            "loss_box_reg": Shares(summed_by_image(distance, of_moved, images), sampled),
         }
 
     def mask_shares(self, logits: Tensor, regions: Regions, targets: Targets) -> Shares:
@@ -217,6 +267,11 @@ def _believed(regions: Regions, targets: Targets, classes: int) -> tuple[Tensor,
             belief[start + hit] = of_labels(posterior, labels[hit] - 1)
         start += len(labels)
     return belief, rows
+
+
+def _first(count: int, total: int) -> Tensor:
+    """Which of so many rows are the first `count`."""
+    return torch.arange(total) < count
 
 
 def _image_rows(boxes: Sequence[Tensor]) -> Tensor:

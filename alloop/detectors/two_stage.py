@@ -1,6 +1,6 @@
 """Faster R-CNN (Ren et al. 2015) and Mask R-CNN (He et al. 2017) on torchvision, with losses split by image."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,11 +11,19 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredict
 from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from torchvision.models.detection.rpn import concat_box_prediction_layers
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
 
 from alloop.config import DetectorConfig
 from alloop.detectors.backbones import Pyramid, build_backbone, build_c4_backbone
-from alloop.detectors.protocol import GRAPH_TENSORS, Detector, FrozenFeatures, LossOfWeights, Target
+from alloop.detectors.protocol import (
+    GRAPH_TENSORS,
+    Detector,
+    LossOfWeights,
+    PseudoBoxes,
+    RegionLoss,
+    SeenRegions,
+    Target,
+)
 from alloop.detectors.region_losses import PerImageRoIHeads, PerImageRPN, Regions
 from alloop.detectors.seeding import seeded
 from alloop.detectors.torchvision_parts import (
@@ -133,6 +141,17 @@ class FrozenRegions:
 
         return loss
 
+    def judged(self, boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Of each box: its probabilities, background last, and where each class moves it, inside the image."""
+        heads, counts = self._model.roi_heads, [len(b) for b in boxes]
+        with evaluating(self._model):
+            vectors = heads.box_head(heads.box_roi_pool(self.features, boxes, self._sizes))
+            logits, deltas = heads.box_predictor(vectors)
+            said = torch.split(torch.roll(logits.softmax(dim=1), -1, dims=1), counts)
+            moved = torch.split(heads.box_coder.decode(deltas, boxes).reshape(*logits.shape, 4)[:, 1:], counts)
+        inside = [clip_boxes_to_image(m, size) for m, size in zip(moved, self._sizes, strict=True)]
+        return list(zip(said, inside, strict=True))
+
     def _mask_features(self, regions: Regions) -> Tensor:
         """What the last mask layer sees of the positive regions."""
         heads = self._model.roi_heads
@@ -178,7 +197,31 @@ class TwoStageDetector:
         """Each loss term split by image; anchors and proposals are sampled from torch's generator."""
         return of_batch(self.module(images, one_based(targets)))
 
-    def frozen(self, images: list[Tensor]) -> FrozenFeatures:
+    @contextmanager
+    def classified_by(self, loss: RegionLoss) -> Iterator[None]:
+        """Regions are classified by this loss for as long as a `with` lasts."""
+        heads = self.module.roi_heads
+        heads.classification = loss
+        try:
+            yield
+        finally:
+            heads.classification = None
+
+    def taught_losses(
+        self,
+        images: list[Tensor],
+        pseudo: Sequence[PseudoBoxes],
+        background: Callable[[list[Tensor]], list[Tensor]],
+    ) -> dict[str, Tensor]:
+        """The four loss terms under a teacher's pseudo-boxes (Xu et al., Soft Teacher, ICCV 2021)."""
+        model = self.module
+        batch, features = batch_of(model, images)
+        objects = [{"boxes": p.proposals, "labels": torch.ones_like(p.proposals[:, 0])} for p in pseudo]
+        proposals, first = model.rpn(batch, features, objects)
+        second = model.roi_heads.taught_shares(features, proposals, batch.image_sizes, pseudo, background)
+        return of_batch({**first, **second})
+
+    def frozen(self, images: list[Tensor]) -> SeenRegions:
         """See the images up to the last layers."""
         return FrozenRegions(self.module, images)
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from alloop.compare import GRID, Comparison
+from alloop.cost_models import BOXES
 from alloop.report.text import counted
 from alloop.runs import Metric, Run
 from alloop.statistics import t_interval
@@ -41,13 +42,25 @@ class Style:
 
 def draw(comparison: Comparison, metric: Metric) -> Any:
     """A matplotlib figure of AP: one line a strategy, mean over seeds, with its 95 % interval."""
-    figure, axes, names = _axes(comparison, f"{_NAMES[metric]} on the test split")
+    figure, axes, _ = _axes(comparison, f"{_NAMES[metric]} on the test split")
     _lines(axes, comparison, lambda run: run.curve(metric), bands=True)
+    if comparison.cost == BOXES and len(comparison.runs) == 1:
+        _predicted(axes, comparison.runs[0], metric)
     full = [run.curve(metric)[1][-1] for run in comparison.runs if run.full_label and len(run.curve(metric)[1])]
     if full:
         axes.axhline(float(np.mean(full)), linestyle=(0, (6, 2)), linewidth=1.2, color=_INK, label="all labels")
-    _legend(figure, len(names) + bool(full))
+    _legend(figure, len(axes.get_legend_handles_labels()[1]))
     return figure
+
+
+def _predicted(axes: Any, run: Run, metric: Metric) -> None:
+    """Where each round of a single run was expected to be when its images were chosen."""
+    known = [
+        (expected, value)
+        for expected, record in zip(run.predicted_boxes, run.rounds, strict=True)
+        if expected is not None and (value := record.metrics[metric]) is not None
+    ]
+    axes.plot(*zip(*known, strict=True) if known else ((), ()), "o", mfc="none", mec=_INK, label="boxes as predicted")
 
 
 def draw_boxes_per_image(comparison: Comparison) -> Any:

@@ -32,6 +32,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
                 "random_seed": run.random_seed,
                 "label_using": run.label_using,
                 "paid": list(run.paid),
+                "predicted_boxes": list(run.predicted_boxes),
                 "rounds": [
                     {"round": r.round, "images": r.images, "boxes": r.boxes, **{key: r.metrics[key] for key in keys}}
                     for r in run.rounds

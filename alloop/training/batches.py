@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from alloop.data.images import ImageSource
@@ -13,7 +13,7 @@ from alloop.data.pixels import PixelCache, resized, scaled_size
 from alloop.detectors.fitted import to_tensor
 from alloop.detectors.protocol import Target
 from alloop.masks import resized_mask, scaled_masks
-from alloop.randomness import rng
+from alloop.randomness import derive_seed, rng
 from alloop.training.repeat_factors import image_repeats
 from alloop.values import Annotations, ImageId
 
@@ -84,10 +84,11 @@ class TrainingBatches:
         """Fix everything a batch depends on; image order is by id, never by purchase.
 
         `image_ids` are what an epoch shows; with `repeat_threshold`, images of rare classes stand there repeatedly.
+        `labels` are the classes of each labeled image, once.
         """
         self.image_ids = sorted(labeled)
+        self.labels = labels = [labeled[i].labels[labeled[i].trainable] for i in self.image_ids]
         if repeat_threshold is not None:
-            labels = [labeled[i].labels[labeled[i].trainable] for i in self.image_ids]
             classes = 1 + max((int(found.max(initial=0)) for found in labels), default=0)
             repeats = image_repeats(labels, classes, repeat_threshold)
             self.image_ids = [i for i, times in zip(self.image_ids, repeats, strict=True) for _ in range(times)]
@@ -95,6 +96,11 @@ class TrainingBatches:
         self._seed, self._round, self._batch = random_seed, round_, batch_size
         self._flip, self._short_sides, self._long_side = flip, tuple(short_sides), long_side
         self._with_masks, self._device = with_masks, device
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """About how many steps show every image once."""
+        return max(1, round(len(self.image_ids) / self._batch))
 
     def __call__(self, step: int) -> tuple[list[Tensor], list[Target], list[ImageId]]:
         """Images, targets and ids of one step."""
@@ -128,3 +134,46 @@ class TrainingBatches:
         if masks is not None:
             target["masks"] = torch.from_numpy(np.ascontiguousarray(masks)).to(self._device)
         return to_tensor(pixels, self._device), target
+
+
+class UnlabeledBatches:
+    """Images without labels by step number, at the size they are scored at, each as often as it is to be shown."""
+
+    def __init__(
+        self,
+        cache: PixelCache,
+        source: ImageSource,
+        image_ids: Sequence[ImageId],
+        *,
+        random_seed: int,
+        round_: int,
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        """Begin with every image once an epoch."""
+        self.image_ids = sorted(image_ids)
+        self._row = {image_id: row for row, image_id in enumerate(self.image_ids)}
+        self._cache, self._source, self._device = cache, source, device
+        self._seed, self._round, self._batch = random_seed, round_, batch_size
+        self.show(np.ones(len(self.image_ids), dtype=np.int64), 0)
+
+    def show(self, repeats: Int64[np.ndarray, " n"], since: int) -> None:
+        """From step `since` on, show each image so often an epoch."""
+        self.repeats, self.since = repeats, since
+        self._rows = np.repeat(np.arange(len(repeats)), repeats)
+
+    def __call__(self, step: int) -> tuple[list[Tensor], list[ImageId]]:
+        """Images and ids of one step."""
+        seed = derive_seed(self._seed, "unlabeled", self.since)
+        places = batch_rows(seed, self._round, len(self._rows), self._batch, step - self.since)
+        ids = [self.image_ids[self._rows[place]] for place in places]
+        return [to_tensor(self._cache.read(i), self._device) for i in ids], ids
+
+    def row(self, image_id: ImageId) -> int:
+        """The place of an image in `image_ids`."""
+        return self._row[image_id]
+
+    def scale(self, image_id: ImageId) -> Float32[np.ndarray, "4"]:
+        """What a box of the image as displayed is multiplied by to be one of the image as shown."""
+        record, (width, height) = self._source.records[image_id], self._cache.size(image_id)
+        return np.array([width / record.width, height / record.height] * 2, dtype=np.float32)

@@ -18,7 +18,7 @@ from alloop.detectors.seeding import seeded
 from alloop.files import atomic_write
 from alloop.progress import Progress
 from alloop.training.batches import TrainingBatches
-from alloop.training.supervised import NoCheckpoints, train
+from alloop.training.supervised import NoCheckpoints, Supervised, train
 
 SCENES = 12_000
 STEPS = 10_000
@@ -61,7 +61,7 @@ def pretrain(scenes_count: int = SCENES, steps: int = STEPS, progress: Progress 
     )
     train(
         detector,
-        batches,
+        Supervised(detector, batches),
         training,
         steps=steps,
         random_seed=0,

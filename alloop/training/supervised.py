@@ -1,8 +1,11 @@
-"""Train a detector for one round; go on from a checkpoint as if nothing had happened."""
+"""Train a detector for one round; go on from a checkpoint as if nothing had happened.
+
+What a step teaches is up to the lessons: labeled images alone, or also unlabeled ones (`semi_supervised`).
+"""
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -20,6 +23,7 @@ from alloop.errors import TrainingError
 from alloop.randomness import derive_seed
 from alloop.training.batches import TrainingBatches
 from alloop.training.schedule import lr_at
+from alloop.values import ImageId
 
 
 @runtime_checkable
@@ -53,6 +57,51 @@ class NoCheckpoints:
         """Nothing is kept."""
 
 
+class Lessons(Protocol):
+    """What is taught at each step."""
+
+    def begin(self, averaged: Mapping[str, Tensor]) -> None:
+        """Before the first step, also after a stop: the averaged weights, which the training keeps in place."""
+
+    def __call__(self, step: int) -> tuple[dict[str, Tensor], list[ImageId]]:
+        """The loss terms of a step, split by image, and the ids of its images."""
+
+    def end_step(self, step: int) -> None:
+        """After the weights were updated."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next steps depend on besides weights and step number."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state."""
+
+
+class Supervised:
+    """Labeled images alone."""
+
+    def __init__(self, detector: Detector, batches: TrainingBatches) -> None:
+        """Of a detector and its batches."""
+        self._detector, self._batches = detector, batches
+
+    def begin(self, averaged: Mapping[str, Tensor]) -> None:
+        """The average is not needed."""
+
+    def __call__(self, step: int) -> tuple[dict[str, Tensor], list[ImageId]]:
+        """The detector's own losses."""
+        images, targets, ids = self._batches(step)
+        return self._detector.losses(images, targets), ids
+
+    def end_step(self, step: int) -> None:
+        """Nothing is left to do."""
+
+    def state(self) -> dict[str, Tensor]:
+        """A batch is a function of the step number alone."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing to restore."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
     """Steps done, seconds spent in this process, and the last batch loss."""
@@ -79,6 +128,11 @@ class WeightAverage:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self._decay = decay
         self.tensors = {k: v.detach().clone() for k, v in module.state_dict().items()} if decay else {}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take these values, in place."""
+        for name, tensor in tensors.items():
+            self.tensors[name].copy_(tensor)
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
@@ -107,7 +161,7 @@ class WeightAverage:
 
 def train(
     detector: Detector,
-    batches: TrainingBatches,
+    lessons: Lessons,
     config: TrainingConfig,
     *,
     steps: int,
@@ -128,38 +182,40 @@ def train(
         module.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(module, config)
     average = WeightAverage(module, config.ema)
-    first = _restore(store.load(), module, optimizer, average)
+    first = _restore(store.load(), module, optimizer, average, lessons)
+    lessons.begin(average.tensors)
     started = saved = time.monotonic()
     loss_value = 0.0
     for step in range(first, steps):
         for group in optimizer.param_groups:
             group["lr"] = lr_at(config, step, steps)
-        loss_value = _step(detector, optimizer, batches, config, step, derive_seed(random_seed, round_, "step", step))
+        seed = derive_seed(random_seed, round_, "step", step)
+        loss_value = _step(lessons, optimizer, config, step, seed, on_cuda=device.type == "cuda")
         average.update(module, step)
+        lessons.end_step(step)
         progress(step + 1, loss_value)
         if step + 1 in store.snapshot_steps:
             store.snapshot(average.weights_of(module), step + 1)
         if step + 1 < steps and time.monotonic() - saved >= config.checkpoint_seconds:
-            store.save(_state(module, optimizer, average, step + 1), step + 1)
+            store.save(_state(module, optimizer, average, lessons, step + 1), step + 1)
             saved = time.monotonic()
     average.apply(module)
     return TrainingResult(steps, time.monotonic() - started, loss_value)
 
 
 def _step(
-    detector: Detector,
+    lessons: Lessons,
     optimizer: torch.optim.Optimizer,
-    batches: TrainingBatches,
     config: TrainingConfig,
     step: int,
     seed: int,
+    *,
+    on_cuda: bool,
 ) -> float:
     """One update; returns the loss."""
-    images, targets, ids = batches(step)
-    on_cuda = images[0].device.type == "cuda"
     amp = torch.autocast("cuda", torch.bfloat16) if on_cuda and config.amp else nullcontext()
     with seeded(seed), amp:
-        terms = detector.losses(images, targets)
+        terms, ids = lessons(step)
         loss = torch.stack([term.sum() for term in terms.values()]).sum()
     value = float(loss.detach())
     if not abs(value) < float("inf"):
@@ -178,17 +234,26 @@ def _step(
     return value
 
 
-def _state(module: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage, step: int) -> bytes:
+def _state(
+    module: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage, lessons: Lessons, step: int
+) -> bytes:
     """Everything the next step depends on, as safetensors; scalars travel as JSON in its header."""
     tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in module.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in average.tensors.items()}
+    tensors |= {f"lessons.{k}": v for k, v in lessons.state().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
     stored = {key: value.detach().contiguous().clone() for key, value in tensors.items()}
     return save_safetensors(stored, metadata={"alloop": json.dumps({"step": step})})
 
 
-def _restore(data: bytes | None, module: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage) -> int:
+def _restore(
+    data: bytes | None,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage,
+    lessons: Lessons,
+) -> int:
     """Load a state into place; returns the step to go on with."""
     if data is None:
         return 0
@@ -196,7 +261,8 @@ def _restore(data: bytes | None, module: nn.Module, optimizer: torch.optim.Optim
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     step = int(json.loads(header["__metadata__"]["alloop"])["step"])
     module.load_state_dict(_under("model.", tensors))
-    average.tensors = {k: v.to(next(module.parameters()).device) for k, v in _under("ema.", tensors).items()}
+    average.restore(_under("ema.", tensors))
+    lessons.restore(_under("lessons.", tensors))
     tree: dict[str, Any] = optimizer.state_dict()
     tree["state"] = {}
     for key, value in _under("optimizer.", tensors).items():
