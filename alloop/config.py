@@ -97,6 +97,12 @@ class SemiSupervisedConfig(Block):
     threshold: float | None = Field(
         None, gt=0, lt=1, description="score of a pseudo-box; 0.9 for soft_teacher, 0.7 for unbiased_teacher"
     )
+    strength: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="of what befalls the student's view: colours, blur, covered patches; small objects need less",
+    )
     jitters: int = Field(10, ge=2, description="soft_teacher: moves by which the reliability of a box is measured")
     jitter_scale: float = Field(0.06, gt=0, description="their deviation as a share of the box")
     variance: float = Field(0.02, gt=0, description="boxes below it are regressed")

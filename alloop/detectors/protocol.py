@@ -114,6 +114,7 @@ class LastLayerDetector(Detector, Protocol):
         """See the images up to the last layers."""
 
 
+@runtime_checkable
 class SeenRegions(FrozenFeatures, Protocol):
     """Images seen once by a detector of two stages, which can be asked about any region of them."""
 

@@ -23,7 +23,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from alloop.config import SemiSupervisedConfig
-from alloop.detectors.protocol import Detector, PseudoBoxes, RegionLearner, RegionLoss, SeenRegions, Target
+from alloop.detectors.protocol import (
+    Detector,
+    FrozenFeatures,
+    PseudoBoxes,
+    RegionLearner,
+    RegionLoss,
+    SeenRegions,
+    Target,
+)
 from alloop.training.batches import TrainingBatches, UnlabeledBatches
 from alloop.training.class_thresholds import class_thresholds, updated_confidence
 from alloop.training.gradient_balance import ClassWeights, focal_loss, gradient_matrix
@@ -135,7 +143,7 @@ class SemiSupervised:
         return class_thresholds(self._confidence, weights, self._base)
 
     @torch.no_grad()
-    def _believed(self, seen: SeenRegions, thresholds: Tensor) -> list[PseudoBoxes]:
+    def _believed(self, seen: FrozenFeatures, thresholds: Tensor) -> list[PseudoBoxes]:
         """What the student is told of each image; the classes' confidence is followed on the way."""
         config, found = self._config, seen.detections()
         scores, labels = (torch.cat([f[key] for f in found]) for key in ("scores", "labels"))
@@ -147,7 +155,7 @@ class SemiSupervised:
             tried = [f["scores"] > INITIAL for f in found]
 
             def refine(boxes: list[Tensor], labels: list[Tensor]) -> list[Tensor]:
-                moved = [reached for _, reached in seen.judged(boxes)]
+                moved = [reached for _, reached in _regions(seen).judged(boxes)]
                 return [m[torch.arange(len(y), device=y.device), y] for m, y in zip(moved, labels, strict=True)]
 
             boxes, of = ([f[key][t] for f, t in zip(found, tried, strict=True)] for key in ("boxes", "labels"))
@@ -157,9 +165,9 @@ class SemiSupervised:
             for f, variance in zip(found, variances, strict=True)
         ]
 
-    def _taught(self, weak: list[Tensor], seen: SeenRegions, pseudo: list[PseudoBoxes]) -> dict[str, Tensor]:
+    def _taught(self, weak: list[Tensor], seen: FrozenFeatures, pseudo: list[PseudoBoxes]) -> dict[str, Tensor]:
         """The student's losses on its own views under the teacher's boxes."""
-        strong, flipped = strong_views(weak, self._flip)
+        strong, flipped = strong_views(weak, self._flip, self._config.strength)
         widths = [int(image.shape[-1]) for image in weak]
 
         def across(boxes: Tensor, image: int) -> Tensor:
@@ -173,7 +181,7 @@ class SemiSupervised:
         if self._config.style == "soft_teacher":
 
             def background(regions: list[Tensor]) -> list[Tensor]:
-                judged = seen.judged([across(boxes, k) for k, boxes in enumerate(regions)])
+                judged = _regions(seen).judged([across(boxes, k) for k, boxes in enumerate(regions)])
                 return [said[:, -1] for said, _ in judged]
 
             return _learner(self._detector).taught_losses(strong, told, background)
@@ -274,6 +282,11 @@ def _weighted_focal(logits: Tensor, labels: Tensor, weights: Tensor | None) -> T
 def _learner(detector: Detector) -> RegionLearner:
     """A wrapped detector passes on what it does not know, which no protocol check sees."""
     return cast("RegionLearner", detector)
+
+
+def _regions(seen: FrozenFeatures) -> SeenRegions:
+    """Of a detector with two stages, which is what the styles that ask for regions are given."""
+    return cast("SeenRegions", seen)
 
 
 def _rounded(values: Tensor) -> list[float]:

@@ -57,6 +57,7 @@ class NoCheckpoints:
         """Nothing is kept."""
 
 
+@runtime_checkable
 class Lessons(Protocol):
     """What is taught at each step."""
 
