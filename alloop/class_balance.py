@@ -13,6 +13,8 @@ from alloop.ledger import read_ledger
 from alloop.runs import Run
 
 RARE_SHARE = 1 / 3  # of the classes that the pool holds, those with the fewest boxes
+# images of the pool that hold a class: the groups of LVIS (Gupta, Dollar and Girshick, CVPR 2019)
+LVIS_GROUPS = {"rare (1 to 10 images)": (1, 10), "common (to 100)": (11, 100), "frequent": (101, 10**9)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +47,7 @@ class ClassBalance:
     pool: Float[np.ndarray, " k"] | None  # boxes; None where people are asked
     strategies: tuple[StrategyClasses, ...]
     paid: float | None  # what AP was read at; None where the curves share no range
+    pool_images: Float[np.ndarray, " k"] | None = None  # images that hold each class
 
     @property
     def known(self) -> Float[np.ndarray, " k"]:
@@ -58,6 +61,17 @@ class ClassBalance:
         present = [k for k in np.argsort(counts, kind="stable") if counts[k] > 0]
         return [self.names[k] for k in sorted(present[: max(1, round(RARE_SHARE * len(present)))])]
 
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """Classes by how many there are of them: the rarest third against the others, and as LVIS groups them."""
+        present = [name for name, count in zip(self.names, self.known, strict=True) if count > 0]
+        found = {"majority": [name for name in present if name not in self.rare], "minority (*)": self.rare}
+        if self.pool_images is not None:
+            for group, (low, high) in LVIS_GROUPS.items():
+                of = zip(self.names, self.pool_images, strict=True)
+                found[group] = [name for name, images in of if low <= images <= high]
+        return {group: names for group, names in found.items() if names}
+
 
 def class_balance(comparison: Comparison) -> ClassBalance | None:
     """Read what each run bought; None where the runs did not record their classes."""
@@ -65,7 +79,7 @@ def class_balance(comparison: Comparison) -> ClassBalance | None:
     if not runs:
         return None
     names = tuple(json.loads(runs[0].facts["classes"]))
-    pool = json.loads(runs[0].facts["pool_class_boxes"])
+    pool = _parsed(runs[0], "pool_class_boxes")
     ends = [run.paid[-1] for run in runs]
     paid = min(ends) if min(ends) >= max(run.paid[0] for run in runs) else None
     return ClassBalance(
@@ -76,7 +90,14 @@ def class_balance(comparison: Comparison) -> ClassBalance | None:
             for name in dict.fromkeys(run.strategy for run in runs)
         ),
         paid,
+        np.array(images, dtype=np.float64) if (images := _parsed(runs[0], "pool_class_images")) else None,
     )
+
+
+def _parsed(run: Run, fact: str) -> list[float] | None:
+    """A recorded list; None where nobody knew it, or where an older version did not record it."""
+    found: list[float] | None = json.loads(run.facts.get(fact, "null"))
+    return found
 
 
 def _of_strategy(strategy: str, runs: Sequence[Run], names: Sequence[str], paid: float | None) -> StrategyClasses:

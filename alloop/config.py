@@ -101,7 +101,7 @@ class SemiSupervisedConfig(Block):
         1.0,
         ge=0,
         le=1,
-        description="of what befalls the student's view: colours, blur, covered patches; small objects need less",
+        description="of what befalls the student's view: colours, blur, covered patches",
     )
     jitters: int = Field(10, ge=2, description="soft_teacher: moves by which the reliability of a box is measured")
     jitter_scale: float = Field(0.06, gt=0, description="their deviation as a share of the box")

@@ -150,7 +150,7 @@ def begin_run(place: Workplace, replay: int = 0, asked: Asked | None = None) -> 
         "config_sha256": sha256_of(text.encode()),
         "data": experiment.splits.fingerprint(),
         "classes": json.dumps(train_split.dataset.class_names),
-        "pool_class_boxes": json.dumps(_class_counts(place)),
+        **_pool_classes(place),
         "replay": str(replay),
         "strategy": config.strategy.name,
         "random_seed": str(config.random_seed),
@@ -168,10 +168,13 @@ def begin_run(place: Workplace, replay: int = 0, asked: Asked | None = None) -> 
             Questions(ledger).ask(0, asked.selection, asked.predicted_boxes, asked.shown)
 
 
-def _class_counts(place: Workplace) -> list[int] | None:
-    """Boxes of each class in the pool, which nobody knows where people are asked."""
-    simulated = place.experiment.config.oracle.name == "simulated"
-    return place.experiment.splits.train.dataset.class_counts() if simulated else None
+def _pool_classes(place: Workplace) -> dict[str, str]:
+    """Boxes of each class in the pool and images that hold it, which nobody knows where people are asked."""
+    simulated, pool = place.experiment.config.oracle.name == "simulated", place.experiment.splits.train.dataset
+    return {
+        "pool_class_boxes": json.dumps(pool.class_counts() if simulated else None),
+        "pool_class_images": json.dumps(pool.class_images() if simulated else None),
+    }
 
 
 def _seed_set(place: Workplace) -> tuple[tuple[ImageId, ...], dict[ImageId, Annotations]]:

@@ -107,6 +107,13 @@ class DataSet:
             counts += np.bincount(truth.labels, minlength=len(counts))
         return [int(count) for count in counts]
 
+    def class_images(self) -> list[int]:
+        """Images that hold each class, in label order."""
+        counts = np.zeros(len(self.class_names), dtype=np.int64)
+        for truth in self.annotations.values():
+            counts[np.unique(truth.labels)] += 1
+        return [int(count) for count in counts]
+
     def fingerprint(self) -> str:
         """sha256 of everything that a run depends on: images, boxes, classes."""
         digest = hashlib.sha256()

@@ -18,7 +18,7 @@ from alloop.statistics import t_interval
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B5A2B", "#6A3D9A")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", ":")
-_INK = "#010203"  # stands for the text colour of the page, which follows light and dark
+INK = "#010203"  # stands for the text colour of the page, which follows light and dark
 _NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}
 
 Curve = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
@@ -48,7 +48,7 @@ def draw(comparison: Comparison, metric: Metric) -> Any:
         _predicted(axes, comparison.runs[0], metric)
     full = [run.curve(metric)[1][-1] for run in comparison.runs if run.full_label and len(run.curve(metric)[1])]
     if full:
-        axes.axhline(float(np.mean(full)), linestyle=(0, (6, 2)), linewidth=1.2, color=_INK, label="all labels")
+        axes.axhline(float(np.mean(full)), linestyle=(0, (6, 2)), linewidth=1.2, color=INK, label="all labels")
     _legend(figure, len(axes.get_legend_handles_labels()[1]))
     return figure
 
@@ -60,13 +60,13 @@ def _predicted(axes: Any, run: Run, metric: Metric) -> None:
         for expected, record in zip(run.predicted_boxes, run.rounds, strict=True)
         if expected is not None and (value := record.metrics[metric]) is not None
     ]
-    axes.plot(*zip(*known, strict=True) if known else ((), ()), "o", mfc="none", mec=_INK, label="boxes as predicted")
+    axes.plot(*zip(*known, strict=True) if known else ((), ()), "o", mfc="none", mec=INK, label="boxes as predicted")
 
 
 def draw_boxes_per_image(comparison: Comparison) -> Any:
     """A matplotlib figure of the boxes that an image bought had, by round, mean over seeds."""
     figure, axes, names = _axes(comparison, "boxes per image bought")
-    axes.set_xlabel("round that trained on them first (0: the seed set)", color=_INK)
+    axes.set_xlabel("round that trained on them first (0: the seed set)", color=INK)
     axes.xaxis.get_major_locator().set_params(integer=True)
     _lines(axes, comparison, _boxes_per_image, bands=False)
     _legend(figure, len(names))
@@ -85,12 +85,12 @@ def _axes(comparison: Comparison, label: str) -> tuple[Any, Any, list[str]]:
     names = _strategies(comparison)
     figure = Figure(figsize=(6.4, 3.9 + 0.2 * ((len(names) + 2) // 3)), layout="constrained")
     axes = figure.subplots()
-    axes.set_xlabel(f"{counted(comparison.cost)} paid", color=_INK)
-    axes.set_ylabel(label, color=_INK)
-    axes.tick_params(colors=_INK)
+    axes.set_xlabel(f"{counted(comparison.cost)} paid", color=INK)
+    axes.set_ylabel(label, color=INK)
+    axes.tick_params(colors=INK)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_INK)
+        spine.set_color(INK)
     axes.grid(visible=True, alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
     return figure, axes, names
@@ -98,7 +98,7 @@ def _axes(comparison: Comparison, label: str) -> tuple[Any, Any, list[str]]:
 
 def _legend(figure: Any, lines: int) -> None:
     if lines:
-        figure.legend(loc="outside lower center", ncols=min(3, lines), frameon=False, labelcolor=_INK)
+        figure.legend(loc="outside lower center", ncols=min(3, lines), frameon=False, labelcolor=INK)
 
 
 def _strategies(comparison: Comparison) -> list[str]:
@@ -142,7 +142,7 @@ def svg(figure: Any, name: str) -> str:
     buffer = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"alloop-{name}", "font.family": "sans-serif"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue().replace(_INK, "currentColor")
+    text = buffer.getvalue().replace(INK, "currentColor")
     return text[text.index("<svg") :]
 
 

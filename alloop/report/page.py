@@ -12,6 +12,7 @@ from alloop.cost_models import BOXES, IMAGES
 from alloop.files import atomic_write
 from alloop.ledger import read_ledger
 from alloop.questions import Questions, RoundAnswers
+from alloop.report.course import course_of, has_course
 from alloop.report.curve import curve_png, draw, draw_boxes_per_image, svg
 from alloop.report.gallery import galleries
 from alloop.report.text import classes_json, counted, dumps, mean_rows, noise_sentence, sentence, to_csv, to_json
@@ -93,6 +94,7 @@ def render(comparison: Comparison, other: Comparison, balance: ClassBalance | No
         steps=_steps(runs),
         time_rows=_time_rows(runs),
         note_rows=_note_rows(runs),
+        courses=[course_of(run) for run in {run.strategy: run for run in reversed(runs)}.values() if has_course(run)],
         card=[(name, first.facts.get(name, "")) for name in _CARD],
         config=first.facts.get("config", ""),
     )
@@ -165,9 +167,15 @@ def _class_ap(balance: ClassBalance) -> dict[str, Any]:
         "paid": balance.paid,
         "heads": [f"{name} *" if name in rare else name for name in names],
         "rows": [
-            (one.strategy, one.ap_of(names), one.ap_of(balance.rare), [one.ap[name] for name in names])
+            (
+                one.strategy,
+                one.ap_of(names),
+                [one.ap_of(members) for members in balance.groups.values()],
+                [one.ap[name] for name in names],
+            )
             for one in balance.strategies
         ],
+        "groups": list(balance.groups),
     }
 
 

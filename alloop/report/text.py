@@ -54,6 +54,7 @@ def classes_json(balance: ClassBalance) -> dict[str, Any]:
         "names": balance.names,
         "pool_boxes": None if balance.pool is None else balance.pool.tolist(),
         "rare": balance.rare,
+        "groups": balance.groups,
         "paid": balance.paid,
         "strategies": [
             {
@@ -63,6 +64,7 @@ def classes_json(balance: ClassBalance) -> dict[str, Any]:
                 "divergence": one.divergence(balance.pool),
                 "ap": one.ap,
                 "rare_ap": one.ap_of(balance.rare),
+                "group_ap": {group: one.ap_of(names) for group, names in balance.groups.items()},
             }
             for one in balance.strategies
         ],
@@ -153,7 +155,7 @@ def class_lines(balance: ClassBalance | None) -> list[str]:
     if balance is None:
         return ["These runs did not record their classes."]
     paid = "where the curves share no range" if balance.paid is None else f"at {balance.paid:.6g} paid"
-    rare, width = set(balance.rare), max(map(len, balance.names), default=0)
+    rare, width = set(balance.rare), max(18, *map(len, balance.names))  # 18: what stands before the pool in a group
     lines = [f"Boxes bought and AP by class, AP {paid}; * are the rarest third of the classes"]
     heads = "".join(f"{one.strategy[:22]:>24}" for one in balance.strategies)
     lines.append(f"{'':<{width + 2}}{'pool':>8}{heads}")
@@ -162,7 +164,10 @@ def class_lines(balance: ClassBalance | None) -> list[str]:
         cells = "".join(f"{one.bought[-1][k]:>14.0f}{_figure(one.ap[name]):>10}" for one in balance.strategies)
         lines.append(f"{name:<{width}}{' *' if name in rare else '  '}{pool[k]:>8}{cells}")
     for title, values in (
-        ("AP of *", [_figure(one.ap_of(balance.rare)) for one in balance.strategies]),
+        *(
+            (f"AP, {group}", [_figure(one.ap_of(names)) for one in balance.strategies])
+            for group, names in balance.groups.items()
+        ),
         ("entropy", [f"{one.entropy()[-1]:.3f}" for one in balance.strategies]),
         ("KL from the pool", [_figure(one.divergence(balance.pool)[-1]) for one in balance.strategies]),
     ):

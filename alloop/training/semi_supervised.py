@@ -117,12 +117,12 @@ class SemiSupervised:
         """The loss by which regions are classified, where it is not the detector's own."""
         config, detector = self._config, self._detector
         if config.gradient_balance:
-            return _learner(detector).classified_by(self._balanced(branch))
+            return _learner(detector).classified_by(self.balanced(branch))
         if config.style == "unbiased_teacher" and hasattr(detector, "classified_by"):
             return _learner(detector).classified_by(_weighted_focal)
         return nullcontext()
 
-    def _balanced(self, branch: int) -> RegionLoss:
+    def balanced(self, branch: int) -> RegionLoss:
         """GbR: the focal loss times the weight of the region's class; each look also feeds the gradient matrix."""
         config, balance = self._config, self.balance
         strength, exponent = ((1.0, config.beta_labeled), (config.weight, config.beta_unlabeled))[branch]

@@ -1,0 +1,196 @@
+"""Semi-supervised rounds: what each module of CI-SSOD changes, and what a step costs.
+
+    python benchmarks/semi_supervised.py speed
+    python benchmarks/semi_supervised.py study configs/digits_long_tailed.yaml OUT [workers]
+
+`study` trains six recipes under three seeds, resumes where it was stopped, and prints a table: AP of all classes, of
+the majority and of the minority (the rarest third of the classes of the pool) on the test split.
+"""
+
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from setting import CONFIGS
+from speed import best, line
+
+from alloop.class_balance import class_balance
+from alloop.compare import compared
+from alloop.config import ExperimentConfig, load_config, varied
+from alloop.detectors.protocol import Target
+from alloop.detectors.seeding import seeded
+from alloop.engine import run_experiment
+from alloop.experiment import prepare
+from alloop.fitting import pixel_caches
+from alloop.pool import seed_set_order
+from alloop.report.course import precision_recall
+from alloop.runs import read_run
+from alloop.statistics import t_interval
+from alloop.training.batches import TrainingBatches, UnlabeledBatches
+from alloop.training.semi_supervised import SemiSupervised
+from alloop.training.supervised import WeightAverage, make_optimizer
+from strategies import TABLE
+
+MODULES = ("gradient_balance", "class_thresholds", "resampling")
+SEEDS = (0, 1, 2)
+RFS = 0.1  # images of classes that fewer of the labeled images hold are repeated
+# recipe -> (repeat factor sampling of the labeled images, modules of CI-SSOD; None: no teacher)
+RECIPES: dict[str, tuple[bool, Sequence[str] | None]] = {
+    "supervised": (False, None),
+    "+ RFS": (True, None),
+    "+ teacher": (False, ()),
+    "+ GbR": (False, MODULES[:1]),
+    "+ GbR + GbT": (False, MODULES[:2]),
+    "+ all": (True, MODULES),
+}
+
+
+def recipe(config: ExperimentConfig, name: str, seed: int) -> ExperimentConfig:
+    """The experiment under one recipe; everything else stays as its file says."""
+    repeated, modules = RECIPES[name]
+    semi = config.training.semi_supervised
+    assert semi is not None, "give a config with training.semi_supervised"
+    taught = None if modules is None else semi.model_dump() | {module: module in modules for module in MODULES}
+    changes = {
+        "random_seed": seed,
+        "training.threads": 1,
+        "training.repeat_threshold": RFS if repeated else None,
+        "training.semi_supervised": taught,
+    }
+    return varied(config, changes)
+
+
+def trained(job: tuple[ExperimentConfig, str, int, Path]) -> str:
+    """One recipe under one seed."""
+    config, name, seed, folder = job
+    run_experiment(recipe(config, name, seed), folder, TABLE)
+    return folder.name
+
+
+def study(path: Path, out: Path, workers: int) -> None:
+    """Train what is not trained yet, and print the table."""
+    config = load_config(path)
+    places = {
+        (name, seed): out / f"{name.replace('+', '').replace(' ', '')}_{seed}" for name in RECIPES for seed in SEEDS
+    }
+    with ProcessPoolExecutor(workers) as pool:
+        for number, name in enumerate(pool.map(trained, [(config, *key, place) for key, place in places.items()])):
+            print(f"{number + 1} of {len(places)}: {name}", file=sys.stderr, flush=True)
+    print("| recipe | AP | majority | minority | minority minus supervised (95 %) | pseudo-boxes right | found |")
+    print("|---|---|---|---|---|---|---|")
+    base = [figures(places["supervised", seed]) for seed in SEEDS]
+    for name in RECIPES:
+        found = [figures(places[name, seed]) for seed in SEEDS]
+        means = [f"{statistics.mean(f[key] for f in found):.3f}" for key in range(3)]
+        gaps = [f[2] - b[2] for f, b in zip(found, base, strict=True)]
+        interval, _ = t_interval(gaps)
+        gap = (
+            ""
+            if name == "supervised" or not interval
+            else f"{np.mean(gaps):+.3f} ({interval[0]:+.3f} to {interval[1]:+.3f})"
+        )
+        told = [f"{np.mean([f[key] for f in found]):.2f}" if found[0][key] is not None else "" for key in (3, 4)]
+        print(f"| {name} | {' | '.join(means)} | {gap} | {' | '.join(told)} |")
+
+
+def figures(folder: Path) -> tuple[Any, ...]:
+    """AP of all classes, the majority, the minority; precision and recall of the last epoch's pseudo-boxes."""
+    run = read_run(folder)
+    balance = class_balance(compared([run], "ap"))
+    assert balance is not None
+    aps = [balance.strategies[0].ap_of(names) for names in (balance.names, *list(balance.groups.values())[:2])]
+    course = run.rounds[-1].course
+    last = [figures[-1] for figures in precision_recall(course)] if course else [None, None]
+    return (*aps, *last)
+
+
+def speed(steps: int = 8) -> None:
+    """A step against its parts: the student on both streams, forward and backward, and the teacher's detections."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    config = varied(
+        load_config(CONFIGS / "digits_long_tailed.yaml"),
+        {"training.semi_supervised.burn_in": 0.0, "training.semi_supervised.warm_up": 0.0},
+    )
+    experiment = prepare(config, TABLE)
+    pool, training, semi = experiment.splits.train, config.training, config.training.semi_supervised
+    assert semi is not None
+    order = seed_set_order(pool.dataset.images, 0)
+    labeled = {i: pool.dataset.annotations[i] for i in order[:100]}
+    cache = pixel_caches(experiment)["pool"]
+    shared = {"random_seed": 0, "round_": 0, "device": experiment.device}
+    batches = TrainingBatches(
+        cache,
+        pool.images,
+        labeled,
+        batch_size=training.batch_size,
+        flip=0.0,
+        short_sides=(),
+        long_side=config.detector.long_side,
+        with_masks=False,
+        **shared,
+    )
+    unlabeled = UnlabeledBatches(
+        cache, pool.images, order[100:], batch_size=semi.unlabeled_ratio * training.batch_size, **shared
+    )
+    student, teacher = experiment.new_detector(0), experiment.new_detector(0)
+    lessons = SemiSupervised(
+        student, teacher, batches, unlabeled, semi, classes=10, steps=1000, flip=0.0, device=experiment.device
+    )
+    lessons.begin(WeightAverage(student.module, 0.9).tensors)
+    optimizer = make_optimizer(student.module, training)
+    student.module.train()
+
+    def update(terms: dict[str, torch.Tensor]) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack([term.sum() for term in terms.values()]).sum().backward()
+
+    def ours() -> None:
+        for step in range(1, steps + 1):
+            with seeded(step):
+                update(lessons(step)[0])
+            lessons.end_step(step)
+
+    ready = [(batches(step)[:2], unlabeled(step)[0]) for step in range(1, steps + 1)]
+    truth = [Target(boxes=torch.tensor([[8.0, 8, 40, 40]]), labels=torch.tensor([1]))] * len(ready[0][1])
+
+    def parts() -> None:
+        for (images, targets), others in ready:
+            teacher.detect(others)
+            student.module.train()
+            terms = student.losses(images, targets)
+            terms |= {f"unlabeled_{k}": v for k, v in student.losses(others, truth).items()}
+            update(terms)
+
+    ours(), parts()
+    whole, sum_of_parts = (seconds / steps for seconds in best(ours, parts, repetitions=7))
+    text = f"a step {1000 * whole:.0f} ms, its parts {1000 * sum_of_parts:.0f} ms"
+    line("step", text, whole / sum_of_parts, "at most 1.15", met=whole / sum_of_parts <= 1.15)
+    logits, labels = torch.randn(32 * training.batch_size, 11), torch.randint(0, 11, (32 * training.batch_size,))
+
+    def bookkeeping() -> None:
+        loss = lessons.balanced(1)
+        loss(logits, labels, torch.ones(len(labels)))
+        lessons.balanced(0)(logits, labels, None)
+        lessons.balance.step(2.0)
+
+    share = best(bookkeeping, repetitions=50)[0] / whole
+    line(
+        "GbR",
+        f"matrices, weights and their step {1000 * share * whole:.2f} ms",
+        share,
+        "under 0.03 of a step",
+        met=share < 0.03,
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["study"]:
+        study(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else 2)
+    else:
+        speed()
