@@ -153,7 +153,7 @@ def simulated(strategy: str, seed: int, shift: float, random: np.random.Generato
     )
 
 
-def right(studies: int = 2000, seeds: int = 5) -> None:
+def right(studies: int = 20_000, seeds: int = 5) -> None:
     """Whole studies of four strategies: all alike, and one of them better by what five seeds can find."""
     random = np.random.default_rng(0)
     spread = np.std([_gap_of_a_pair(random) for _ in range(2000)], ddof=1)

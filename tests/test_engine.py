@@ -124,9 +124,17 @@ def test_stopped_before_or_after_any_durable_action_it_ends_the_same(straight, t
     assert stops > 40
 
 
-def test_sigkill_at_random_moments(tmp_path):
+TEACHER = {"unlabeled_ratio": 1, "threshold": 0.06, "gradient_balance": True, "resampling": True}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"detector.name": "faster_rcnn", "loop.rounds": 2, "training.semi_supervised": TEACHER}],
+    ids=["supervised", "taught"],
+)
+def test_sigkill_at_random_moments(tmp_path, changes):
     """A real process, really killed, until it is done; the record equals a run that was never stopped."""
-    tree = small_tree(**{"training.iterations": 12, "training.checkpoint_seconds": 0, "loop.rounds": 4})
+    tree = small_tree(**{"training.iterations": 12, "training.checkpoint_seconds": 0, "loop.rounds": 4, **changes})
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(tree))
     command = [sys.executable, "-m", "alloop", "run", str(path), "--quiet", "--out"]
