@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from alloop.advice import advice, gain_per_1000_boxes
 from alloop.audit import audit
 from alloop.cli import app
+from alloop.compare import compare_runs
 from alloop.config import load_config, parse_config
 from alloop.data.convert import files_of
 from alloop.data.label_studio import region
@@ -29,10 +30,13 @@ from alloop.oracles.answers import Reading, answer_of_boxes, answer_of_task
 from alloop.oracles.folder import FolderPeople, records_of, task_tree
 from alloop.oracles.label_studio import Server
 from alloop.oracles.people import Edits, Shown, Task, edits
-from alloop.querying import counting_threshold, expected_boxes
+from alloop.querying import Asking, counting_threshold, expected_boxes
 from alloop.questions import Questions, Rates
+from alloop.report.curve import draw
+from alloop.report.text import to_json
+from alloop.strategy import make_strategy
 from alloop.study import run_study
-from alloop.testing import fake_annotations
+from alloop.testing import fake_annotations, make_query
 from alloop.values import Detections, ImageId, ImageRecord, Selection
 from strategies import TABLE
 
@@ -597,3 +601,30 @@ def test_boxes_shown_travel_as_records():
     assert tree["predictions"][0]["model_version"] == "r001"
     assert msgspec.json.encode(tree)
     assert answer_of_boxes(RECORD, [("cat", (0, 0, float("nan"), 1), 0)], ["cat"]).state == "invalid"
+
+
+def test_the_loop_counts_what_images_will_cost_unless_the_strategy_knows():
+    query = make_query(count=20)
+    question = Asking(make_strategy("random", {}, TABLE), query, mean_boxes=9.0)
+    chosen = question.select(20)
+    seen = query.detector.detections(sorted(query.labeled))
+    threshold = counting_threshold(seen, sum(map(len, query.labeled.values())))
+    assert 0 < threshold < 1
+    predicted = question.predicted_boxes(chosen)
+    assert predicted == expected_boxes(query.detector.detections(chosen.image_ids), threshold).tolist()
+    assert len(set(predicted)) > 1
+    own = Selection(chosen.image_ids, chosen.utilities, np.full(20, 2.5))
+    assert question.predicted_boxes(own) == [2.5] * 20
+
+
+def test_the_curve_of_a_run_marks_where_it_was_expected(tmp_path):
+    write_run(tmp_path / "r", "random", 0, [0.1, 0.2, 0.3])
+    comparison = compare_runs([tmp_path / "r"])
+    (run,) = comparison.runs
+    boxes = [record.boxes for record in run.rounds]
+    assert run.predicted_boxes == (None, boxes[0] + 3.0, boxes[1] + 3.0)
+    assert to_json(comparison)["runs"][0]["predicted_boxes"] == [None, boxes[0] + 3.0, boxes[1] + 3.0]
+    (axes,) = draw(comparison, "ap").axes
+    (marks,) = (line for line in axes.lines if line.get_label() == "boxes as predicted")
+    assert marks.get_xdata().tolist() == [boxes[0] + 3.0, boxes[1] + 3.0]
+    assert marks.get_ydata().tolist() == [0.2, 0.3]

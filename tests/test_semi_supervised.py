@@ -361,3 +361,85 @@ def test_rare_pseudo_boxes_bring_their_images_back():
     repeats = [record["mean_repeat"] for record in lessons.course]
     assert repeats[0] == 1.0
     assert repeats[-1] > 1.0
+
+
+class Spying:
+    """A student that remembers what it is told."""
+
+    def __init__(self, detector):
+        self.detector, self.told = detector, None
+
+    def __getattr__(self, name):
+        return getattr(self.__dict__["detector"], name)
+
+    def taught_losses(self, images, pseudo, background):
+        regions = [torch.tensor([[1.0, 2.0, 20.0, 30.0]])] * len(images)
+        self.told = images, pseudo, background(regions)
+        return {"loss_classifier": torch.ones(len(images))}
+
+
+def spied(flip, **changes):
+    made = experiment(**semi(strength=0.0, **changes))
+    labeled = dict(list(made.splits.train.dataset.annotations.items())[:10])
+    student = Spying(made.new_detector(0))
+    lessons = lessons_of(made, student, labeled, 10)
+    lessons._flip = flip
+    lessons.begin(WeightAverage(student.module, 0.5).tensors)
+    student.module.train()
+    return made, student, lessons
+
+
+def test_the_student_is_told_where_things_are_in_its_own_view():
+    _, student, lessons = spied(1.0)
+    terms, ids = lessons(0)
+    images, pseudo, background = student.told
+    weak, unlabeled_ids = lessons._unlabeled(0)
+    assert ids[-3:] == unlabeled_ids
+    assert all(torch.equal(seen, image.flip(-1)) for seen, image in zip(images, weak, strict=True))
+    found = lessons._teacher.detect(weak)
+    boxes = [f["boxes"][f["scores"] > 0.06] for f in found]
+    assert sum(map(len, boxes)) > 3
+    for told, seen in zip(pseudo, boxes, strict=True):
+        wide = ((seen[:, 2:] - seen[:, :2]) >= 1).all(dim=1)
+        assert torch.allclose(told.boxes, mirrored(seen[wide], 64))
+    there = lessons._teacher.frozen(weak).judged([torch.tensor([[44.0, 2.0, 63.0, 30.0]])] * 3)
+    assert torch.allclose(torch.cat(background), torch.cat([said[:, -1] for said, _ in there]))
+    assert torch.equal(terms["unlabeled_loss_classifier"], torch.full((3,), 4.0)), "the published weight"
+
+
+def test_the_teacher_waits_for_the_burn_in():
+    _, student, lessons = spied(0.0, burn_in=0.5)
+    terms, ids = lessons(4)
+    assert student.told is None
+    assert len(ids) == 3
+    assert not [name for name in terms if name.startswith("unlabeled_")]
+    lessons(5)
+    assert student.told is not None
+
+
+def test_each_branch_feeds_the_matrix_with_its_weight():
+    _, _, lessons = spied(0.0, gradient_balance=True, weight=4.0, momentum=0.0)
+    logits, labels = torch.randn(50, 11), torch.arange(50) % 11
+    expected = gradient_matrix(logits, labels)
+    for branch, strength in ((0, 1.0), (1, 4.0)):
+        lessons.balance.updates.fill_(100)
+        lessons.balanced(branch)(logits, labels, None)
+        assert torch.allclose(lessons.balance.matrix, strength * expected, rtol=1e-5)
+    halves = torch.full((50,), 0.5)
+    lessons.balance.updates.fill_(100)
+    weighted = lessons.balanced(1)(logits, labels, halves)
+    assert torch.allclose(lessons.balance.matrix, 2 * expected, rtol=1e-5), "a region counts as far as it is believed"
+    assert torch.allclose(weighted, 0.5 * focal_loss(logits, labels), rtol=1e-4), "all weights are equal so far"
+
+
+def test_frequencies_of_labeled_and_pseudo_labeled_images_count_together():
+    """CrS by hand: class 9 is on one of the 10 + 2 images, class 0 on all others."""
+    made, _, lessons = spied(0.0, resampling=True, resampling_constant=48.0, refresh=0.1)
+    lessons._labeled.labels = [np.zeros(1, dtype=np.int64)] * 10
+    lessons._memory = {3: (np.array([9]), np.array([0.3])), 5: (np.array([0]), np.array([0.3]))}
+    lessons._resample(5)
+    # r_9 = sqrt(48 * 0.5 / (1 / 12)) = 17, times 0.3 is 5.1; r_0 = sqrt(24 * 12 / 11) = 5.1, times 0.3 is 1.5
+    assert lessons._unlabeled.repeats[3] == 6
+    assert lessons._unlabeled.repeats[5] == 2
+    assert lessons._unlabeled.repeats.sum() == 6 + 2 + len(made.splits.train.dataset.images) - 10 - 2
+    assert lessons._unlabeled.since == 5
