@@ -1,5 +1,7 @@
 """A teacher's pseudo-labels: what is believed, what it teaches, that nothing of it is paid or kept, and resuming."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -78,7 +80,7 @@ def trained(made, store, steps=6, truth=None):
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("faster_rcnn", {**ALL, "burn_in": 0.2}),
+        ("faster_rcnn", {**ALL, "burn_in": 0.2, "refresh": 0.5}),
         ("faster_rcnn", {**ALL, "style": "unbiased_teacher", "solver": "direct"}),
         ("fcos", {"style": "unbiased_teacher", "class_thresholds": True, "resampling": True, "warm_up": 0.4}),
         ("retinanet", {"style": "unbiased_teacher"}),
@@ -197,6 +199,11 @@ def test_boxes_that_are_the_truth_teach_what_the_truth_teaches():
     with seeded(3):
         doubted = detector.taught_losses(images, pseudo, lambda regions: [torch.zeros(len(r)) for r in regions])
     assert not torch.allclose(own["loss_classifier"], doubted["loss_classifier"])
+    shaky = [p._replace(reliable=p.reliable[:0], reliable_labels=p.reliable_labels[:0]) for p in pseudo]
+    with seeded(3):
+        unsteady = detector.taught_losses(images, shaky, lambda regions: [torch.ones(len(r)) for r in regions])
+    assert torch.equal(unsteady["loss_classifier"], taught["loss_classifier"])
+    assert float(taught["loss_box_reg"].detach().sum()) > 0 == float(unsteady["loss_box_reg"].detach().sum())
     none = PseudoBoxes(*(torch.zeros(0, 4) if k in (0, 1, 4) else torch.zeros(0, dtype=torch.int64) for k in range(6)))
     with seeded(3):
         empty = detector.taught_losses(images, [none] * 3, lambda regions: [torch.zeros(len(r)) for r in regions])
@@ -430,6 +437,18 @@ def test_each_branch_feeds_the_matrix_with_its_weight():
     weighted = lessons.balanced(1)(logits, labels, halves)
     assert torch.allclose(lessons.balance.matrix, 2 * expected, rtol=1e-5), "a region counts as far as it is believed"
     assert torch.allclose(weighted, 0.5 * focal_loss(logits, labels), rtol=1e-4), "all weights are equal so far"
+
+
+def test_class_weights_learn_from_both_branches():
+    _, _, lessons = spied(0.0, gradient_balance=True, weight=4.0, burn_in=0.5)
+    lessons.balance.update(gradient_matrix(torch.randn(50, 11), torch.arange(50) % 11))
+    lessons.balance.updates.fill_(100)
+    for step, strength in ((1, 1.0), (6, 5.0)):
+        alone = copy.deepcopy(lessons.balance)
+        alone.step(strength)
+        lessons.end_step(step)
+        assert torch.equal(alone.a, lessons.balance.a)
+        assert lessons.balance.a.detach().abs().max() > 0
 
 
 def test_frequencies_of_labeled_and_pseudo_labeled_images_count_together():
