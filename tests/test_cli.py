@@ -16,7 +16,8 @@ from conftest import small_tree
 from typer.testing import CliRunner
 
 from alloop.cli import app
-from alloop.config import config_reference, load_config, parse_config
+from alloop.config import load_config, parse_config
+from alloop.config_reference import config_reference
 from alloop.engine import run_experiment
 from alloop.errors import ConfigError
 from alloop.files import run_lock
