@@ -9,6 +9,7 @@ from conftest import small_tree
 from test_training import MemoryStore, batches_of, experiment
 
 from alloop.audit import audit
+from alloop.compare import compare_runs
 from alloop.config import parse_config
 from alloop.data.pixels import PixelCache
 from alloop.detectors.protocol import PseudoBoxes
@@ -17,6 +18,8 @@ from alloop.engine import run_experiment
 from alloop.errors import ConfigError
 from alloop.experiment import prepare
 from alloop.ledger import read_ledger
+from alloop.report.course import precision_recall
+from alloop.report.page import write_report
 from alloop.training.batches import UnlabeledBatches
 from alloop.training.gradient_balance import SHIFT, ClassWeights, focal_loss, gradient_matrix
 from alloop.training.pseudo_labels import INITIAL, believed, box_variance, right
@@ -462,3 +465,30 @@ def test_frequencies_of_labeled_and_pseudo_labeled_images_count_together():
     assert lessons._unlabeled.repeats[5] == 2
     assert lessons._unlabeled.repeats.sum() == 6 + 2 + len(made.splits.train.dataset.images) - 10 - 2
     assert lessons._unlabeled.since == 5
+
+
+def test_the_report_tells_what_the_teacher_said(tmp_path):
+    tree = small_tree(**semi(**ALL), **{"strategy.name": "random"})
+    rounds = run_experiment(parse_config(tree), tmp_path / "run", TABLE)
+    (page, *_) = write_report(compare_runs([tmp_path / "run"]), tmp_path / "page.html", "taught")
+    text, last = page.read_text(), rounds[-1].course[-1]
+    assert "What the teacher said: run, round 2" in text
+    cells = [
+        f"{last['class_weights'][0]:.2f}",
+        f"{last['thresholds'][0]:.2f}",
+        *(str(last[k][0]) for k in ("pseudo", "right", "true")),
+    ]
+    assert "<td>0</td>" + "".join(f"<td>{cell}</td>" for cell in cells) in text
+    assert "negative" not in text
+    plain = run_experiment(parse_config(small_tree(**{"loop.rounds": 1})), tmp_path / "plain", TABLE)
+    assert not plain[0].course
+    (page, *_) = write_report(compare_runs([tmp_path / "plain"]), tmp_path / "plain.html", "plain")
+    assert "What the teacher said" not in page.read_text()
+
+
+def test_precision_and_recall_of_each_epoch():
+    course = [{"pseudo": [4, 0], "right": [3, 0], "true": [3, 3]}, {"pseudo": [0, 0], "right": [0, 0], "true": [2, 0]}]
+    precision, recall = precision_recall(course)
+    assert precision[0] == 0.75
+    assert np.isnan(precision[1])
+    assert recall == [0.5, 0.0]

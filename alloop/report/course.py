@@ -28,6 +28,7 @@ def course_of(run: Run) -> dict[str, Any]:
     if "class_weights" in last:
         rows.append(("background", [columns["weight"][-1], *["-"] * (len(columns) - 1)]))
     return {
+        "negative": last.get("negative_weights", 0),
         "run": run.name,
         "round": record.round,
         "drawing": svg(_draw(record.course, names), f"course-{run.name}"),
