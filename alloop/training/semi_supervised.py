@@ -219,7 +219,7 @@ class SemiSupervised:
         taught = step >= self._config.burn_in * self._steps
         if self._config.gradient_balance:
             self.balance.step(1.0 + self._config.weight * taught)
-        if (step + 1) % self._labeled.steps_an_epoch == 0 or step + 1 == self._steps:
+        if (step + 1) % self._labeled.steps_an_epoch == 0 or (step + 1 == self._steps and not self.course):
             self._record(step)
 
     def _record(self, step: int) -> None:
