@@ -102,6 +102,8 @@ def test_going_on_from_any_checkpoint_is_bit_identical(name, changes):
         assert all(torch.equal(straight[key], weights[key]) for key in straight)
         assert resumed.course == lessons.course
         assert all(torch.equal(a, b) for a, b in zip(lessons.state().values(), resumed.state().values(), strict=True))
+        assert torch.equal(lessons._confidence, resumed._confidence)
+        assert torch.equal(lessons._seen, resumed._seen)
 
 
 def test_the_truth_is_only_counted():
