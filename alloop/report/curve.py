@@ -19,6 +19,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", ":")
 INK = "#010203"  # stands for the text colour of the page, which follows light and dark
+MOST_BANDS = 12  # strategies with an interval around their line; beyond, nobody can tell the bands apart
 _NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}
 
 Curve = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
@@ -107,12 +108,13 @@ def _strategies(comparison: Comparison) -> list[str]:
 
 
 def _lines(axes: Any, comparison: Comparison, curve: Callable[[Run], Curve], *, bands: bool) -> None:
-    for number, name in enumerate(_strategies(comparison)):
+    names = _strategies(comparison)
+    for number, name in enumerate(names):
         members = [run for run in comparison.runs if run.strategy == name and len(curve(run)[0])]
         if not members:
             continue
         style, curves = Style.of(number - 1, name), [curve(run) for run in members]
-        if bands:
+        if bands and len(names) <= MOST_BANDS:
             _interval(axes, curves, style)
         length = min(len(x) for x, _ in curves)
         mean_x = np.mean([x[:length] for x, _ in curves], axis=0)
