@@ -17,7 +17,7 @@ from alloop.randomness import rng
 from alloop.strategy import Strategy, checked_selection, uses_labels
 from alloop.values import Annotations, Detections, ImageId, Selection
 
-COUNTED = 200  # labeled images at most on which detections are compared with the boxes that were paid
+COUNTED = 200  # unlabeled images at most on which detections are compared with the boxes of the seed set
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Asking:
 
     strategy: Strategy
     query: Query
-    mean_boxes: float
+    mean_boxes: float  # of all labeled images
+    seed_boxes: float  # of the seed set's images, which no strategy chose
 
     @property
     def unlabeled(self) -> int:
@@ -47,12 +48,12 @@ class Asking:
 
     @cached_property
     def _threshold(self) -> float:
-        """`counting_threshold` of the labeled images, or of some of them."""
-        labeled, query = sorted(self.query.labeled), self.query
-        if len(labeled) > COUNTED:
-            rows = rng(query.random_seed, query.round, "counted").choice(len(labeled), COUNTED, replace=False)
-            labeled = [labeled[row] for row in sorted(rows)]
-        return counting_threshold(query.detector.detections(labeled), sum(len(query.labeled[i]) for i in labeled))
+        """`counting_threshold` on some unlabeled images, which the detector does not know by heart."""
+        ids, query = sorted(self.query.unlabeled), self.query
+        if len(ids) > COUNTED:
+            rows = rng(query.random_seed, query.round, "counted").choice(len(ids), COUNTED, replace=False)
+            ids = [ids[row] for row in sorted(rows)]
+        return counting_threshold(query.detector.detections(ids), round(self.seed_boxes * len(ids)))
 
 
 def asking(
@@ -92,11 +93,13 @@ def asking(
         progress=place.progress.step,
         random_seed=config.random_seed,
     )
-    return Asking(strategy, query, spent.boxes / max(1, spent.images))
+    mean, seed_set = spent.boxes / max(1, spent.images), place.ledger.charged()[0]
+    # without a box so far every image is expected to hold one: a quota in boxes must not ask for the whole pool
+    return Asking(strategy, query, mean, seed_set.boxes / max(1, seed_set.images) or mean or 1.0)
 
 
 def counting_threshold(detections: Sequence[Detections], boxes: int) -> float:
-    """The score from which as many detections are counted on some images as there are `boxes` on them.
+    """The score from which as many detections are counted on some images as `boxes` are expected on them.
 
     A detector's own threshold lets ten detections a box through while it is young.
     """

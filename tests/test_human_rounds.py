@@ -1,5 +1,6 @@
 """People as the oracle, behind a folder: asked once, paid once, waited for, never guessed."""
 
+import dataclasses
 import json
 import shutil
 import threading
@@ -605,11 +606,12 @@ def test_boxes_shown_travel_as_records():
 
 def test_the_loop_counts_what_images_will_cost_unless_the_strategy_knows():
     query = make_query(count=20)
-    question = Asking(make_strategy("random", {}, TABLE), query, mean_boxes=9.0)
+    question = Asking(make_strategy("random", {}, TABLE), query, mean_boxes=9.0, seed_boxes=1.5)
     chosen = question.select(20)
-    seen = query.detector.detections(sorted(query.labeled))
-    threshold = counting_threshold(seen, sum(map(len, query.labeled.values())))
+    threshold = counting_threshold(query.detector.detections(sorted(query.unlabeled)), 90)
     assert 0 < threshold < 1
+    whole = dataclasses.replace(question, query=dataclasses.replace(query, count=60)).select(60)
+    assert sum(question.predicted_boxes(whole)) == 90, "1.5 boxes an image, over all 60"
     predicted = question.predicted_boxes(chosen)
     assert predicted == expected_boxes(query.detector.detections(chosen.image_ids), threshold).tolist()
     assert len(set(predicted)) > 1
