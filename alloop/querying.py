@@ -93,9 +93,10 @@ def asking(
         progress=place.progress.step,
         random_seed=config.random_seed,
     )
-    mean, seed_set = spent.boxes / max(1, spent.images), place.ledger.charged()[0]
+    mean, charged = spent.boxes / max(1, spent.images), place.ledger.charged()
+    seed_boxes = charged[0].boxes / charged[0].images if charged else 0.0  # the first batch is asked for before any
     # without a box so far every image is expected to hold one: a quota in boxes must not ask for the whole pool
-    return Asking(strategy, query, mean, seed_set.boxes / max(1, seed_set.images) or mean or 1.0)
+    return Asking(strategy, query, mean, seed_boxes or mean or 1.0)
 
 
 def counting_threshold(detections: Sequence[Detections], boxes: int) -> float:
