@@ -233,6 +233,14 @@ def test_another_classification_loss_lasts_as_long_as_its_with():
         same = losses()
     with detector.classified_by(lambda logits, labels, _: focal_loss(logits, labels, focal=2.0)):
         focal = losses()
+    told = []
+    with detector.classified_by(lambda logits, labels, _: told.append((logits, labels)) or logits.sum(dim=1) * 0):
+        losses()
+    ((logits, labels),) = told
+    there = torch.cat([target["labels"] for target in targets]).tolist()
+    assert set(labels.tolist()) == {*there, 10}, "the background is last"
+    alike = float(focal_loss(logits, labels, focal=0.0).detach().mean())
+    assert alike == pytest.approx(float(plain.detach().sum()), rel=1e-3)
     assert torch.allclose(plain, same, rtol=100 * SHIFT)
     assert (focal < plain).all()
     with pytest.raises(ZeroDivisionError), detector.classified_by(lambda *_: 1 / 0):
@@ -342,6 +350,7 @@ def test_unlabeled_images_come_as_often_as_they_shall():
     first = [i for step in range(5) for i in batches(step)[1]]
     assert all(sorted(first[k : k + 5]) == ids for k in (0, 5, 10))
     batches.show(np.array([1, 3, 1, 2, 2]), 5)
+    assert [i for step in range(5, 7) for i in batches(step)[1]] != first[:6], "another epoch, another order"
     shown = [i for step in range(5, 8) for i in batches(step)[1]]
     assert sorted(shown) == [ids[0], *[ids[1]] * 3, ids[2], *[ids[3]] * 2, *[ids[4]] * 2]
 

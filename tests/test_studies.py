@@ -20,7 +20,7 @@ from test_compare import run, write_run
 from typer.testing import CliRunner
 
 from alloop.audit import audit
-from alloop.class_balance import class_balance
+from alloop.class_balance import ClassBalance, StrategyClasses, class_balance
 from alloop.cli import app
 from alloop.compare import compare_runs, compared, flips
 from alloop.config import parse_config, parsed_values
@@ -347,3 +347,16 @@ def test_studies_begin_from_the_command_line(tmp_path):
     assert "lr=0.001" in told.output
     assert (tmp_path / "out" / "lr=0.002" / "report.html").is_file()
     assert CliRunner().invoke(app, [*command[:-4], "--vary", "training.lrr=1"]).exit_code == 2
+
+
+def test_groups_of_classes_by_hand():
+    names, images = tuple("abcdef"), np.array([1.0, 10, 11, 100, 101, 0])
+    bought = StrategyClasses("random", np.ones((1, 6)), dict.fromkeys(names, 0.5))
+    balance = ClassBalance(names, np.array([1.0, 20, 30, 400, 500, 0]), (bought,), 1.0, images)
+    assert balance.groups == {
+        "majority": ["c", "d", "e"],
+        "minority (*)": ["a", "b"],
+        "rare (1 to 10 images)": ["a", "b"],
+        "common (to 100)": ["c", "d"],
+        "frequent": ["e"],
+    }
