@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -165,6 +166,14 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def _processor() -> str:
+    """What the CPU is called and which of its instructions torch uses; `platform` does not know the name on Linux."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "CPU part"))]
+    return f"{[*names, platform.processor()][0]}, {torch.backends.cpu.get_cpu_capability()}"
+
+
 def environment(experiment: Experiment) -> dict[str, str]:
     """What the last bits of a result depend on."""
     return {
@@ -176,7 +185,7 @@ def environment(experiment: Experiment) -> dict[str, str]:
         "alloop": __version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "hardware": torch.cuda.get_device_name() if experiment.device.type == "cuda" else platform.processor(),
+        "hardware": torch.cuda.get_device_name() if experiment.device.type == "cuda" else _processor(),
         "command": " ".join(sys.argv),
     }
 

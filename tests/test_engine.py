@@ -21,7 +21,7 @@ from alloop.audit import audit
 from alloop.config import parse_config
 from alloop.engine import query_and_ask, run_experiment
 from alloop.errors import AlloopError, ConfigError, DamagedFileError, RunInUseError
-from alloop.experiment import prepare
+from alloop.experiment import environment, prepare, training_key
 from alloop.files import run_lock
 from alloop.ledger import open_ledger, read_ledger
 from alloop.query import Query
@@ -304,6 +304,17 @@ def test_a_strategy_that_needs_what_the_detector_lacks_is_refused(tmp_path):
             prepare(parse_config(small_tree(strategy={"name": "needy:Needy"})), TABLE)
     finally:
         sys.path.remove(str(tmp_path))
+
+
+def test_a_model_of_another_processor_is_another_model(monkeypatch):
+    experiment = prepare(parse_config(small_tree()), TABLE)
+    name, _, instructions = environment(experiment)["hardware"].rpartition(", ")
+    assert name or sys.platform != "linux", "the same name for all processors tells none apart"
+    assert instructions
+    key = training_key(experiment, 0, {})
+    assert training_key(experiment, 0, {}) == key
+    monkeypatch.setattr("alloop.experiment._processor", lambda: f"another, {instructions}")
+    assert training_key(experiment, 0, {}) != key
 
 
 def test_a_study_trains_round_0_once_and_survives_a_failing_arm(tmp_path, monkeypatch):

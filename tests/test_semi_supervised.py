@@ -18,7 +18,7 @@ from alloop.engine import run_experiment
 from alloop.errors import ConfigError
 from alloop.experiment import prepare
 from alloop.ledger import read_ledger
-from alloop.report.course import precision_recall
+from alloop.report.course import apart, precision_recall
 from alloop.report.page import write_report
 from alloop.training.batches import UnlabeledBatches
 from alloop.training.gradient_balance import SHIFT, ClassWeights, focal_loss, gradient_matrix
@@ -504,3 +504,9 @@ def test_precision_and_recall_of_each_epoch():
     assert precision[0] == 0.75
     assert np.isnan(precision[1])
     assert recall == [0.5, 0.0]
+
+
+def test_names_beside_lines_are_apart_and_near():
+    crowded = apart(np.array([0.9] * 5), 0.1)
+    assert crowded == pytest.approx([0.7, 0.8, 0.9, 1.0, 1.1]), "around the common value"
+    assert apart(np.array([0.1, 0.5, 0.55, 2.0]), 0.1) == pytest.approx([0.1, 0.475, 0.575, 2.0]), "only who must moves"

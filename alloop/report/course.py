@@ -4,9 +4,12 @@ import json
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from alloop.report.curve import INK, svg
 from alloop.runs import Run
+
+MOST_NAMES = 14  # written beside the lines of a drawing; the table has all
 
 
 def has_course(run: Run) -> bool:
@@ -60,15 +63,8 @@ def _draw(course: Any, names: list[str]) -> Any:
         else:
             shades = colormaps["viridis"](np.linspace(0.25, 0.85, len(names)))  # seen on white and on black
             for k, name in enumerate(names):
-                axes.plot(steps, [record[key][k] for record in course], color=shades[k], linewidth=1.2)
-                axes.annotate(
-                    name,
-                    (steps[-1], course[-1][key][k]),
-                    color=INK,
-                    fontsize=6,
-                    xytext=(2, 0),
-                    textcoords="offset points",
-                )
+                axes.plot(steps, [record[key][k] for record in course], color=shades[k], linewidth=1.2, label=name)
+            _label(axes)
         axes.set_ylabel({"pseudo": "pseudo-boxes", "class_weights": "class weight"}.get(key, "threshold"), color=INK)
         axes.tick_params(colors=INK)
         for side, spine in axes.spines.items():
@@ -76,3 +72,40 @@ def _draw(course: Any, names: list[str]) -> Any:
             spine.set_color(INK)
     axes.set_xlabel("step", color=INK)
     return figure
+
+
+def _label(axes: Any) -> None:
+    """Each line's name at its end, moved no more than it takes to read all of them; of many classes the outer ones."""
+    lines = axes.get_lines()[::-1]  # of equal ones the first is uppermost
+    lines.sort(key=lambda line: line.get_ydata()[-1])
+    if len(lines) > MOST_NAMES:
+        lines = [*lines[: MOST_NAMES // 2], *lines[-MOST_NAMES // 2 :]]
+    low, high = axes.get_ylim()
+    ends = np.array([line.get_ydata()[-1] for line in lines], dtype=float)
+    for line, end, place in zip(lines, ends, apart(ends, 0.075 * (high - low)), strict=True):
+        axes.annotate(
+            line.get_label(),
+            (line.get_xdata()[-1], end),
+            xytext=(1.01, place),
+            textcoords=axes.get_yaxis_transform(),
+            arrowprops={
+                "arrowstyle": "-",
+                "relpos": (0, 0.5),
+                "color": line.get_color(),
+                "linewidth": 0.6,
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
+            color=INK,
+            fontsize=7,
+            va="center",
+        )
+
+
+def apart(values: Float[np.ndarray, " n"], gap: float) -> Float[np.ndarray, " n"]:
+    """The places nearest to rising values (least squares) of which each is at least a gap beyond the one before."""
+    from sklearn.isotonic import isotonic_regression  # noqa: PLC0415
+
+    steps = gap * np.arange(len(values))
+    places: Float[np.ndarray, " n"] = isotonic_regression(values - steps) + steps
+    return places

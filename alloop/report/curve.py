@@ -61,7 +61,8 @@ def _predicted(axes: Any, run: Run, metric: Metric) -> None:
         for expected, record in zip(run.predicted_boxes, run.rounds, strict=True)
         if expected is not None and (value := record.metrics[metric]) is not None
     ]
-    axes.plot(*zip(*known, strict=True) if known else ((), ()), "o", mfc="none", mec=INK, label="boxes as predicted")
+    if known:
+        axes.plot(*zip(*known, strict=True), "o", mfc="none", mec=INK, label="boxes as predicted")
 
 
 def draw_boxes_per_image(comparison: Comparison) -> Any:

@@ -105,10 +105,9 @@ def _summary(comparison: Comparison) -> str:
     names = dict.fromkeys(run.strategy for run in comparison.runs)
     pool = max((run.pool_images for run in comparison.runs), default=0)
     replays = f" and {len(comparison.replays)} repetitions" if comparison.replays else ""
-    return (
-        f"{len(comparison.runs)} runs{replays}: {', '.join(names)}; seeds {', '.join(map(str, seeds))}; "
-        f"a pool of {pool} images."
-    )
+    runs = f"{len(comparison.runs)} run{'s' if len(comparison.runs) > 1 else ''}{replays}"
+    drawn = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    return f"{runs}: {', '.join(names)}; {drawn}; a pool of {pool} images."
 
 
 def _warnings(comparison: Comparison) -> list[str]:
