@@ -69,7 +69,7 @@ def draw_boxes_per_image(comparison: Comparison) -> Any:
     """A matplotlib figure of the boxes that an image bought had, by round, mean over seeds."""
     figure, axes, names = _axes(comparison, "boxes per image bought")
     axes.set_xlabel("round that trained on them first (0: the seed set)", color=INK)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     _lines(axes, comparison, _boxes_per_image, bands=False)
     _legend(figure, len(names))
     return figure
