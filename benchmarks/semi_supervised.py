@@ -81,9 +81,10 @@ def study(path: Path, out: Path, workers: int) -> None:
         for number, name in enumerate(pool.map(trained, [(config, *key, place) for key, place in places.items()])):
             print(f"{number + 1} of {len(places)}: {name}", file=sys.stderr, flush=True)
     print(
-        "| recipe | AP | majority | minority | minority minus the teacher's (95 %) | right | found | of the minority |"
+        "| recipe | AP | majority | minority | minority minus the teacher's (95 %) "
+        "| right | found | of the minority | weight of the minority |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     base = [figures(places["+ teacher", seed])[2] for seed in SEEDS]
     for name in RECIPES:
         found = [figures(places[name, seed]) for seed in SEEDS]
@@ -92,7 +93,7 @@ def study(path: Path, out: Path, workers: int) -> None:
         interval, _ = t_interval(gaps)
         within = "" if interval is None else f" ({interval[0]:+.3f} to {interval[1]:+.3f})"
         cells.append("" if name == "+ teacher" else f"{np.mean(gaps):+.3f}{within}")
-        cells += [_mean([f[key] for f in found], "%.2f") for key in range(3, 6)]
+        cells += [_mean([f[key] for f in found], "%.2f") for key in range(3, 7)]
         print(f"| {name} | {' | '.join(cells)} |")
 
 
@@ -104,7 +105,8 @@ def _mean(values: Sequence[float | None], form: str) -> str:
 def figures(folder: Path) -> list[float | None]:
     """AP of all, majority and minority classes; how right the pseudo-boxes of the second half of the training were.
 
-    That is the share that is right, the share of the true boxes that was found, and the latter for the minority.
+    That is the share that is right, the share of the true boxes that was found, and the latter for the minority; last
+    the weight that GbR gave the minority's classes, a mean over the whole training (1 is no preference).
     """
     run = read_run(folder)
     balance = class_balance(compared([run], "ap"))
@@ -112,11 +114,13 @@ def figures(folder: Path) -> list[float | None]:
     aps = [balance.strategies[0].ap_of(names) for names in (balance.names, *list(balance.groups.values())[:2])]
     course = run.rounds[-1].course
     if not course:
-        return [*aps, None, None, None]
+        return [*aps, None, None, None, None]
     half = course[len(course) // 2 :]
     pseudo, right, true = (np.sum([record[key] for record in half], axis=0) for key in ("pseudo", "right", "true"))
     rare = [balance.names.index(name) for name in balance.rare]
-    return [*aps, right.sum() / max(1, pseudo.sum()), right.sum() / true.sum(), right[rare].sum() / true[rare].sum()]
+    found = [right.sum() / max(1, pseudo.sum()), right.sum() / true.sum(), right[rare].sum() / true[rare].sum()]
+    weights = [record["class_weights"][k] for record in course if "class_weights" in record for k in rare]
+    return [*aps, *found, statistics.mean(weights) if weights else None]
 
 
 def lessons_of_digits() -> tuple[Any, Any, SemiSupervised, TrainingBatches, UnlabeledBatches]:
