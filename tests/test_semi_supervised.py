@@ -18,7 +18,7 @@ from alloop.engine import run_experiment
 from alloop.errors import ConfigError
 from alloop.experiment import prepare
 from alloop.ledger import read_ledger
-from alloop.report.course import apart, precision_recall
+from alloop.report.course import MOST_NAMES, _draw, apart, precision_recall
 from alloop.report.page import write_report
 from alloop.training.batches import UnlabeledBatches
 from alloop.training.gradient_balance import SHIFT, ClassWeights, focal_loss, gradient_matrix
@@ -495,7 +495,10 @@ def test_the_report_tells_what_the_teacher_said(tmp_path):
     plain = run_experiment(parse_config(small_tree(**{"loop.rounds": 1})), tmp_path / "plain", TABLE)
     assert not plain[0].course
     (page, *_) = write_report(compare_runs([tmp_path / "plain"]), tmp_path / "plain.html", "plain")
-    assert "What the teacher said" not in page.read_text()
+    text = page.read_text()
+    assert "What the teacher said" not in text
+    assert "1 run: entropy; seed 0; " in text
+    assert "boxes as predicted" not in text, "nothing was bought, so nothing was predicted"
 
 
 def test_precision_and_recall_of_each_epoch():
@@ -510,3 +513,12 @@ def test_names_beside_lines_are_apart_and_near():
     crowded = apart(np.array([0.9] * 5), 0.1)
     assert crowded == pytest.approx([0.7, 0.8, 0.9, 1.0, 1.1]), "around the common value"
     assert apart(np.array([0.1, 0.5, 0.55, 2.0]), 0.1) == pytest.approx([0.1, 0.475, 0.575, 2.0]), "only who must moves"
+
+
+def test_of_many_classes_the_outer_ones_are_named():
+    names = [f"class {k}" for k in range(30)]
+    course = [{"step": step, "thresholds": [0.5 + k / 1000 for k in range(30)]} for step in (1, 2)]
+    (axes,) = _draw(course, names).axes
+    assert [text.get_text() for text in axes.texts] == [*names[: MOST_NAMES // 2], *names[-MOST_NAMES // 2 :]]
+    places, (low, high) = [text.xyann[1] for text in axes.texts], axes.get_ylim()
+    assert np.diff(places).min() > 0.07 * (high - low)
