@@ -9,7 +9,7 @@ the majority and of the minority (the rarest third of the classes of the pool) o
 
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -74,20 +74,28 @@ def trained(job: tuple[ExperimentConfig, str, int, Path]) -> str:
 def study(path: Path, out: Path, workers: int) -> None:
     """Train what is not trained yet, and print the table."""
     config = load_config(path)
-    places = {
-        (name, seed): out / f"{name.replace('+', '').replace(' ', '')}_{seed}" for name in RECIPES for seed in SEEDS
-    }
+    jobs = [(config, name, seed, place(out, name, seed)) for name in RECIPES for seed in SEEDS]
     with ProcessPoolExecutor(workers) as pool:
-        for number, name in enumerate(pool.map(trained, [(config, *key, place) for key, place in places.items()])):
-            print(f"{number + 1} of {len(places)}: {name}", file=sys.stderr, flush=True)
+        for number, name in enumerate(pool.map(trained, jobs)):
+            print(f"{number + 1} of {len(jobs)}: {name}", file=sys.stderr, flush=True)
+    table(out, RECIPES)
+
+
+def place(out: Path, name: str, seed: int) -> Path:
+    """Where a run lies."""
+    return out / f"{name.replace('+', '').replace(' ', '')}_{seed}"
+
+
+def table(out: Path, names: Iterable[str]) -> None:
+    """Means over the seeds, and the minority against the teacher's."""
     print(
         "| recipe | AP | majority | minority | minority minus the teacher's (95 %) "
         "| right | found | of the minority | weight of the minority |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    base = [figures(places["+ teacher", seed])[2] for seed in SEEDS]
-    for name in RECIPES:
-        found = [figures(places[name, seed]) for seed in SEEDS]
+    base = [figures(place(out, "+ teacher", seed))[2] for seed in SEEDS]
+    for name in names:
+        found = [figures(place(out, name, seed)) for seed in SEEDS]
         cells = [_mean([f[key] for f in found], "%.3f") for key in range(3)]
         gaps = [f[2] - b for f, b in zip(found, base, strict=True) if f[2] is not None and b is not None]
         interval, _ = t_interval(gaps)
