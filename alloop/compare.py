@@ -53,12 +53,12 @@ class Comparison:
 
 
 def compare_runs(
-    folders: Iterable[Path], metric: Metric = "ap", test: Test = "t", cost: CostModel = BOXES
+    folders: str | Path | Iterable[str | Path], metric: Metric = "ap", test: Test = "t", cost: CostModel = BOXES
 ) -> Comparison:
     """Compare every strategy with random.
 
     Args:
-        folders: of runs and studies.
+        folders: of runs and studies, or one such folder.
         metric: what the curves show.
         test: `t`, or `permutation` of signs or `wilcoxon`, both with bootstrap intervals.
         cost: what the curves are drawn over.
@@ -66,7 +66,8 @@ def compare_runs(
     Raises:
         ConfigError: no runs, or runs that cannot be compared.
     """
-    runs = find_runs(folders, cost)
+    given = [folders] if isinstance(folders, str | Path) else folders
+    runs = find_runs([Path(folder) for folder in given], cost)
     refuse_unlike(runs)
     return compared(runs, metric, test, cost)
 

@@ -279,7 +279,7 @@ class ExperimentConfig(Block):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Read a YAML config; `overrides` are `key.subkey=value` with YAML values.
 
     Relative paths are relative to the config file; `${NAME}` is replaced from the environment.
@@ -287,6 +287,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     Raises:
         ConfigError: unreadable file, unknown key, wrong type, impossible combination.
     """
+    path = Path(path)
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -31,10 +31,10 @@ from alloop.values import Annotations, ImageId, Selection
 
 def run_experiment(
     config: ExperimentConfig,
-    out: Path,
+    out: str | Path,
     table: Mapping[str, str],
     *,
-    shared: Path | None = None,
+    shared: str | Path | None = None,
     replay: int = 0,
     accept_partial: bool = False,
     progress: Progress | None = None,
@@ -54,6 +54,7 @@ def run_experiment(
         WaitingError: people have not answered yet.
         AlloopError: see `alloop.errors`; nothing booked is lost.
     """
+    out = Path(out)
     progress = progress or Progress(quiet=True)
     with run_lock(out), open_ledger(out) as ledger:
         recorded = ledger.facts()
@@ -65,7 +66,7 @@ def run_experiment(
         experiment = prepare(config, table, recorded)
         people = people_of(experiment)
         oracle = SimulatedOracle(experiment.splits.train.dataset.annotations)
-        models = SharedModels(shared) if shared else None
+        models = SharedModels(Path(shared)) if shared else None
         place = Workplace(experiment, ledger, oracle, pixel_caches(experiment), models, progress)
         if not recorded:
             asked = first_batch(place, table) if people and not config.loop.seed_images else None

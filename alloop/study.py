@@ -81,7 +81,7 @@ def _pool_size(config: ExperimentConfig) -> int:
 
 def run_study(
     config: ExperimentConfig,
-    out: Path,
+    out: str | Path,
     table: Mapping[str, str],
     *,
     strategies: Sequence[str],
@@ -118,7 +118,7 @@ def run_study(
     ]
     for arm in arms:
         make_strategy(arm.config.strategy.name, arm.config.strategy.parameters, table)
-    return run_arms(arms, out, table, workers=workers, progress=progress, quiet=quiet)
+    return run_arms(arms, Path(out), table, workers=workers, progress=progress, quiet=quiet)
 
 
 def served_by(config: ExperimentConfig, table: Mapping[str, str]) -> tuple[list[str], dict[str, list[str]]]:

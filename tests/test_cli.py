@@ -242,9 +242,13 @@ def test_python_api_in_a_few_lines(tmp_path):
     import alloop
 
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(small_tree(**{"loop.rounds": 1})))
-    rounds = alloop.run_experiment(alloop.load_config(tmp_path / "c.yaml"), tmp_path / "run", TABLE)
+    config = alloop.load_config(str(tmp_path / "c.yaml"))
+    rounds = alloop.run_experiment(config, str(tmp_path / "run"), TABLE, shared=str(tmp_path / "models"))
     assert rounds[0].boxes > 0
-    assert alloop.compare_runs([tmp_path / "run"]).runs[0].strategy == "entropy"
+    for folders in (str(tmp_path / "run"), tmp_path / "run", [tmp_path / "run"]):
+        assert alloop.compare_runs(folders).runs[0].strategy == "entropy"
+    failures = alloop.run_study(config, str(tmp_path / "study"), TABLE, strategies=["random"], seeds=[0], quiet=True)
+    assert not failures
     with pytest.raises(AttributeError):
         alloop.nothing  # noqa: B018
     with pytest.raises(ConfigError):
