@@ -2,7 +2,8 @@
 
 from pydantic import BaseModel
 
-from alloop.config import ExperimentConfig, RatesConfig, SemiSupervisedConfig, SplitConfig
+from alloop.config import ExperimentConfig
+from alloop.config_blocks import RatesConfig, SemiSupervisedConfig, SplitConfig
 
 
 def config_reference() -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from alloop.config import ExperimentConfig, StrategyConfig, load_config, parsed_override
+from alloop.config import ExperimentConfig, load_config, parsed_override
+from alloop.config_blocks import StrategyConfig
 from alloop.data.coco import read_bytes, read_coco
 from alloop.data.records import DataSet, validate
 from alloop.errors import ConfigError, DataError, StrategyError

@@ -8,7 +8,7 @@ from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
-from alloop.config import DetectorConfig
+from alloop.config_blocks import DetectorConfig
 from alloop.data.pixels import PixelCache
 from alloop.detectors import TABLE
 from alloop.detectors.backbones import NAMES as BACKBONES

@@ -29,7 +29,8 @@ from test_human_rounds import Annotator, Serving, charges, tree_of
 from typer.testing import CliRunner
 
 from alloop.cli import app
-from alloop.config import OracleConfig, parse_config
+from alloop.config import parse_config
+from alloop.config_blocks import OracleConfig
 from alloop.data.images import FolderImages
 from alloop.data.label_studio import region
 from alloop.engine import run_experiment

@@ -7,7 +7,8 @@ from conftest import small_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alloop.config import TrainingConfig, parse_config
+from alloop.config import parse_config
+from alloop.config_blocks import TrainingConfig
 from alloop.data.pixels import PixelCache
 from alloop.errors import DataError, TrainingError
 from alloop.experiment import prepare

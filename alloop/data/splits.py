@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from alloop.config import DataConfig, SplitConfig
+from alloop.config_blocks import DataConfig, SplitConfig
 from alloop.data.coco import read_coco
 from alloop.data.cvat import read_cvat
 from alloop.data.digits import DigitScenes, Part, digit_scenes

@@ -9,7 +9,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOS
 from torchvision.models.detection.retinanet import RetinaNet
 
-from alloop.config import DetectorConfig
+from alloop.config_blocks import DetectorConfig
 from alloop.detectors.backbones import Pyramid, build_backbone
 from alloop.detectors.dense_losses import PerImageFCOSHead, PerImageRetinaNetHead
 from alloop.detectors.protocol import GRAPH_TENSORS, Detector, FrozenFeatures, LossOfWeights, Target

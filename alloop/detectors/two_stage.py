@@ -12,7 +12,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, Mask
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from torchvision.ops import MultiScaleRoIAlign
 
-from alloop.config import DetectorConfig
+from alloop.config_blocks import DetectorConfig
 from alloop.detectors.backbones import Pyramid, build_backbone, build_c4_backbone
 from alloop.detectors.frozen_regions import LAST_LAYERS, FrozenRegions, last_weights
 from alloop.detectors.protocol import (

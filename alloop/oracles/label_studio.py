@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 from xml.etree import ElementTree as ET
 
-from alloop.config import OracleConfig
+from alloop.config_blocks import OracleConfig
 from alloop.data.images import FolderImages
 from alloop.data.label_studio import label_config
 from alloop.errors import AlloopError, ConfigError, UnreachableError

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from alloop.config import DetectorConfig, TrainingConfig
+from alloop.config_blocks import DetectorConfig, TrainingConfig
 from alloop.data.digits import DigitScenes, digit_scenes
 from alloop.data.pixels import PixelCache
 from alloop.detectors.one_stage import fcos

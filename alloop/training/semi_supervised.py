@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from alloop.config import SemiSupervisedConfig
+from alloop.config_blocks import SemiSupervisedConfig
 from alloop.detectors.protocol import (
     Detector,
     FrozenFeatures,
