@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import small_tree
-from test_training import MemoryStore, batches_of, experiment
+from test_training import MemoryStore, batches_of, experiment, taught
 
 from alloop.audit import audit
 from alloop.compare import compare_runs
@@ -24,7 +24,7 @@ from alloop.training.batches import UnlabeledBatches
 from alloop.training.gradient_balance import SHIFT, ClassWeights, focal_loss, gradient_matrix
 from alloop.training.pseudo_labels import INITIAL, believed, box_variance, right
 from alloop.training.semi_supervised import SemiSupervised
-from alloop.training.supervised import WeightAverage, train
+from alloop.training.supervised import WeightAverage
 from alloop.training.views import mirrored, strong_views
 from alloop.values import Annotations
 from strategies import TABLE
@@ -66,18 +66,7 @@ def trained(made, store, steps=6, truth=None):
     labeled = dict(list(made.splits.train.dataset.annotations.items())[:10])
     detector = made.new_detector(0)
     lessons = lessons_of(made, detector, labeled, steps, truth)
-    train(
-        detector,
-        lessons,
-        made.config.training,
-        steps=steps,
-        random_seed=0,
-        round_=0,
-        device=torch.device("cpu"),
-        store=store,
-        progress=lambda *_: None,
-    )
-    return detector.module.state_dict(), lessons
+    return taught(made, detector, lessons, store, steps), lessons
 
 
 @pytest.mark.parametrize(

@@ -58,13 +58,10 @@ def batches_of(made, labeled, *, masks=False, short_sides=(), repeat_threshold=N
     )
 
 
-def run_training(made, store, steps, labeled=None):
-    labeled = labeled or dict(list(made.splits.train.dataset.annotations.items())[:10])
-    detector = made.new_detector(0)
-    batches = batches_of(made, labeled, masks="mask" in made.config.detector.name)
+def taught(made, detector, lessons, store, steps):
     train(
         detector,
-        Supervised(detector, batches),
+        lessons,
         made.config.training,
         steps=steps,
         random_seed=0,
@@ -74,6 +71,13 @@ def run_training(made, store, steps, labeled=None):
         progress=lambda *_: None,
     )
     return detector.module.state_dict()
+
+
+def run_training(made, store, steps, labeled=None):
+    labeled = labeled or dict(list(made.splits.train.dataset.annotations.items())[:10])
+    detector = made.new_detector(0)
+    batches = batches_of(made, labeled, masks="mask" in made.config.detector.name)
+    return taught(made, detector, Supervised(detector, batches), store, steps)
 
 
 @pytest.mark.parametrize("name", ["fcos", "faster_rcnn", "retinanet", "mask_rcnn"])
