@@ -9,7 +9,7 @@ the majority and of the minority (the rarest third of the classes of the pool) o
 
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from strategies import TABLE
 
 MODULES = ("gradient_balance", "class_thresholds", "resampling")
 SEEDS = (0, 1, 2)
+Job = tuple[ExperimentConfig, str, int, Path]  # experiment, recipe, seed, run folder
 RFS = 0.1  # images of classes that fewer of the labeled images hold are repeated
 # recipe -> (repeat factor sampling of the labeled images, modules of CI-SSOD; None: no teacher)
 RECIPES: dict[str, tuple[bool, Sequence[str] | None]] = {
@@ -64,7 +65,7 @@ def recipe(config: ExperimentConfig, name: str, seed: int) -> ExperimentConfig:
     return varied(config, changes)
 
 
-def trained(job: tuple[ExperimentConfig, str, int, Path]) -> str:
+def trained(job: Job) -> str:
     """One recipe under one seed."""
     config, name, seed, folder = job
     run_experiment(recipe(config, name, seed), folder, TABLE)
@@ -74,11 +75,15 @@ def trained(job: tuple[ExperimentConfig, str, int, Path]) -> str:
 def study(path: Path, out: Path, workers: int) -> None:
     """Train what is not trained yet, and print the table."""
     config = load_config(path)
-    jobs = [(config, name, seed, place(out, name, seed)) for name in RECIPES for seed in SEEDS]
-    with ProcessPoolExecutor(workers) as pool:
-        for number, name in enumerate(pool.map(trained, jobs)):
-            print(f"{number + 1} of {len(jobs)}: {name}", file=sys.stderr, flush=True)
+    finish(trained, [(config, name, seed, place(out, name, seed)) for name in RECIPES for seed in SEEDS], workers)
     table(out, RECIPES)
+
+
+def finish(train: Callable[[Job], str], jobs: Sequence[Job], workers: int) -> None:
+    """Run or resume every job."""
+    with ProcessPoolExecutor(workers) as pool:
+        for number, name in enumerate(pool.map(train, jobs)):
+            print(f"{number + 1} of {len(jobs)}: {name}", file=sys.stderr, flush=True)
 
 
 def place(out: Path, name: str, seed: int) -> Path:

@@ -3,24 +3,23 @@
     python benchmarks/told.py configs/aquarium_semi_supervised.yaml OUT [workers]
 
 The hidden truth of the unlabeled images mends one fault of the teacher at a time, so that what the fault costs can be
-read off the AP: boxes that are wrong, boxes that are missed and therefore taught as background, and both with nothing
-missed. Nothing here can be had outside a simulation. Beside `study` of `semi_supervised.py`, whose runs in the same
-folder are the base.
+read off the AP: boxes that are wrong; boxes that are missed and therefore taught as background; both at once, which is
+to say all labels. Nothing here can be had outside a simulation. Runs of `semi_supervised.py study` in the same folder
+are taken over.
 """
 
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from semi_supervised import SEEDS, place, recipe, table
+from semi_supervised import SEEDS, Job, finish, place, recipe, table
 from torch import Tensor
 
 from alloop import fitting
 from alloop.boxes import pairwise_iou
-from alloop.config import ExperimentConfig, load_config
+from alloop.config import load_config
 from alloop.detectors.protocol import PseudoBoxes
 from alloop.engine import run_experiment
 from alloop.training.pseudo_labels import MATCH
@@ -50,7 +49,7 @@ class Mended(SemiSupervised):
 
 
 class NoneWrong(Mended):
-    """Of each of the teacher's boxes, whether it covers an object; those that do not are not told."""
+    """What the teacher said is told where an object is; a box of a class only where the object is of that class."""
 
     def _taught(self, weak: list[Tensor], seen: Any, pseudo: list[PseudoBoxes]) -> dict[str, Tensor]:
         return super()._taught(weak, seen, [self._kept(k, said) for k, said in enumerate(pseudo)])
@@ -124,7 +123,7 @@ ARMS: dict[str, tuple[str, type[SemiSupervised]]] = {
 }
 
 
-def trained(job: tuple[ExperimentConfig, str, int, Path]) -> str:
+def trained(job: Job) -> str:
     """One arm under one seed."""
     config, arm, seed, folder = job
     name, fitting.SemiSupervised = ARMS[arm]  # type: ignore[misc]
@@ -135,10 +134,7 @@ def trained(job: tuple[ExperimentConfig, str, int, Path]) -> str:
 def main(path: Path, out: Path, workers: int) -> None:
     """Train what is not trained yet, and print the table."""
     config = load_config(path)
-    jobs = [(config, arm, seed, place(out, arm, seed)) for seed in SEEDS for arm in ARMS]
-    with ProcessPoolExecutor(workers) as pool:
-        for number, name in enumerate(pool.map(trained, jobs)):
-            print(f"{number + 1} of {len(jobs)}: {name}", file=sys.stderr, flush=True)
+    finish(trained, [(config, arm, seed, place(out, arm, seed)) for seed in SEEDS for arm in ARMS], workers)
     table(out, ARMS)
 
 
