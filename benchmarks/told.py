@@ -14,18 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from semi_supervised import SEEDS, Job, finish, place, recipe, table
+from semi_supervised import SEEDS, Job, finish, place, table, trained
 from torch import Tensor
 
 from alloop import fitting
 from alloop.boxes import pairwise_iou
 from alloop.config import load_config
 from alloop.detectors.protocol import PseudoBoxes
-from alloop.engine import run_experiment
 from alloop.training.pseudo_labels import MATCH
 from alloop.training.semi_supervised import SemiSupervised
 from alloop.values import ImageId
-from strategies import TABLE
 
 TOUCHED = 0.3  # IoU from which a region is taken to show an object
 
@@ -123,18 +121,17 @@ ARMS: dict[str, tuple[str, type[SemiSupervised]]] = {
 }
 
 
-def trained(job: Job) -> str:
+def told(job: Job) -> str:
     """One arm under one seed."""
     config, arm, seed, folder = job
     name, fitting.SemiSupervised = ARMS[arm]  # type: ignore[misc]
-    run_experiment(recipe(config, name, seed), folder, TABLE)
-    return folder.name
+    return trained((config, name, seed, folder))
 
 
 def main(path: Path, out: Path, workers: int) -> None:
     """Train what is not trained yet, and print the table."""
     config = load_config(path)
-    finish(trained, [(config, arm, seed, place(out, arm, seed)) for seed in SEEDS for arm in ARMS], workers)
+    finish(told, [(config, arm, seed, place(out, arm, seed)) for seed in SEEDS for arm in ARMS], workers)
     table(out, ARMS)
 
 
