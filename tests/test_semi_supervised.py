@@ -279,7 +279,7 @@ def test_three_losses_believe_three_things():
         "scores": torch.tensor([0.95, 0.8, 0.6, 0.99]),
         "labels": torch.tensor([0, 1, 0, 0]),
     }
-    variance = torch.tensor([0.5, 0.01, 0.01, 0.01])
+    variance = torch.tensor([0.021, 0.019, 0.01, 0.01])
     assert INITIAL < 0.6
     told = believed(found, variance, torch.tensor([0.9, 0.7]), 0.9, 0.02)
     assert told.proposals.tolist() == [[0, 0, 9, 9]], "the base threshold"
