@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from alloop.compare import compare_runs
     from alloop.config import load_config
-    from alloop.engine import run_experiment
-    from alloop.study import run_study
+    from alloop.loop.engine import run_experiment
+    from alloop.results.compare import compare_runs
+    from alloop.studies.grid import run_study
 
 _HOMES = {
-    "compare_runs": "alloop.compare",
+    "compare_runs": "alloop.results.compare",
     "load_config": "alloop.config",
-    "run_experiment": "alloop.engine",
-    "run_study": "alloop.study",
+    "run_experiment": "alloop.loop.engine",
+    "run_study": "alloop.studies.grid",
 }
 
 __all__ = ["__version__", "compare_runs", "load_config", "run_experiment", "run_study"]

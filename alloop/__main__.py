@@ -1,5 +1,5 @@
 """`python -m alloop` is the `alloop` command."""
 
-from alloop.cli import main
+from alloop.cli.app import main
 
 main()

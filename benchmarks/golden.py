@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from alloop.data.coco import read_coco
+from alloop.data.formats.coco import read_coco
 from alloop.data.records import validate
 from alloop.detectors.last_layers import curvature
 from alloop.testing import make_query
-from alloop.training.gradient_balance import ClassWeights, gradient_matrix
+from alloop.training.semi_supervised.gradient_balance import ClassWeights, gradient_matrix
 from strategies.csod import Prototypes, csod_greedy
 from strategies.influence import Product, s_test
 from strategies.k_center import k_center_greedy

@@ -21,7 +21,7 @@ from speed import best, line
 from alloop.detectors import last_layers as derivatives
 from alloop.detectors.fitted import pseudo_target, sampling_seed, to_tensor
 from alloop.detectors.seeding import seeded
-from alloop.pool import seed_set_order
+from alloop.loop.pool import seed_set_order
 from alloop.query import Query
 from alloop.strategy import make_strategy
 from alloop.values import Annotations, ImageId

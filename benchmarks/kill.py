@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from alloop.audit import audit
-from alloop.ledger import read_ledger
+from alloop.ledger.audit import audit
+from alloop.ledger.store import read_ledger
 
 
 def record(folder: Path) -> tuple[object, ...]:

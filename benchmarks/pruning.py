@@ -23,9 +23,9 @@ import msgspec
 import numpy as np
 from speed import best, line, read_bandwidth
 
-from alloop.data.coco import read_coco
+from alloop.data.formats.coco import read_coco
 from alloop.data.records import validate
-from alloop.pruning import prune
+from alloop.pruning.subset import prune
 from strategies.csod import Prototypes, csod_greedy
 from strategies.k_center import k_center_greedy
 from strategies.tfdp import Tfdp
@@ -127,7 +127,7 @@ def tfdp() -> None:
 def _command(path: Path, out: Path) -> tuple[float, int]:
     """Seconds and peak bytes of the command, files read and written."""
     tell = "next(text for text in open('/proc/self/status') if text.startswith('VmHWM')).split()[1]"
-    code = f"import atexit\nfrom alloop.cli import main\natexit.register(lambda: print('peak', {tell}))\nmain()"
+    code = f"import atexit\nfrom alloop.cli.app import main\natexit.register(lambda: print('peak', {tell}))\nmain()"
     command = [sys.executable, "-c", code, "prune", str(path), "--strategy", "tfdp", "--keep", "0.5", "--out", str(out)]
     started = time.perf_counter()
     done = subprocess.run([*command, "--quiet"], check=True, capture_output=True, text=True)

@@ -19,19 +19,19 @@ import torch
 from setting import CONFIGS
 from speed import best, line
 
-from alloop.class_balance import class_balance
-from alloop.compare import compared
-from alloop.config import ExperimentConfig, load_config, varied
+from alloop.config.reading import ExperimentConfig, load_config, varied
 from alloop.detectors.protocol import Target
 from alloop.detectors.seeding import seeded
-from alloop.engine import run_experiment
-from alloop.experiment import prepare
-from alloop.fitting import pixel_caches
-from alloop.pool import seed_set_order
-from alloop.runs import read_run
-from alloop.statistics import t_interval
+from alloop.loop.engine import run_experiment
+from alloop.loop.experiment import prepare
+from alloop.loop.fitting import pixel_caches
+from alloop.loop.pool import seed_set_order
+from alloop.results.class_balance import class_balance
+from alloop.results.compare import compared
+from alloop.results.runs import read_run
+from alloop.results.statistics import t_interval
 from alloop.training.batches import TrainingBatches, UnlabeledBatches
-from alloop.training.semi_supervised import SemiSupervised
+from alloop.training.semi_supervised.objective import SemiSupervised
 from alloop.training.supervised import WeightAverage
 from strategies import TABLE
 

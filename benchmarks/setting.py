@@ -8,9 +8,9 @@ from typing import Any
 
 from alloop.config import load_config
 from alloop.detectors.fitted import FittedTorchDetector
-from alloop.experiment import Experiment, prepare
-from alloop.fitting import pixel_caches
-from alloop.pool import seed_set_order
+from alloop.loop.experiment import Experiment, prepare
+from alloop.loop.fitting import pixel_caches
+from alloop.loop.pool import seed_set_order
 from alloop.query import Query
 from alloop.training.batches import TrainingBatches
 from alloop.training.schedule import total_steps

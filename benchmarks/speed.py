@@ -49,7 +49,7 @@ def training() -> None:
     from torchvision.models.detection.fcos import FCOS, FCOSHead
 
     from alloop.data.pixels import PixelCache
-    from alloop.experiment import prepare
+    from alloop.loop.experiment import prepare
     from alloop.training.batches import TrainingBatches
     from alloop.training.supervised import NoCheckpoints, Supervised, make_optimizer, train
 
@@ -106,8 +106,8 @@ def training() -> None:
 
 def overhead() -> None:
     """Everything of a round around training and evaluation: selection by random, ledger, records."""
-    from alloop.engine import run_experiment
-    from alloop.ledger import read_ledger
+    from alloop.ledger.store import read_ledger
+    from alloop.loop.engine import run_experiment
 
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
@@ -200,7 +200,7 @@ def startup() -> None:
     """Floor: an empty Python process."""
     program = Path(sys.executable).with_name("alloop")
     with tempfile.TemporaryDirectory() as folder:
-        from alloop.engine import run_experiment
+        from alloop.loop.engine import run_experiment
 
         config = demo(strategy__name="random", loop__rounds=1, training__iterations=1, data__digit_scenes__pool=100)
         run_experiment(config, Path(folder), TABLE)

@@ -16,14 +16,14 @@ import numpy as np
 import yaml
 from speed import demo, line
 
-from alloop import study
-from alloop.compare import compare_runs, compared
-from alloop.cost_models import Charged
-from alloop.ledger import Bought, RoundRecord, open_ledger, run_folders
+from alloop.budget.prices import Charged
+from alloop.ledger.store import Bought, RoundRecord, open_ledger, run_folders
 from alloop.report.page import write_report
 from alloop.report.text import to_table
-from alloop.runs import Run, find_runs
-from alloop.statistics import LEVEL, detectable
+from alloop.results.compare import compare_runs, compared
+from alloop.results.runs import Run, find_runs
+from alloop.results.statistics import LEVEL, detectable
+from alloop.studies import grid as study
 from alloop.testing import fake_annotations
 from alloop.values import ImageId, Selection
 from strategies import TABLE

@@ -12,10 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from alloop.compare import mean_curve, paired_gaps
-from alloop.derived import ap_at, efficiency, saving
-from alloop.runs import Run, find_runs
-from alloop.statistics import t_interval
+from alloop.results.compare import mean_curve, paired_gaps
+from alloop.results.curves import ap_at, efficiency, saving
+from alloop.results.runs import Run, find_runs
+from alloop.results.statistics import t_interval
 
 
 def bought(run: Run) -> float:

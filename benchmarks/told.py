@@ -17,12 +17,12 @@ import torch
 from semi_supervised import SEEDS, Job, finish, place, table, trained
 from torch import Tensor
 
-from alloop import fitting
-from alloop.boxes import pairwise_iou
 from alloop.config import load_config
 from alloop.detectors.protocol import PseudoBoxes
-from alloop.training.pseudo_labels import MATCH
-from alloop.training.semi_supervised import SemiSupervised
+from alloop.geometry.boxes import pairwise_iou
+from alloop.loop import fitting
+from alloop.training.semi_supervised.objective import SemiSupervised
+from alloop.training.semi_supervised.pseudo_labels import MATCH
 from alloop.values import ImageId
 
 TOUCHED = 0.3  # IoU from which a region is taken to show an object

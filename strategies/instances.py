@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from alloop.errors import StrategyError
-from alloop.masks import encode_mask
+from alloop.geometry.masks import encode_mask
 from alloop.query import Need, Query
 from alloop.values import Annotations, Detections, ImageId
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float64
 
-from alloop.boxes import pairwise_iou
+from alloop.geometry.boxes import pairwise_iou
 from alloop.query import Need, Query
 from alloop.values import Detections, ImageId, Selection
 

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from alloop.boxes import paired_iou
 from alloop.errors import StrategyError
+from alloop.geometry.boxes import paired_iou
 from alloop.query import Need, Query
 from alloop.values import Detections, Selection
 from strategies.localization_stability import confidence

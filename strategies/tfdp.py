@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from alloop.errors import StrategyError
-from alloop.masks import decode_patch
+from alloop.geometry.masks import decode_patch
 from alloop.query import Need, Query
 from alloop.values import ImageId, InstanceScores, Segmentation, Selection
 from strategies.instances import Source, instances_of

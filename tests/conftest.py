@@ -9,6 +9,7 @@ import torch
 
 from alloop.config import parse_config
 from alloop.data.convert import export_digit_scenes
+from tests.support import small_tree
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
@@ -21,47 +22,6 @@ def real_data():
     if not root or not Path(root).is_dir():
         pytest.skip("ALLOOP_DATA is not set: this test needs the real data sets")
     return Path(root)
-
-
-def small_tree(**changes):
-    """A config tree of a run that takes seconds; `changes` are dotted keys."""
-    tree = {
-        "data": {"digit_scenes": {"pool": 24, "reference": 4, "test": 8, "max_digits": 3}},
-        "detector": {
-            "name": "fcos",
-            "backbone": "tiny",
-            "weights": "digits",
-            "channels": 64,
-            "tower_convs": 1,
-            "short_side": 64,
-            "long_side": 64,
-            "max_detections": 10,
-            "proposals": 50,
-            "sampled_regions": 16,
-            "head_width": 32,
-            "anchor_size": 12,
-        },
-        "training": {
-            "optimizer": "adamw",
-            "lr": 0.002,
-            "batch_size": 4,
-            "iterations": 4,
-            "schedule": "cosine",
-            "ema": 0.9,
-            "threads": 1,
-            "device": "cpu",
-        },
-        "loop": {"seed_set": 6, "query_size": 4, "rounds": 3},
-        "strategy": {"name": "entropy"},
-        "random_seed": 0,
-    }
-    for key, value in changes.items():
-        node = tree
-        *parents, last = key.split(".")
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = value
-    return tree
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import msgspec
 import numpy as np
 import yaml
 
-from alloop.data import cvat, label_studio
-from alloop.data.coco import write_coco
+from alloop.data.formats import cvat, label_studio
+from alloop.data.formats.coco import write_coco
+from alloop.data.formats.sidecar import NAME
+from alloop.data.formats.voc import voc_xml
+from alloop.data.formats.yolo import sidecar_of, yolo_files
 from alloop.data.records import Box, Records, validate
-from alloop.data.sidecar import NAME
 from alloop.data.splits import READERS
-from alloop.data.voc import voc_xml
-from alloop.data.yolo import sidecar_of, yolo_files
 from alloop.errors import ConfigError, DataError, nearest
 from alloop.files import atomic_write
 

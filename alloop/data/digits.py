@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alloop.data.images import MemoryImages
 from alloop.data.records import Box, Category, DataSet, Image, Records, validate
-from alloop.masks import encode_mask
+from alloop.geometry.masks import encode_mask
 from alloop.randomness import derive_seed, rng
 from alloop.values import ImageId
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alloop.data import cvat, label_studio
-from alloop.data.coco import write_coco
+from alloop.data.formats import cvat, label_studio
+from alloop.data.formats.coco import write_coco
+from alloop.data.formats.yolo import SUFFIXES
 from alloop.data.images import image_size
 from alloop.data.records import Category, Image, Records, validate
 from alloop.data.splits import READERS
-from alloop.data.yolo import SUFFIXES
 from alloop.errors import ConfigError, DataError
 from alloop.files import atomic_write
 

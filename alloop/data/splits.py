@@ -6,15 +6,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from alloop.config_blocks import DataConfig, SplitConfig
-from alloop.data.coco import read_coco
-from alloop.data.cvat import read_cvat
+from alloop.config.blocks import DataConfig, SplitConfig
 from alloop.data.digits import DigitScenes, Part, digit_scenes
+from alloop.data.formats.coco import read_coco
+from alloop.data.formats.cvat import read_cvat
+from alloop.data.formats.label_studio import read_label_studio
+from alloop.data.formats.voc import read_voc, voc_root
+from alloop.data.formats.yolo import read_yolo, yolo_roots
 from alloop.data.images import FolderImages, ImageSource
-from alloop.data.label_studio import read_label_studio
 from alloop.data.records import DataSet, Records, validate
-from alloop.data.voc import read_voc, voc_root
-from alloop.data.yolo import read_yolo, yolo_roots
 from alloop.errors import ConfigError, DataError, nearest
 
 READERS: dict[str, Callable[[Path], Records]] = {

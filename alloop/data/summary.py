@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from alloop.data import cvat, label_studio
+from alloop.data.formats import cvat, label_studio
 from alloop.data.images import FolderImages
 from alloop.data.records import DataSet, Records
 from alloop.errors import DataError

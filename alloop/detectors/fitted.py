@@ -23,9 +23,9 @@ from alloop.detectors.protocol import (
     Target,
 )
 from alloop.detectors.seeding import seeded
-from alloop.detectors.torchvision_parts import training_but_norm
+from alloop.detectors.torchvision.parts import training_but_norm
 from alloop.errors import StrategyError
-from alloop.masks import scaled_masks
+from alloop.geometry.masks import scaled_masks
 from alloop.query import Need, PseudoLabels, Weights
 from alloop.randomness import derive_seed
 from alloop.values import Annotations, Detections, ImageId, MaskPixels

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from alloop.detectors.protocol import PyramidDetector, Target
-from alloop.detectors.torchvision_parts import batch_of, evaluating, pooled_levels
+from alloop.detectors.torchvision.parts import batch_of, evaluating, pooled_levels
 from alloop.strategy import LossPrediction
 
 NAME = "loss_prediction"  # of the submodule, of its parameters' prefix and of its loss term

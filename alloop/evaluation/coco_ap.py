@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from alloop import boxes as box_math
-from alloop.masks import decode_mask
+from alloop.geometry import boxes as box_math
+from alloop.geometry.masks import decode_mask
 from alloop.values import Annotations, Detections, ImageId
 
 _NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")

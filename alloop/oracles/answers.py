@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alloop.data.cvat import Corners
-from alloop.data.label_studio import corners_of
+from alloop.data.formats.cvat import Corners
+from alloop.data.formats.label_studio import corners_of
 from alloop.data.records import Box, Category, Image, Records, find_problems, validate
 from alloop.errors import DataError
-from alloop.oracles.people import Answer, Shown, edits
+from alloop.oracles.oracle import Answer, Shown, edits
 from alloop.values import Annotations, ImageId, ImageRecord
 
 Drawn = tuple[str, Corners, int]  # label, corners in pixels, crowd

@@ -13,17 +13,17 @@ from pathlib import Path
 
 import msgspec
 
-from alloop.data import cvat, label_studio
-from alloop.data.coco import read_coco, write_coco
 from alloop.data.convert import files_of
+from alloop.data.formats import cvat, label_studio
+from alloop.data.formats.coco import read_coco, write_coco
+from alloop.data.formats.voc import voc_file
+from alloop.data.formats.yolo import yolo_boxes
 from alloop.data.images import FolderImages, image_path
 from alloop.data.records import Box, Category, Image, Records
-from alloop.data.voc import voc_file
-from alloop.data.yolo import yolo_boxes
 from alloop.errors import ConfigError
 from alloop.files import atomic_write
 from alloop.oracles.answers import Reading, answer_of_boxes, answer_of_task, answers_of_records
-from alloop.oracles.people import Answer, Task
+from alloop.oracles.oracle import Answer, Task
 from alloop.values import ImageId, ImageRecord
 
 ANSWERS = ("answers", "answers.json", "answers.xml", "answers.zip")

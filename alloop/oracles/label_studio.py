@@ -19,13 +19,13 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 from xml.etree import ElementTree as ET
 
-from alloop.config_blocks import OracleConfig
+from alloop.config.blocks import OracleConfig
+from alloop.data.formats.label_studio import label_config
 from alloop.data.images import FolderImages
-from alloop.data.label_studio import label_config
 from alloop.errors import AlloopError, ConfigError, UnreachableError
 from alloop.oracles.answers import Reading, answer_of_task
 from alloop.oracles.folder import task_tree
-from alloop.oracles.people import Answer, Task
+from alloop.oracles.oracle import Answer, Task
 from alloop.values import ImageId, ImageRecord
 
 TIMEOUT, TRIES, PAUSE = 60.0, 4, 0.5  # seconds of one request, attempts at reading, first pause between them

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from alloop.compare import GRID, Comparison
-from alloop.cost_models import BOXES
+from alloop.budget.prices import BOXES
 from alloop.report.text import counted
-from alloop.runs import Metric, Run
-from alloop.statistics import t_interval
+from alloop.results.compare import GRID, Comparison
+from alloop.results.runs import Metric, Run
+from alloop.results.statistics import t_interval
 
 # Okabe and Ito's colours, told apart by colour-blind readers; random is gray, markers and dashes differ as well
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B5A2B", "#6A3D9A")

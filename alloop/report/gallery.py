@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
-from alloop.config import parse_config
+from alloop.config.reading import parse_config
 from alloop.data.images import FolderImages, ImageSource
 from alloop.data.splits import load_splits
 from alloop.errors import AlloopError, DataError
-from alloop.ledger import read_ledger
-from alloop.runs import Run, config_of
+from alloop.ledger.store import read_ledger
+from alloop.results.runs import Run, config_of
 from alloop.values import Annotations, ImageId
 
 SIDE = 176  # pixels of the long side

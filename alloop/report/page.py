@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from alloop.class_balance import ClassBalance, StrategyClasses, class_balance
-from alloop.compare import Comparison, Versus, compared
-from alloop.cost_models import BOXES, IMAGES
+from alloop.budget.prices import BOXES, IMAGES
 from alloop.files import atomic_write
-from alloop.ledger import read_ledger
-from alloop.questions import Questions, RoundAnswers
-from alloop.report.course import course_of, has_course
+from alloop.ledger.requests import Questions, RoundAnswers
+from alloop.ledger.store import read_ledger
 from alloop.report.curve import curve_png, draw, draw_boxes_per_image, svg
 from alloop.report.gallery import galleries
 from alloop.report.text import classes_json, counted, dumps, mean_rows, noise_sentence, sentence, to_csv, to_json
-from alloop.runs import Metric, Run
-from alloop.status import advice_for
+from alloop.report.training_log import course_of, has_course
+from alloop.results.class_balance import ClassBalance, StrategyClasses, class_balance
+from alloop.results.compare import Comparison, Versus, compared
+from alloop.results.runs import Metric, Run
+from alloop.results.status import advice_for
 
 MOST_CLASSES = 12  # columns of the class table; the others are added up
 _CARD = (

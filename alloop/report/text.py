@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from alloop.class_balance import ClassBalance
-from alloop.compare import Comparison, Versus, compared, flips, mean_curve
-from alloop.cost_models import BOXES, IMAGES, CostModel
-from alloop.derived import ap_at, boxes_to_reach
-from alloop.ledger import RoundRecord
-from alloop.runs import Run
+from alloop.budget.prices import BOXES, IMAGES, CostModel
+from alloop.ledger.store import RoundRecord
+from alloop.results.class_balance import ClassBalance
+from alloop.results.compare import Comparison, Versus, compared, flips, mean_curve
+from alloop.results.curves import ap_at, boxes_to_reach
+from alloop.results.runs import Run
 
 _COLUMNS = ("strategy", "random_seed", "label_using", "round", "images", "boxes", "ap", "ap50", "ap75")
 _NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}

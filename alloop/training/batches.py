@@ -12,7 +12,7 @@ from alloop.data.images import ImageSource
 from alloop.data.pixels import PixelCache, resized, scaled_size
 from alloop.detectors.fitted import to_tensor
 from alloop.detectors.protocol import Target
-from alloop.masks import resized_mask, scaled_masks
+from alloop.geometry.masks import resized_mask, scaled_masks
 from alloop.randomness import derive_seed, rng
 from alloop.training.repeat_factors import image_repeats
 from alloop.values import Annotations, ImageId

@@ -2,7 +2,7 @@
 
 import math
 
-from alloop.config_blocks import TrainingConfig
+from alloop.config.blocks import TrainingConfig
 
 
 def total_steps(config: TrainingConfig, images: int) -> int:

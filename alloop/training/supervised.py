@@ -15,7 +15,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
-from alloop.config_blocks import TrainingConfig
+from alloop.config.blocks import TrainingConfig
 from alloop.detectors.loss_prediction import NAME as LOSS_PREDICTION
 from alloop.detectors.protocol import Detector
 from alloop.detectors.seeding import seeded

@@ -1,0 +1,1 @@
+"""Amounts of annotation and their prices."""

@@ -1,0 +1,1 @@
+"""Torchvision's detectors behind the detector protocol."""

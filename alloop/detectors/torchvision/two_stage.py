@@ -1,0 +1,248 @@
+"""Faster R-CNN (Ren et al. 2015) and Mask R-CNN (He et al. 2017) on torchvision, with losses split by image."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import project_masks_on_boxes
+from torchvision.ops import MultiScaleRoIAlign
+
+from alloop.config.blocks import DetectorConfig
+from alloop.detectors.protocol import (
+    Detector,
+    PseudoBoxes,
+    RegionLoss,
+    SeenRegions,
+    Target,
+)
+from alloop.detectors.torchvision.backbones import Pyramid, build_backbone, build_c4_backbone
+from alloop.detectors.torchvision.frozen_regions import LAST_LAYERS, FrozenRegions, last_weights
+from alloop.detectors.torchvision.parts import (
+    NormalizeOnly,
+    batch_of,
+    evaluating,
+    of_batch,
+    one_based,
+    pool_regions,
+    pooled_levels,
+)
+from alloop.detectors.torchvision.region_losses import PerImageRoIHeads, PerImageRPN
+from alloop.query import Need
+
+TWO_STAGE_GIVES = frozenset(
+    {
+        Need.EMBEDDINGS,
+        Need.DETECTIONS,
+        Need.IMAGE_LOSSES,
+        Need.REGION_FEATURES,
+        Need.CLASSIFIER_FEATURES,
+        Need.LAST_LAYERS,
+        Need.PROPOSALS,
+        Need.LOSS_PREDICTIONS,
+    }
+)
+
+
+class TwoStageDetector:
+    """A torchvision Faster R-CNN or Mask R-CNN behind the detector protocol."""
+
+    def __init__(self, module: nn.Module, pyramid: Pyramid, gives: frozenset[Need]) -> None:
+        """Take over a built model and make its parts speak per image."""
+        self.module: Any = module
+        self.levels = tuple(level for level in pyramid.levels if level != "pool")
+        self.gives = gives
+        self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
+        self.score_power = 1.0
+
+    def losses(self, images: list[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+        """Each loss term split by image; anchors and proposals are sampled from torch's generator."""
+        return of_batch(self.module(images, one_based(targets)))
+
+    @contextmanager
+    def classified_by(self, loss: RegionLoss) -> Iterator[None]:
+        """Regions are classified by this loss for as long as a `with` lasts."""
+        heads = self.module.roi_heads
+        heads.classification = loss
+        try:
+            yield
+        finally:
+            heads.classification = None
+
+    def taught_losses(
+        self,
+        images: list[Tensor],
+        pseudo: Sequence[PseudoBoxes],
+        background: Callable[[list[Tensor]], list[Tensor]],
+    ) -> dict[str, Tensor]:
+        """The four loss terms under a teacher's pseudo-boxes (Xu et al., Soft Teacher, ICCV 2021)."""
+        model = self.module
+        batch, features = batch_of(model, images)
+        objects = [{"boxes": p.proposals, "labels": torch.ones_like(p.proposals[:, 0])} for p in pseudo]
+        proposals, first = model.rpn(batch, features, objects)
+        second = model.roi_heads.taught_shares(features, proposals, batch.image_sizes, pseudo, background)
+        return of_batch({**first, **second})
+
+    def frozen(self, images: list[Tensor]) -> SeenRegions:
+        """See the images up to the last layers."""
+        return FrozenRegions(self.module, images)
+
+    def detect(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        """Detections after non-maximum suppression; masks are uint8 at image size."""
+        return FrozenRegions(self.module, images).detections()
+
+    def embed(self, images: list[Tensor]) -> Tensor:
+        """Mean over height and width of each pyramid level fed to the second stage, concatenated."""
+        with evaluating(self.module):
+            _, features = batch_of(self.module, images)
+        pooled = pooled_levels([features[level] for level in self.levels])  # [levels, n, c]
+        return pooled.transpose(0, 1).flatten(1)
+
+    def region_features(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+        """RoIAlign over the pyramid, averaged."""
+        return pool_regions(self.module, self.levels, images, boxes)
+
+    def classifier_outputs(self, images: list[Tensor], boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """What the second stage's classifier sees of each box, and its probabilities, background last."""
+        heads = self.module.roi_heads
+        with evaluating(self.module):
+            batch, features = batch_of(self.module, images)
+            vectors = heads.box_head(heads.box_roi_pool(features, boxes, batch.image_sizes))
+            logits, _ = heads.box_predictor(vectors)
+        said = torch.roll(logits.softmax(dim=1), -1, dims=1)  # torchvision keeps the background first
+        counts = [len(b) for b in boxes]
+        return list(zip(torch.split(vectors, counts), torch.split(said, counts), strict=True))
+
+
+class MaskRCNNDetector(TwoStageDetector):
+    """A Mask R-CNN."""
+
+    def mask_outputs(self, images: list[Tensor], targets: Sequence[Target]) -> list[tuple[Tensor, Tensor]]:
+        """Inside each box: logits of every class, and the part of the grid that its mask covers."""
+        heads, boxes = self.module.roi_heads, [target["boxes"] for target in targets]
+        with evaluating(self.module):
+            batch, features = batch_of(self.module, images)
+            pooled = heads.mask_roi_pool(features, boxes, batch.image_sizes)
+            logits = heads.mask_predictor(heads.mask_head(pooled))[:, 1:]  # torchvision keeps the background first
+        found = []
+        for target, said in zip(targets, torch.split(logits, [len(b) for b in boxes]), strict=True):
+            rows = torch.arange(len(said), device=said.device)
+            drawn = (
+                project_masks_on_boxes(target["masks"], target["boxes"], rows, said.shape[-1])
+                if len(said)
+                else said[:, 0]
+            )
+            found.append((said, drawn > 0.5))
+        return found
+
+
+class C4Detector(TwoStageDetector):
+    """A Faster R-CNN whose second stage is the last stage of the backbone."""
+
+    def region_features(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+        """What the last stage makes of each region, averaged: what the classifier sees."""
+        return [seen for seen, _ in self.classifier_outputs(images, boxes)]
+
+
+class LastStage(nn.Module):
+    """The last stage of a ResNet on pooled regions `[r, c, 14, 14]`, averaged: `[r, d]`."""
+
+    def __init__(self, stage: nn.Module) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, regions: Tensor) -> Tensor:
+        """Mean over the cells."""
+        mean: Tensor = self.stage(regions).mean(dim=(2, 3))
+        return mean
+
+
+def _build(config: DetectorConfig, classes: int, *, masks: bool) -> Detector:
+    pyramid = build_backbone(config.backbone, config.weights, config.channels, config.trainable_stages, two_stage=True)
+    sides = [config.anchor_size * stride / pyramid.strides[0] for stride in pyramid.strides]
+    one_level = len(sides) == 1
+    sizes = tuple(tuple(int(s * k) for k in (1, 2, 3)) if one_level else (int(s),) for s in sides)
+    anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
+    fine = [level for level in pyramid.levels if level != "pool"]
+    pool = MultiScaleRoIAlign(featmap_names=fine, output_size=7, sampling_ratio=2)
+    return _assembled(
+        MaskRCNN if masks else FasterRCNN,
+        MaskRCNNDetector if masks else TwoStageDetector,
+        pyramid,
+        TWO_STAGE_GIVES | ({Need.MASKS} if masks else set()),
+        config,
+        rpn_anchor_generator=anchors,
+        box_roi_pool=pool,
+        box_head=TwoMLPHead(config.channels * 49, config.head_width),
+        box_predictor=FastRCNNPredictor(config.head_width, classes + 1),
+        **({"mask_roi_pool": MultiScaleRoIAlign(fine, 14, 2), "num_classes": None} if masks else {}),
+        **(_mask_branch(config.channels, classes) if masks else {}),
+    )
+
+
+def _mask_branch(channels: int, classes: int) -> dict[str, nn.Module]:
+    """As wide as the pyramid, which is torchvision's own width for its 256 channels."""
+    return {
+        "mask_head": MaskRCNNHeads(channels, (channels,) * 4, 1),
+        "mask_predictor": MaskRCNNPredictor(channels, channels, classes + 1),
+    }
+
+
+def _assembled(
+    build: Any,
+    behind: type[TwoStageDetector],
+    pyramid: Pyramid,
+    gives: frozenset[Need],
+    config: DetectorConfig,
+    **parts: Any,
+) -> TwoStageDetector:
+    """Torchvision's model of these parts, with images at the size they come in and losses split by image."""
+    model = build(
+        pyramid.module,
+        rpn_pre_nms_top_n_train=2 * config.proposals,
+        rpn_pre_nms_top_n_test=config.proposals,
+        rpn_post_nms_top_n_train=config.proposals,
+        rpn_post_nms_top_n_test=config.proposals,
+        rpn_batch_size_per_image=min(256, config.proposals),
+        box_batch_size_per_image=config.sampled_regions,
+        box_score_thresh=config.score_threshold,
+        box_nms_thresh=config.nms_threshold,
+        box_detections_per_img=config.max_detections,
+        **parts,
+    )
+    model.transform = NormalizeOnly()
+    # torchvision builds these two inside its constructor; ours have the same fields and other losses
+    model.rpn.__class__ = PerImageRPN
+    model.roi_heads.__class__ = PerImageRoIHeads
+    return behind(model, pyramid, gives)
+
+
+def faster_rcnn(config: DetectorConfig, classes: int) -> Detector:
+    """Faster R-CNN over a feature pyramid."""
+    return _build(config, classes, masks=False)
+
+
+def mask_rcnn(config: DetectorConfig, classes: int) -> Detector:
+    """Mask R-CNN over a feature pyramid."""
+    return _build(config, classes, masks=True)
+
+
+def faster_rcnn_c4(config: DetectorConfig, classes: int) -> Detector:
+    """Faster R-CNN on the fourth stage of a ResNet, with the fifth as its second stage (Ren et al. 2015; CSOD)."""
+    pyramid, stage, width = build_c4_backbone(config.backbone, config.weights, config.trainable_stages)
+    sides = tuple(int(config.anchor_size * 2**k) for k in range(5))
+    return _assembled(
+        FasterRCNN,
+        C4Detector,
+        pyramid,
+        TWO_STAGE_GIVES,
+        config,
+        rpn_anchor_generator=AnchorGenerator((sides,), ((0.5, 1.0, 2.0),)),
+        box_roi_pool=MultiScaleRoIAlign(list(pyramid.levels), output_size=14, sampling_ratio=2),
+        box_head=LastStage(stage),
+        box_predictor=FastRCNNPredictor(width, classes + 1),
+    )

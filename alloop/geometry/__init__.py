@@ -1,0 +1,1 @@
+"""Boxes and masks: arithmetic on numpy arrays."""

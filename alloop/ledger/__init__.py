@@ -1,0 +1,1 @@
+"""Everything that is stored in `run.db`."""

@@ -1,0 +1,286 @@
+"""The detector of one round: trained, or found already trained, and measured on the test split."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from alloop.data.pixels import PixelCache
+from alloop.data.records import annotation_sha256
+from alloop.data.splits import Split
+from alloop.detectors.fitted import FittedTorchDetector
+from alloop.detectors.protocol import Detector
+from alloop.errors import DamagedFileError
+from alloop.evaluation.coco_ap import Metrics, evaluate
+from alloop.files import read_verified, sha256_of
+from alloop.ledger.store import Ledger
+from alloop.loop.experiment import Experiment, training_key
+from alloop.loop.shared_models import SharedModel, SharedModels
+from alloop.oracles.simulated import Oracle
+from alloop.progress import Progress
+from alloop.query import Need
+from alloop.training.batches import TrainingBatches, UnlabeledBatches
+from alloop.training.schedule import snapshot_steps, total_steps
+from alloop.training.semi_supervised.objective import SemiSupervised
+from alloop.training.supervised import Supervised, load_weights_of, train, weights_of
+from alloop.values import Annotations, ImageId
+
+
+@dataclass
+class Timings:
+    """Seconds by step of one round."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, step: str) -> Iterator[None]:
+        """Measure a step."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - started, 4)
+
+
+def pixel_caches(experiment: Experiment) -> dict[str, PixelCache]:
+    """The pool at the scoring scale and at the largest training scale, the test and the reference split."""
+    detector, training = experiment.config.detector, experiment.config.training
+    limit = int(training.cache_gib * 2**30)
+
+    def cache(split: Split, short_side: int) -> PixelCache:
+        return PixelCache(split.images, sorted(split.dataset.images), short_side, detector.long_side, limit)
+
+    scoring = cache(experiment.splits.train, detector.short_side)
+    largest = max((detector.short_side, *training.short_sides))
+    same = largest == detector.short_side
+    test = cache(experiment.splits.test, detector.short_side)
+    return {
+        "pool": scoring,
+        "training": scoring if same else cache(experiment.splits.train, largest),
+        "test": test,
+        "reference": test if experiment.splits.shared else cache(experiment.splits.reference, detector.short_side),
+    }
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What the steps of a round work with."""
+
+    experiment: Experiment
+    ledger: Ledger
+    oracle: Oracle
+    caches: Mapping[str, PixelCache]
+    shared: SharedModels | None
+    progress: Progress
+
+
+def model_path(round_: int) -> str:
+    """Where the final weights of a round lie in the run folder."""
+    return f"models/round_{round_:03d}.safetensors"
+
+
+def course_path(round_: int) -> str:
+    """Where the course of a semi-supervised training lies: one record an epoch."""
+    return f"models/round_{round_:03d}_course.json"
+
+
+def snapshot_path(round_: int, step: int) -> str:
+    """Where a state along the training of a round lies in the run folder."""
+    return f"snapshots/round_{round_:03d}_step_{step:08d}.safetensors"
+
+
+def _snapshots(experiment: Experiment, images: int) -> tuple[int, ...]:
+    wanted = Need.SNAPSHOTS in experiment.strategy.needs
+    return snapshot_steps(experiment.config.training, images, wanted=wanted)
+
+
+def trained_and_evaluated(
+    place: Workplace, round_: int, labeled: Mapping[ImageId, Annotations], timings: Timings
+) -> tuple[Detector, dict[str, Any]]:
+    """The detector of a round and its figures: from the shared models where they have it, else made now."""
+    if place.shared is None or _snapshots(place.experiment, len(labeled)):  # a shared model is its last state alone
+        detector = _trained(place, round_, labeled, timings)
+        return detector, _evaluated(place, round_, detector, timings)
+    hashes = {image_id: annotation_sha256(truth) for image_id, truth in labeled.items()}
+    key = sha256_of(json.dumps(training_key(place.experiment, round_, hashes), sort_keys=True).encode())
+    with place.shared.working_on(key):
+        found = place.shared.get(key)
+        if found is None:
+            detector = _trained(place, round_, labeled, timings)
+            metrics = _evaluated(place, round_, detector, timings)
+            place.shared.put(key, SharedModel(weights_of(detector.module), metrics))
+            return detector, metrics
+    place.ledger.store(model_path(round_), found.weights, round_)
+    return restored(place, round_), found.metrics
+
+
+def restored(place: Workplace, round_: int) -> Detector:
+    """The detector of a round that is trained already.
+
+    Raises:
+        DamagedFileError: its stored weights are not what was recorded.
+    """
+    weights = place.ledger.stored(model_path(round_))
+    if weights is None:
+        msg = f"{model_path(round_)}: no trained detector is recorded for round {round_}"
+        raise DamagedFileError(msg)
+    detector = place.experiment.new_detector(round_)
+    load_weights_of(detector.module, weights)
+    detector.module.to(place.experiment.device)
+    return detector
+
+
+class _Checkpoints:
+    """Checkpoints inside one round's training, recorded in the ledger."""
+
+    def __init__(self, ledger: Ledger, round_: int, snapshots: tuple[int, ...]) -> None:
+        self._ledger, self._round = ledger, round_
+        self.snapshot_steps = snapshots[:-1]  # the last is the trained detector itself
+
+    def _recorded(self) -> list[str]:
+        return [path for path, _, step in self._ledger.files(self._round) if step is not None]
+
+    def load(self) -> bytes | None:
+        """The newest recorded state."""
+        paths = self._recorded()
+        return self._ledger.stored(paths[-1]) if paths else None
+
+    def save(self, state: bytes, step: int) -> None:
+        """Record a state, then drop the older ones."""
+        older = self._recorded()
+        path = f"checkpoints/round_{self._round:03d}_step_{step:08d}.safetensors"
+        self._ledger.store(path, state, self._round, step)
+        for name in older:
+            if name != path:
+                self._ledger.drop(name)
+
+    def snapshot(self, weights: bytes, step: int) -> None:
+        """Keep a state for strategies that ask about the course of the training."""
+        self._ledger.store(snapshot_path(self._round, step), weights, self._round)
+
+    def clear(self) -> None:
+        """Drop all."""
+        for name in self._recorded():
+            self._ledger.drop(name)
+
+
+def _trained(place: Workplace, round_: int, labeled: Mapping[ImageId, Annotations], timings: Timings) -> Detector:
+    """Train, or load what this round has already trained."""
+    if place.ledger.stored(model_path(round_)) is not None:
+        return restored(place, round_)
+    experiment, progress = place.experiment, place.progress
+    config, detector = experiment.config, experiment.new_detector(round_)
+    checkpoints = _Checkpoints(place.ledger, round_, _snapshots(experiment, len(labeled)))
+    steps = total_steps(config.training, len(labeled))
+    batches = TrainingBatches(
+        place.caches["training"],
+        experiment.splits.train.images,
+        labeled,
+        random_seed=config.random_seed,
+        round_=round_,
+        batch_size=config.training.batch_size,
+        flip=config.training.flip,
+        short_sides=config.training.short_sides,
+        long_side=config.detector.long_side,
+        with_masks=Need.MASKS in detector.gives,
+        device=experiment.device,
+        repeat_threshold=config.training.repeat_threshold,
+    )
+    taught = _taught(place, round_, detector, batches, steps)
+    name = f"round {round_}: training on {len(labeled)} images"
+    with timings.of("train"):
+        train(
+            detector,
+            taught or Supervised(detector, batches),
+            config.training,
+            steps=steps,
+            random_seed=config.random_seed,
+            round_=round_,
+            device=experiment.device,
+            store=checkpoints,
+            progress=lambda step, loss: progress.step(name, step, steps, f"loss {loss:.3f}"),
+        )
+    if taught is not None:
+        place.ledger.store(course_path(round_), json.dumps(taught.course, allow_nan=False).encode(), round_)
+    place.ledger.store(model_path(round_), weights_of(detector.module), round_)
+    checkpoints.clear()
+    return detector
+
+
+def _taught(
+    place: Workplace, round_: int, detector: Detector, batches: TrainingBatches, steps: int
+) -> SemiSupervised | None:
+    """A teacher's lessons on what is not labeled; None where none are wanted or nothing is left to learn from."""
+    experiment, config = place.experiment, place.experiment.config
+    train_split, semi = experiment.splits.train, config.training.semi_supervised
+    unlabeled = sorted(train_split.dataset.images.keys() - set(batches.image_ids))
+    if semi is None or not unlabeled:
+        return None
+    return SemiSupervised(
+        detector,
+        experiment.new_detector(round_),
+        batches,
+        UnlabeledBatches(
+            place.caches["pool"],
+            train_split.images,
+            unlabeled,
+            random_seed=config.random_seed,
+            round_=round_,
+            batch_size=semi.unlabeled_ratio * config.training.batch_size,
+            device=experiment.device,
+        ),
+        semi,
+        classes=len(train_split.dataset.class_names),
+        steps=steps,
+        flip=config.training.flip,
+        device=experiment.device,
+        truth=train_split.dataset.annotations.__getitem__ if config.oracle.name == "simulated" else None,
+    )
+
+
+def fitted(
+    place: Workplace, split: Split, cache: PixelCache, detector: Detector, round_: int | None = None
+) -> FittedTorchDetector:
+    """The detector as it may be shown to a strategy: it holds pixels and weights, no annotation.
+
+    With `round_`, it also knows the states kept along the training of that round.
+    """
+    known = place.ledger.files(round_) if round_ is not None else []
+    states = [
+        partial(read_verified, place.ledger.folder / path, sha256)
+        for path, sha256, _ in known
+        if path.startswith("snapshots/")
+    ]
+    return FittedTorchDetector(
+        detector,
+        split.images,
+        cache,
+        split.dataset.class_names,
+        batch_size=place.experiment.config.training.batch_size,
+        device=place.experiment.device,
+        progress=place.progress.step,
+        states=states,
+    )
+
+
+def _evaluated(place: Workplace, round_: int, detector: Detector, timings: Timings) -> dict[str, Any]:
+    """AP on the test split, and the course of the training where one was kept."""
+    test = place.experiment.splits.test
+    ids, names = sorted(test.dataset.images), test.dataset.class_names
+    with timings.of("evaluate"):
+        detections = fitted(place, test, place.caches["test"], detector).detections(ids)
+        found = dict(zip(ids, detections, strict=True))
+        metrics = _tree(evaluate(test.dataset.annotations, found, names))
+        if Need.MASKS in detector.gives:
+            sizes = {i: (record.width, record.height) for i, record in test.dataset.images.items()}
+            masks = evaluate(test.dataset.annotations, found, names, "segm", sizes)
+            metrics["values"] |= {f"mask_{name}": value for name, value in masks.values.items()}
+    course = place.ledger.stored(course_path(round_))
+    return metrics if course is None else {**metrics, "course": json.loads(course)}
+
+
+def _tree(metrics: Metrics) -> dict[str, Any]:
+    return {"values": dict(metrics.values), "per_class": dict(metrics.per_class)}

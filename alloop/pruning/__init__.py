@@ -1,0 +1,1 @@
+"""Choosing the part of an annotated data set worth training on."""

@@ -1,0 +1,213 @@
+"""Prune, then train: AP against the share of the images that is kept, for several strategies.
+
+For every random seed one detector is trained on everything: it is the reference, and what strategies
+that need a detector prune with. Then each strategy keeps its shares, and a detector is trained on
+each subset. Everything lies in one folder, and the same command goes on with it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from alloop.config.reading import ExperimentConfig, parse_config, with_all_labels
+from alloop.data.records import DataSet
+from alloop.data.splits import load_splits
+from alloop.errors import ConfigError
+from alloop.files import atomic_write, sha256_of
+from alloop.ledger.store import read_ledger
+from alloop.progress import Progress
+from alloop.pruning.subset import Balance, count_of, prune, pruning_parameters
+from alloop.query import FittedDetector, Need
+from alloop.strategy import Strategy, make_strategy
+from alloop.studies.grid import FULL_LABEL, Arm, Failure, run_arms, threads_each
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A detector trained on a subset: what was kept, how balanced it is, and its figures, fractions of 1 or None."""
+
+    strategy: str
+    random_seed: int
+    keep: float
+    images: int
+    boxes: int
+    class_entropy: float
+    divergence: float
+    metrics: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class PruneStudy:
+    """A grid of strategies, shares and seeds.
+
+    Attributes:
+        config: detector, training and data; parameters of its strategy go to the strategy it names.
+        out: folder of the study.
+        table: strategies by name.
+        names: strategies; `random` is always among them.
+        keeps: shares of the images to keep.
+        seeds: random seeds of the training, and of what is random in the pruning.
+        workers: processes that train.
+    """
+
+    config: ExperimentConfig
+    out: Path
+    table: Mapping[str, str]
+    names: Sequence[str]
+    keeps: Sequence[float]
+    seeds: Sequence[int]
+    workers: int = 1
+
+    def run(self, progress: Progress | None = None, *, quiet: bool = False) -> list[Failure]:
+        """Prune and train what is not there yet; returns the trainings that failed.
+
+        Raises:
+            ConfigError: an impossible share, an unknown strategy or parameter, a detector that cannot serve a
+                strategy.
+        """
+        progress = progress or Progress(quiet=True)
+        strategies = self._strategies
+        for keep in self.keeps:
+            count_of(len(self._dataset.images), keep, None)
+        failures = []
+        for seed in self.seeds:
+            whole = self._whole(seed)
+            failures += run_arms([whole], self.out, self.table, progress=progress, quiet=quiet)
+            for name, strategy in strategies.items():
+                self._prune(name, strategy, seed, whole, progress)
+        arms = [self._arm(*place) for place in self._grid]
+        return failures + run_arms(arms, self.out, self.table, workers=self.workers, progress=progress, quiet=quiet)
+
+    def results(self) -> list[Trained]:
+        """What every finished training came to; the detectors trained on everything first."""
+        whole = [self._trained(self._whole(seed).name, FULL_LABEL, 1.0, seed) for seed in self.seeds]
+        parts = [self._trained(_folder(*place), *place) for place in self._grid]
+        return [found for found in [*whole, *parts] if found is not None]
+
+    @cached_property
+    def _dataset(self) -> DataSet:
+        return load_splits(self.config.data).train.dataset
+
+    @property
+    def _all_names(self) -> list[str]:
+        return list(dict.fromkeys(["random", *self.names]))
+
+    @property
+    def _grid(self) -> list[tuple[str, float, int]]:
+        return [(name, keep, seed) for seed in self.seeds for keep in self.keeps for name in self._all_names]
+
+    def _parameters(self, name: str) -> dict[str, Any]:
+        own = self.config.strategy.parameters if name == self.config.strategy.name else {}
+        return pruning_parameters(name, own, self.table)
+
+    @cached_property
+    def _strategies(self) -> dict[str, Strategy]:
+        return {name: make_strategy(name, self._parameters(name), self.table) for name in self._all_names}
+
+    def _whole(self, seed: int) -> Arm:
+        """The training on everything, with states kept along it where a strategy asks for them."""
+        tree, name, images = self._tree(seed), FULL_LABEL, len(self._dataset.images)
+        if any(Need.SNAPSHOTS in strategy.needs for strategy in self._strategies.values()):
+            from alloop.training.schedule import snapshot_steps  # noqa: PLC0415
+
+            tree["training"]["snapshots"] = len(snapshot_steps(self.config.training, images, wanted=True))
+            name = f"{FULL_LABEL}_states"  # the training without them may be there already
+        return Arm(_folder(name, 1, seed), with_all_labels(parse_config(tree), images))
+
+    def _tree(self, seed: int) -> dict[str, Any]:
+        tree = self.config.model_dump(mode="json")
+        tree["training"]["threads"] = self.config.training.threads or threads_each(self.workers)
+        return {**tree, "random_seed": seed, "strategy": {"name": "random"}}
+
+    def _arm(self, name: str, keep: float, seed: int) -> Arm:
+        """The training on a subset: one round on the images that its file names."""
+        count = count_of(len(self._dataset.images), keep, None)
+        tree = with_all_labels(parse_config(self._tree(seed)), count).model_dump(mode="json")
+        tree["loop"]["seed_images"] = str(self._subset_path(name, keep, seed).resolve())
+        return Arm(_folder(name, keep, seed), parse_config(tree))
+
+    def _prune(self, name: str, strategy: Strategy, seed: int, whole: Arm, progress: Progress) -> None:
+        """Write the subsets of one strategy that are not there yet."""
+        detector: FittedDetector | None = None
+        for keep in self.keeps:
+            path = self._subset_path(name, keep, seed)
+            if path.is_file():
+                continue
+            if strategy.needs and detector is None:
+                from alloop.loop.engine import trained_on_everything  # noqa: PLC0415  it imports torch
+
+                folder, shared = self.out / whole.name, self.out / "shared"
+                detector = trained_on_everything(whole.config, folder, self.table, shared=shared, progress=progress)
+                _refuse_lacking(name, strategy, detector)
+            count = count_of(len(self._dataset.images), keep, None)
+            progress.say(f"pruning: {name} keeps {count} of {len(self._dataset.images)} images, seed {seed}")
+            pruned = prune(
+                self._dataset,
+                strategy,
+                count,
+                random_seed=seed,
+                detector=detector,
+                progress=progress,
+                name=name,
+            )
+            lines = [f"# {json.dumps(self._facts(name, keep, seed))}", *map(str, pruned.kept)]
+            atomic_write(path, ("\n".join(lines) + "\n").encode())
+
+    def _facts(self, name: str, keep: float, seed: int) -> dict[str, Any]:
+        """Everything that a subset depends on."""
+        tree = self._tree(seed)
+        recipe = json.dumps([tree["detector"], tree["training"]], sort_keys=True)
+        return {
+            "strategy": name,
+            "parameters": self._parameters(name),
+            "keep": keep,
+            "random_seed": seed,
+            "data": self._fingerprint,
+            "recipe": sha256_of(recipe.encode()),
+        }
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return self._dataset.fingerprint()
+
+    def _subset_path(self, name: str, keep: float, seed: int) -> Path:
+        """Named by what it depends on, so that no subset is ever taken for another."""
+        digest = sha256_of(json.dumps(self._facts(name, keep, seed), sort_keys=True).encode())[:12]
+        return self.out / "subsets" / f"{_folder(name, keep, seed)}_{digest}.txt"
+
+    def _trained(self, arm: str, name: str, keep: float, seed: int) -> Trained | None:
+        folder = self.out / arm
+        if not (folder / "run.db").is_file():
+            return None
+        with read_ledger(folder) as ledger:
+            rounds, kept = ledger.rounds(), tuple(ledger.labeled())
+        if not rounds:
+            return None
+        balance = Balance.of(self._dataset, kept)
+        return Trained(
+            strategy=name,
+            random_seed=seed,
+            keep=keep,
+            images=len(kept),
+            boxes=rounds[0].boxes,
+            class_entropy=balance.entropy,
+            divergence=balance.divergence,
+            metrics=rounds[0].metrics,
+        )
+
+
+def _folder(name: str, keep: float, seed: int) -> str:
+    return f"{name.rsplit(':', 1)[-1]}_keep{keep:g}_seed{seed}"
+
+
+def _refuse_lacking(name: str, strategy: Strategy, detector: FittedDetector) -> None:
+    lacking = sorted(strategy.needs - detector.gives)
+    if lacking:
+        msg = (
+            f"{name} needs {', '.join(lacking)}, which the detector of this study does not give; "
+            f"it gives {', '.join(sorted(detector.gives))}"
+        )
+        raise ConfigError(msg)

@@ -1,0 +1,201 @@
+"""Pruning: labels exist and there are too many; which images are worth training on?
+
+A pruning is one query over the whole set: every image is unlabeled, and a strategy that says
+`annotations: true` is given the truth.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from alloop.data.records import DataSet
+from alloop.errors import ConfigError
+from alloop.progress import Progress
+from alloop.query import FittedDetector, Query
+from alloop.results.curves import class_divergence, class_entropy
+from alloop.strategy import InstanceStrategy, Strategy, checked_selection, load_class, uses_labels
+from alloop.values import ImageId, InstanceScores, Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a pruning keeps, and how it came about.
+
+    Attributes:
+        ranking: images with their utilities, best first; more than are kept where the strategy ranks them all.
+        count: how many of them are kept.
+        instances: scores of the instances, of strategies that score them.
+        seconds: time of scoring and of selecting.
+    """
+
+    ranking: Selection
+    count: int
+    instances: InstanceScores | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> tuple[ImageId, ...]:
+        """The images kept, best first."""
+        return self.ranking.image_ids[: self.count]
+
+    @property
+    def scores(self) -> np.ndarray:
+        """The score of each ranked image: the sum over its instances where they are scored, else its utility."""
+        if self.instances is None:
+            return self.ranking.utilities
+        image_ids = np.array(sorted(self.ranking.image_ids), dtype=np.int64)
+        of = dict(zip(image_ids.tolist(), self.instances.summed(image_ids).tolist(), strict=True))
+        return np.array([of[i] for i in self.ranking.image_ids])
+
+
+def count_of(images: int, keep: float | None, number: int | None) -> int:
+    """How many images stay: a share of them, rounded, or a number.
+
+    Raises:
+        ConfigError: neither or both given, a share outside (0, 1], none or more than there are.
+    """
+    if (keep is None) == (number is None):
+        msg = "give either --keep, a share such as 0.5, or --images, a number"
+        raise ConfigError(msg)
+    if keep is not None and not 0 < keep <= 1:
+        msg = f"--keep: expected a share above 0 and at most 1, found {keep:g}"
+        raise ConfigError(msg)
+    count = number if number is not None else round((keep or 0) * images)
+    if not 1 <= count <= images:
+        asked = f"--images {number}" if number is not None else f"--keep {keep:g}"
+        msg = f"{asked}: asks for {count} images, and the set has {images}; ask for 1 to {images}"
+        raise ConfigError(msg)
+    return count
+
+
+def prune(
+    dataset: DataSet,
+    strategy: Strategy,
+    count: int,
+    random_seed: int = 0,
+    *,
+    detector: FittedDetector | None = None,
+    progress: Progress | None = None,
+    name: str = "the strategy",
+) -> Pruned:
+    """Ask a strategy which `count` images of an annotated set to keep.
+
+    Args:
+        dataset: the whole set.
+        strategy: what chooses; it is given the truth if it says `annotations: true`.
+        count: images to keep.
+        random_seed: of all its random choices.
+        detector: trained on the whole set, for strategies that need one.
+        progress: where to tell how it goes.
+        name: of the strategy, in errors.
+
+    Raises:
+        ConfigError: the strategy needs a detector and there is none.
+        StrategyError: it broke its contract, or cannot score these annotations.
+    """
+    if strategy.needs and detector is None:
+        needs = ", ".join(sorted(strategy.needs))
+        msg = f"{name} needs {needs} of a trained detector; name an experiment that trains one with --config"
+        raise ConfigError(msg)
+    watch = _Watch(progress or Progress(quiet=True))
+    # what does not depend on the count is ranked to the end, so that every image gets its score
+    asked = count if getattr(strategy, "greedy", False) else len(dataset.images)
+    query = Query(
+        round=0,
+        unlabeled=tuple(dataset.images),
+        labeled=MappingProxyType({}),
+        detector=detector or NoDetector(),
+        count=asked,
+        random_seed=random_seed,
+        sizes=MappingProxyType({i: (record.width, record.height) for i, record in dataset.images.items()}),
+        truth=dataset.annotations if uses_labels(strategy) else MappingProxyType({}),
+        progress=watch,
+    )
+    instances = strategy.instance_scores(query) if isinstance(strategy, InstanceStrategy) else None
+    ranking = checked_selection(strategy, query, instances)
+    return Pruned(ranking, count, instances, watch.finished())
+
+
+def pruning_parameters(name: str, parameters: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, Any]:
+    """A strategy that can look at the truth does so on annotated data, unless it is told not to."""
+    cls = load_class(name, table, "strategy")
+    knows = hasattr(cls, "annotations")
+    return {**({"annotations": "true"} if knows else {}), **parameters}
+
+
+class NoDetector:
+    """Stands where a strategy asks nothing of a detector; whatever is asked is refused."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Refuse."""
+        msg = f"{name}: there is no detector in this pruning; name a config with --config"
+        raise ConfigError(msg)
+
+
+class _Watch:
+    """Passes progress on, and takes the time before and after the selecting begins."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._start = progress, time.monotonic()
+        self._selecting: float | None = None
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what == "selecting" and self._selecting is None:
+            self._selecting = time.monotonic()
+        self._progress.step(what, done, total)
+
+    def finished(self) -> dict[str, float]:
+        now = time.monotonic()
+        middle = self._selecting or now
+        return {"scoring": middle - self._start, "selecting": now - middle}
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """How a subset compares with the whole set; the counts are boxes a class, crowds included."""
+
+    class_names: tuple[str, ...]
+    images: tuple[int, int]
+    counts: np.ndarray
+    full: np.ndarray
+
+    @classmethod
+    def of(cls, dataset: DataSet, kept: tuple[ImageId, ...]) -> "Balance":
+        """Count the boxes of a subset and of the whole."""
+        names = dataset.class_names
+        chosen, of_class = set(kept), {True: np.zeros(len(names)), False: np.zeros(len(names))}
+        for image_id, truth in dataset.annotations.items():
+            of_class[image_id in chosen] += np.bincount(truth.labels, minlength=len(names))
+        return cls(names, (len(kept), len(dataset.images)), of_class[True], of_class[True] + of_class[False])
+
+    @property
+    def entropy(self) -> float:
+        """Of the class shares of the subset, in nats."""
+        return class_entropy(self.counts)
+
+    @property
+    def divergence(self) -> float:
+        """Of the class shares of the subset from those of the whole set, in nats."""
+        return class_divergence(self.counts, self.full)
+
+    def lines(self) -> list[str]:
+        """What the command prints."""
+        (kept, images), boxes, total = self.images, int(self.counts.sum()), int(self.full.sum())
+        most = np.log(max(2, int((self.full > 0).sum())))
+        share = f"({kept / images:.1%}), boxes {boxes} of {total} ({boxes / max(1, total):.1%})"
+        entropy, before = self.entropy, class_entropy(self.full)
+        lines = [
+            f"images {kept} of {images} {share}",
+            f"class entropy {entropy:.4f} nats, {entropy / most:.1%} of the most possible (full set {before:.4f})",
+            f"KL divergence from the full set {self.divergence:.4f} nats",
+        ]
+        width = max(map(len, self.class_names), default=0)
+        for row in np.argsort(-self.full, kind="stable"):
+            now, was = int(self.counts[row]), int(self.full[row])
+            share = f"{now / was:7.1%}" if was else "      -"
+            lines.append(f"  {self.class_names[row]:<{width}} {now:>7} of {was:>7} {share}")
+        return lines

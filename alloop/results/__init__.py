@@ -1,0 +1,1 @@
+"""Reading, pricing and comparing finished runs."""

@@ -1,0 +1,202 @@
+"""Strategies against random on AP against what was paid: curves, differences with intervals, verdicts.
+
+Curves are interpolated on the range that both runs of a pair cover; pairs are matched by seed. The
+difference of a pair is the mean gap of the two curves over that range. Over several seeds it has an
+interval at 95 % and a p-value, which Holm's method corrects for the number of strategies. The verdict
+is inconclusive when the interval contains zero, when the corrected p-value passes 5 %, or when the
+interval lies within replay noise: the largest gap between a run and a repetition of it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from alloop.budget.prices import BOXES, CostModel
+from alloop.results.curves import saving
+from alloop.results.runs import Metric, Run, find_runs, refuse_unlike
+from alloop.results.statistics import LEVEL, Test, detectable, holm, interval_of, significance
+
+GRID = 101  # points of the common range
+
+
+@dataclass(frozen=True, slots=True)
+class Versus:
+    """A strategy against random: mean difference in `metric` at equal cost, over seeds."""
+
+    strategy: str
+    metric: str
+    seeds: int
+    difference: float
+    interval: tuple[float, float] | None
+    p_value: float | None
+    verdict: str
+    saving: float | None
+    p_holm: float | None = None
+    detectable: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Everything `compare` shows."""
+
+    runs: tuple[Run, ...]
+    versus: tuple[Versus, ...]
+    penalty_matrix: dict[str, dict[str, float]]
+    metric: Metric
+    test: Test = "t"
+    areas: dict[str, float] = field(default_factory=dict)
+    cost: CostModel = BOXES
+    replays: tuple[Run, ...] = ()
+    noise: float | None = None
+
+
+def compare_runs(
+    folders: str | Path | Iterable[str | Path], metric: Metric = "ap", test: Test = "t", cost: CostModel = BOXES
+) -> Comparison:
+    """Compare every strategy with random.
+
+    Args:
+        folders: of runs and studies, or one such folder.
+        metric: what the curves show.
+        test: `t`, or `permutation` of signs or `wilcoxon`, both with bootstrap intervals.
+        cost: what the curves are drawn over.
+
+    Raises:
+        ConfigError: no runs, or runs that cannot be compared.
+    """
+    given = [folders] if isinstance(folders, str | Path) else folders
+    runs = find_runs([Path(folder) for folder in given], cost)
+    refuse_unlike(runs)
+    return compared(runs, metric, test, cost)
+
+
+def compared(runs: Sequence[Run], metric: Metric, test: Test = "t", cost: CostModel = BOXES) -> Comparison:
+    """The same for runs that are read already, whatever they were priced by."""
+    priced = [replace(run, cost=cost) for run in runs]
+    first, replays = [run for run in priced if not run.replay], [run for run in priced if run.replay]
+    fair = [run for run in first if not run.full_label and len(run.curve(metric)[0])]
+    names = list(dict.fromkeys(run.strategy for run in fair))
+    noise = replay_noise(first, replays, metric)
+    alone = [v for name in names if name != "random" and (v := against_random(fair, name, metric, test))]
+    versus = [_corrected(v, p, noise) for v, p in zip(alone, holm([v.p_value for v in alone]), strict=True)]
+    return Comparison(
+        tuple(first),
+        tuple(versus),
+        penalty_matrix(fair, names, metric, test),
+        metric,
+        test,
+        areas(fair, names, metric),
+        cost,
+        tuple(replays),
+        noise,
+    )
+
+
+def flips(one: Comparison, other: Comparison) -> list[tuple[Versus, Versus]]:
+    """Strategies whose verdict depends on how cost is counted: each as one comparison and as the other has it."""
+    of = {versus.strategy: versus for versus in other.versus}
+    pairs = [(versus, of[versus.strategy]) for versus in one.versus if versus.strategy in of]
+    return [(a, b) for a, b in pairs if a.verdict != b.verdict]
+
+
+def replay_noise(runs: Sequence[Run], replays: Sequence[Run], metric: Metric) -> float | None:
+    """The largest gap between a run and a repetition of it; None without repetitions."""
+    of = {(run.strategy, run.random_seed): run for run in runs}
+    found = [
+        abs(value)
+        for replay in replays
+        if (run := of.get((replay.strategy, replay.random_seed))) and (value := gap(run, replay, metric)) is not None
+    ]
+    return max(found, default=None)
+
+
+def _corrected(versus: Versus, p_holm: float | None, noise: float | None) -> Versus:
+    """A verdict stands only if it holds for all comparisons together and passes what a repetition differs by."""
+    significant = p_holm is not None and p_holm < 1 - LEVEL
+    drowned = noise is not None and versus.interval is not None and max(map(abs, versus.interval)) <= noise
+    holds = significant and not drowned
+    return replace(versus, p_holm=p_holm, verdict=versus.verdict if holds else "inconclusive")
+
+
+def areas(runs: Sequence[Run], names: Sequence[str], metric: Metric) -> dict[str, float]:
+    """Area under each strategy's mean curve by the width of the cost that all of them cover: their mean AP there."""
+    curves = {name: mean_curve(runs, name, metric) for name in names}
+    low = max((float(x[0]) for x, _ in curves.values()), default=0.0)
+    high = min((float(x[-1]) for x, _ in curves.values()), default=-1.0)
+    if low > high:
+        return {}
+    grid = np.linspace(low, high, GRID)
+    return {name: float(np.mean(np.interp(grid, x, y))) for name, (x, y) in curves.items()}
+
+
+def gap(a: Run, b: Run, metric: Metric) -> float | None:
+    """Mean of a's curve minus b's over the cost that both cover; None where they share no range.
+
+    A range of one point (round 0 alone) gives the difference at that point.
+    """
+    (xa, ya), (xb, yb) = a.curve(metric), b.curve(metric)
+    if not len(xa) or not len(xb):
+        return None
+    low, high = max(xa[0], xb[0]), min(xa[-1], xb[-1])
+    if low > high:
+        return None
+    grid = np.linspace(low, high, GRID)
+    return float(np.mean(np.interp(grid, xa, ya) - np.interp(grid, xb, yb)))
+
+
+def paired_gaps(runs: Sequence[Run], a: str, b: str, metric: Metric) -> list[float]:
+    """The gaps of all seeds that both strategies have."""
+    of = {(run.strategy, run.random_seed): run for run in runs}
+    seeds = sorted({seed for name, seed in of if name == a} & {seed for name, seed in of if name == b})
+    gaps = [gap(of[a, seed], of[b, seed], metric) for seed in seeds]
+    return [value for value in gaps if value is not None]
+
+
+def against_random(runs: Sequence[Run], strategy: str, metric: Metric, test: Test = "t") -> Versus | None:
+    """Difference, interval, p-value, verdict and saving of one strategy by itself; None without a common seed."""
+    gaps = paired_gaps(runs, strategy, "random", metric)
+    if not gaps:
+        return None
+    interval, p_value = significance(gaps, test)
+    verdict = "inconclusive"
+    if interval is not None and not interval[0] <= 0 <= interval[1]:
+        verdict = "better" if interval[0] > 0 else "worse"
+    return Versus(
+        strategy,
+        metric,
+        len(gaps),
+        float(np.mean(gaps)),
+        interval,
+        p_value,
+        verdict,
+        saving_against_random(runs, strategy, metric),
+        detectable=detectable(gaps),
+    )
+
+
+def mean_curve(runs: Sequence[Run], strategy: str, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
+    """Cost and AP averaged over the seeds, round by round, over the rounds that all seeds have."""
+    curves = [run.curve(metric) for run in runs if run.strategy == strategy]
+    length = min(len(x) for x, _ in curves)
+    return np.mean([x[:length] for x, _ in curves], axis=0), np.mean([y[:length] for _, y in curves], axis=0)
+
+
+def saving_against_random(runs: Sequence[Run], strategy: str, metric: Metric) -> float | None:
+    """Share of cost saved at the best AP of random's mean curve; None if it is not reached."""
+    other = mean_curve(runs, "random", metric)
+    return saving(*mean_curve(runs, strategy, metric), *other, target=float(other[1].max()))
+
+
+def penalty_matrix(
+    runs: Sequence[Run], names: Sequence[str], metric: Metric, test: Test = "t"
+) -> dict[str, dict[str, float]]:
+    """Entry [a][b] is 1 where a beats b clearly over the seeds (interval above zero), else 0."""
+    matrix: dict[str, dict[str, float]] = {}
+    for a in names:
+        matrix[a] = {}
+        for b in names:
+            interval = interval_of(paired_gaps(runs, a, b, metric), test) if a != b else None
+            matrix[a][b] = float(interval is not None and interval[0] > 0)
+    return matrix

@@ -1,0 +1,1 @@
+"""Training with pseudo-labels on unlabeled images."""

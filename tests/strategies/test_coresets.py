@@ -1,0 +1,364 @@
+"""CSOD and Talisman against slow definitions, golden picks and the laws of greedy selection."""
+
+import dataclasses
+import json
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alloop.config import parse_config
+from alloop.errors import StrategyError
+from alloop.ledger.store import read_ledger
+from alloop.loop.engine import run_experiment
+from alloop.query import Need
+from alloop.testing import FakeDetector, make_query
+from alloop.values import Annotations
+from strategies import TABLE
+from strategies.csod import Csod, Prototypes, csod_greedy, published_lambda, unit
+from strategies.instances import class_gradient
+from strategies.talisman import (
+    FacilityLocation,
+    GraphCut,
+    LogDeterminant,
+    Objects,
+    PoolFacilityLocation,
+    Talisman,
+    similarity,
+)
+from tests.support import small_tree
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "csod_graphcut.json").read_text())["cases"][0]
+
+
+@pytest.mark.parametrize("run", GOLDEN["runs"], ids=lambda run: f"lambda {run['lambda']}")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_one_class_is_graph_cut(run, dtype):
+    vectors = np.array(GOLDEN["prototypes"], dtype=dtype)
+    rows = np.arange(len(vectors))
+    picked, _ = csod_greedy(Prototypes(rows, np.zeros_like(rows), vectors), GOLDEN["budget"], run["lambda"])
+    assert sorted(picked) == run["selected_set"]
+
+
+def slowly(prototypes, k, weights, *, chosen=(), propagate=True):
+    """Equation (4) with every cosine written out."""
+    vector = {
+        (int(i), int(c)): v / max(np.linalg.norm(v), 1e-300)
+        for i, c, v in zip(prototypes.image, prototypes.label, prototypes.vector, strict=True)
+    }
+    classes = sorted(set(prototypes.label.tolist()))
+    left = {c: sorted(i for i, d in vector if d == c and i not in chosen) for c in classes}
+    taken = {c: [i for i in chosen if (i, c) in vector] for c in classes}
+    picked, scores = [], []
+    while len(picked) < k and any(left.values()):
+        for c in classes:
+            if len(picked) == k or not left[c]:
+                continue
+            score = {
+                i: weights * sum(vector[i, c] @ vector[j, c] for j in left[c])
+                - sum(vector[i, c] @ vector[j, c] for j in taken[c])
+                for i in left[c]
+            }
+            best = max(score.values())
+            row = min(i for i in score if score[i] >= best - 1e-9)
+            picked.append(row)
+            scores.append(best)
+            for d in classes:
+                if row in left[d]:
+                    left[d].remove(row)
+                    if propagate or d == c:
+                        taken[d].append(row)
+    return picked, scores
+
+
+def drawn(seed, images=14, classes=3, width=4):
+    random = np.random.default_rng(seed)
+    shows = random.random((images, classes)) < 0.6
+    image, label = np.nonzero(shows)
+    return Prototypes(image, label, random.normal(size=(len(image), width)))
+
+
+@settings(max_examples=120)
+@given(st.integers(0, 10**6), st.integers(1, 14), st.sampled_from([0.0, 0.03, 0.3, 3.0, 1e10]), st.booleans())
+def test_the_running_sums_equal_the_definition(seed, k, weight, propagate):
+    prototypes = drawn(seed)
+    chosen = [0, 3] if seed % 2 else []
+    expected, scores = slowly(prototypes, k, weight, chosen=chosen, propagate=propagate)
+    picked, found = csod_greedy(prototypes, k, weight, chosen=chosen, propagate=propagate)
+    assert picked == expected
+    assert found == pytest.approx(scores, rel=1e-6, abs=1e-6)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10**6))
+def test_a_smaller_budget_is_the_head_of_a_larger_one(seed):
+    prototypes = drawn(seed)
+    whole, _ = csod_greedy(prototypes, 14, 0.2)
+    assert len(set(whole)) == len(whole)
+    assert csod_greedy(prototypes, 5, 0.2)[0] == whole[:5]
+
+
+def test_turns_go_round_and_classes_that_are_used_up_are_skipped():
+    image = np.array([0, 1, 2, 3, 4, 5])
+    label = np.array([0, 0, 0, 0, 1, 2])
+    picked, _ = csod_greedy(Prototypes(image, label, np.eye(6)), 6, 0.1)
+    assert picked == [0, 4, 5, 1, 2, 3]
+    assert csod_greedy(Prototypes(image[:0], label[:0], np.zeros((0, 6))), 6, 0.1) == ([], [])
+
+
+def test_length_does_not_matter_and_zero_is_like_nothing():
+    prototypes = drawn(5)
+    scaled = prototypes._replace(vector=prototypes.vector * np.linspace(0.1, 90, len(prototypes.image))[:, None])
+    assert csod_greedy(prototypes, 9, 0.1)[0] == csod_greedy(scaled, 9, 0.1)[0]
+    assert np.array_equal(unit(np.array([[0.0, 0], [3, 4]])), [[0, 0], [0.6, 0.8]])
+    with pytest.raises(StrategyError, match="not finite"):
+        csod_greedy(prototypes._replace(vector=prototypes.vector * np.inf), 3, 0.1)
+
+
+def test_the_callers_vectors_are_left_alone():
+    prototypes = drawn(2)
+    before = prototypes.vector.copy()
+    csod_greedy(prototypes, 5, 0.1)
+    assert np.array_equal(prototypes.vector, before)
+
+
+def test_no_more_than_the_vectors_and_one_copy_are_held():
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(4000, 64)).astype(np.float32)
+    prototypes = Prototypes(np.arange(4000), np.zeros(4000, np.int64), vectors)
+    tracemalloc.start()
+    csod_greedy(prototypes, 50, 0.05)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2.6 * vectors.nbytes, "an n by n matrix would be 64 times the vectors"
+
+
+def test_published_lambdas():
+    expected = {50: 0.025, 100: 0.025, 200: 0.04375, 500: 0.0625, 1000: 0.125, 5000: 0.125}
+    assert {k: published_lambda(k) for k in expected} == expected
+    assert published_lambda(150) == pytest.approx((0.025 + 0.04375) / 2)
+    assert published_lambda(2000, "bdd") == 0.1875
+    assert published_lambda(400, "coco") == 0.05
+
+
+def test_lambda_follows_the_size_of_the_classes():
+    image, label = np.arange(40), np.array([0] * 10 + [1] * 30)
+    prototypes = Prototypes(image, label, np.ones((40, 2)))
+    assert Csod()._lambdas(200, prototypes) == pytest.approx(dict.fromkeys((0, 1), 0.04375 * 1281 / 20))
+    assert Csod(class_lambda=True)._lambdas(200, prototypes) == pytest.approx({0: 4.375 * 1.281, 1: 0.04375 * 42.7})
+    assert Csod(lambda_=0.2)._lambdas(200, prototypes) == {0: 0.2, 1: 0.2}
+    assert Csod(lambda_=0.2, class_lambda=True)._lambdas(200, prototypes)[0] == pytest.approx(0.2 * 128.1)
+
+
+def query(**changes):
+    """A question about 60 images whose truth is shown."""
+    return dataclasses.replace(make_query(truth=True), **changes)
+
+
+@pytest.mark.parametrize(
+    "settings_",
+    [
+        {},
+        {"features": "classifier"},
+        {"features": "gradient"},
+        {"class_lambda": True},
+        {"propagate": False},
+        {"sample": 4},
+        {"discard": True},
+        {"annotations": "true"},
+    ],
+    ids=str,
+)
+def test_every_option_changes_the_choice(settings_):
+    asked = query()
+    assert set(Csod(**settings_).select(asked).image_ids) != set(Csod(lambda_=0.5).select(asked).image_ids)
+    if settings_:
+        assert Csod(**settings_).select(asked).image_ids != Csod().select(asked).image_ids
+
+
+def test_a_sample_bounds_what_can_be_chosen():
+    asked = query(count=60)
+    candidates = asked.candidates()
+    strategy = Csod(annotations="true", sample=2)
+    prototypes = strategy.prototypes(asked, candidates, sorted(asked.labeled), {**asked.truth, **asked.labeled})
+    left_out = strategy._not_sampled(asked, prototypes, len(candidates))
+    for label in np.unique(prototypes.label):
+        members = prototypes.image[(prototypes.label == label) & (prototypes.image < len(candidates))]
+        assert (~left_out[members]).sum() >= min(2, len(members))
+    assert (~left_out[: len(candidates)]).sum() <= 6
+    assert not left_out[len(candidates) :].any(), "labeled images are never left out"
+
+
+def test_discarding_avoids_the_first_choice():
+    asked = query(count=9)
+    empty = dataclasses.replace(asked, labeled={})
+    first = Csod(annotations="true", lambda_=0.1).select(empty).image_ids
+    second = Csod(annotations="true", lambda_=0.1, discard=True).select(empty).image_ids
+    assert not set(first) & set(second)
+
+
+def test_what_is_discarded_was_never_labeled():
+    asked = query(count=9)
+    first = Csod(annotations="true", lambda_=0.1).select(asked).image_ids
+    second = Csod(annotations="true", lambda_=0.1, discard=True).select(asked).image_ids
+    assert not set(first) & set(second), "the first choice is made beside the labeled images, too"
+
+
+class Regions(FakeDetector):
+    """The vector of a box is the colour of its class, and remembers which class that is."""
+
+    def region_features(self, image_ids, boxes):
+        self.asked = dict(boxes)
+        return [b.astype(np.float32) for b in boxes.values()]
+
+
+def test_prototypes_are_means_over_the_boxes_of_a_class():
+    truth = Annotations(
+        boxes=[[0, 0, 10, 10], [0, 0, 20, 20], [5, 5, 9, 9], [1, 1, 40, 40]],
+        labels=[1, 1, 0, 1],
+        crowd=[False, False, False, True],
+        trainable=[True, True, True, False],
+    )
+    asked = make_query(unlabeled=1, labeled=0, count=1)
+    asked = dataclasses.replace(asked, truth={asked.unlabeled[0]: truth}, detector=Regions())
+    found = Csod(annotations="true").prototypes(asked, list(asked.unlabeled), [], asked.truth)
+    assert found.label.tolist() == [0, 1]
+    assert found.vector.tolist() == [[5, 5, 9, 9], [0, 0, 15, 15]]
+
+
+def test_gradients_equal_autograd():
+    random = np.random.default_rng(1)
+    vectors, labels = random.normal(size=(5, 3)), np.array([0, 2, 1, 1, 0])
+    weight = torch.tensor(random.normal(size=(4, 3)), requires_grad=True)
+    with torch.no_grad():
+        probabilities = (torch.tensor(vectors) @ weight.T).softmax(dim=1).numpy()
+    found = class_gradient(vectors, probabilities, labels)
+    for row in range(5):
+        loss = torch.nn.functional.cross_entropy(torch.tensor(vectors[row]) @ weight.T, torch.tensor(labels[row]))
+        (expected,) = torch.autograd.grad(loss, weight)
+        assert found[row] == pytest.approx(expected.numpy().reshape(-1))
+
+
+def test_needs_follow_the_features():
+    assert Need.CLASSIFIER_FEATURES in Csod(features="gradient").needs
+    assert Need.CLASSIFIER_FEATURES not in Csod().needs
+    assert Need.CLASSIFIER_FEATURES in Talisman(features="classifier").needs
+
+
+def test_wrong_numbers_are_refused():
+    for wrong in ({"lambda_": -1}, {"sample": 0}, {"lambda_": float("nan")}):
+        with pytest.raises(ValueError, match="expected"):
+            Csod(**wrong)
+    with pytest.raises(ValueError, match="expected"):
+        Talisman(queries=0)
+
+
+# Talisman: every gain is the difference of the function's value
+
+
+def kernel(seed, images=9, queries=3, width=5):
+    random = np.random.default_rng(seed)
+    vectors = random.normal(size=(images + queries, width)) + 1.5
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    whole = vectors @ vectors.T
+    return whole[:images, :images], whole[images:, :images], whole[images:, images:]
+
+
+def value(name, among, to_queries, of_queries, chosen, eta):
+    """f(A) as it is defined."""
+    chosen = list(chosen)
+    if not chosen:
+        return 0.0
+    s = to_queries[:, chosen]
+    if name == "gcmi":
+        return 2 * s.sum()
+    if name == "flqmi":
+        return np.maximum(s.max(axis=1), 0).sum() + eta * s.max(axis=0).sum()
+    if name == "flvmi":
+        return np.minimum(np.maximum(among[:, chosen].max(axis=1), 0), eta * to_queries.max(axis=0)).sum()
+    own = among[np.ix_(chosen, chosen)]
+    given = own - eta**2 * s.T @ np.linalg.inv(of_queries) @ s
+    return np.linalg.slogdet(own)[1] - np.linalg.slogdet(given)[1]
+
+
+@pytest.mark.parametrize("name", ["gcmi", "flqmi", "flvmi", "logdetmi"])
+@pytest.mark.parametrize("eta", [1.0, 0.4])
+def test_gains_are_differences_of_the_information(name, eta):
+    for seed in range(8):
+        among, to_queries, of_queries = kernel(seed, width=14 if name == "logdetmi" else 5)
+        information = {
+            "gcmi": lambda q=to_queries: GraphCut(q),
+            "flqmi": lambda q=to_queries: FacilityLocation(q, eta),
+            "flvmi": lambda q=to_queries, a=among: PoolFacilityLocation(q, a, eta),
+            "logdetmi": lambda q=to_queries, o=of_queries, a=among: LogDeterminant(q, o, a.__getitem__, eta),
+        }[name]()
+        chosen = []
+        start = value(name, among, to_queries, of_queries, [], eta)
+        for row in (4, 0, 7):
+            now = value(name, among, to_queries, of_queries, chosen, eta) if chosen else start
+            gains = information.gains()
+            for other in set(range(9)) - set(chosen):
+                after = value(name, among, to_queries, of_queries, [*chosen, other], eta)
+                assert gains[other] == pytest.approx(after - now, abs=1e-5)
+            information.take(row)
+            chosen.append(row)
+
+
+def test_likeness_of_images_is_that_of_their_best_boxes():
+    boxes = unit(np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32))
+    columns = Objects(boxes, np.zeros(7, np.int64), np.array([0, 0, 2, 3, 3, 3, 4]))
+    rows = Objects(boxes[:3], np.zeros(3, np.int64), np.array([0, 0, 1]))
+    found = similarity(rows, columns, 6)
+    assert found.shape == (2, 6)
+    for row, own in enumerate([[0, 1], [2]]):
+        for image in range(6):
+            theirs = np.flatnonzero(columns.image == image)
+            best = max((float(boxes[a] @ boxes[b]) for a in own for b in theirs), default=-1.0)
+            assert found[row, image] == pytest.approx(best, abs=1e-6)
+
+
+@pytest.mark.parametrize("function", ["gcmi", "flqmi", "flvmi", "logdetmi"])
+def test_every_information_chooses(function):
+    selection = Talisman(annotations="true", function=function).select(query(count=20))
+    assert len(set(selection.image_ids)) == 20
+    assert np.isfinite(selection.utilities).all()
+
+
+def test_classes_without_a_labeled_image_begin_with_random_ones():
+    asked = query(labeled={}, count=12)
+    chosen = Talisman(annotations="true", queries=2).select(asked)
+    first = chosen.image_ids[:6]
+    for label in range(3):
+        assert sum(label in asked.truth[i].labels for i in first) >= 2
+    other = dataclasses.replace(asked, random_seed=5)
+    assert set(Talisman(annotations="true", queries=2).select(other).image_ids[:6]) != set(first)
+
+
+def test_what_cannot_be_held_in_memory_is_refused(monkeypatch):
+    monkeypatch.setattr("strategies.talisman.MOST_PAIRS", 100)
+    with pytest.raises(StrategyError, match="choose flqmi"):
+        Talisman(annotations="true", function="flvmi").select(query())
+
+
+@pytest.mark.parametrize(
+    ("detector", "strategy"),
+    [
+        ("fcos", {"name": "csod"}),
+        ("faster_rcnn", {"name": "csod", "features": "gradient", "annotations": "true"}),
+        ("faster_rcnn_c4", {"name": "csod"}),
+        ("faster_rcnn", {"name": "talisman", "features": "classifier"}),
+    ],
+    ids=lambda case: case if isinstance(case, str) else "-".join(map(str, case.values())),
+)
+def test_they_choose_in_the_loop(tmp_path, detector, strategy):
+    backbone = {"detector.backbone": "resnet18", "detector.weights": "none"} if detector == "faster_rcnn_c4" else {}
+    low = {"detector.score_threshold": 0.01, "strategy": {"score_threshold": 0.01, **strategy}}
+    tree = small_tree(**{"detector.name": detector, "loop.rounds": 2, **low, **backbone})
+    rounds = run_experiment(parse_config(tree), tmp_path / "run", TABLE)
+    assert [record.images for record in rounds] == [6, 10]
+    with read_ledger(tmp_path / "run") as ledger:
+        assert ledger.facts()["label_using"] == str("annotations" in strategy).lower()
