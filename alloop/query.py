@@ -121,7 +121,7 @@ class FittedDetector(Protocol):
         """
 
 
-def untold(what: str, done: int, total: int) -> None:
+def no_progress(what: str, done: int, total: int) -> None:
     """Progress that nobody wants to hear of."""
 
 
@@ -156,7 +156,7 @@ class Query:
     reference: Mapping[ImageId, Annotations] = field(default_factory=lambda: MappingProxyType({}))
     reference_detector: FittedDetector | None = None
     budget_left: int | None = None
-    progress: Callable[[str, int, int], None] = untold
+    progress: Callable[[str, int, int], None] = no_progress
 
     @property
     def rng(self) -> np.random.Generator:
@@ -173,7 +173,7 @@ class Query:
         utilities: Float[np.ndarray, " n"],
         predicted_boxes: Float[np.ndarray, " n"] | None = None,
         scored: Bool[np.ndarray, " n"] | None = None,
-        notes: Mapping[str, float] = MappingProxyType({}),
+        diagnostics: Mapping[str, float] = MappingProxyType({}),
     ) -> Selection:
         """The `count` images of largest utility; equal ones in tie-break order.
 
@@ -183,7 +183,7 @@ class Query:
             predicted_boxes: what each is expected to cost, if the strategy knows better than the loop.
             scored: images that a method can say nothing about are False: they come last, in random
                 order, and take the least utility of the others.
-            notes: figures worth recording.
+            diagnostics: figures worth recording.
         """
         known = np.ones(len(image_ids), dtype=np.bool_) if scored is None else np.asarray(scored, dtype=np.bool_)
         utilities = np.array(utilities, dtype=np.float64)
@@ -196,5 +196,5 @@ class Query:
             image_ids=tuple(image_ids[row] for row in order),
             utilities=utilities[order],
             predicted_boxes=None if predicted_boxes is None else np.asarray(predicted_boxes)[order],
-            notes=dict(notes),
+            diagnostics=dict(diagnostics),
         )

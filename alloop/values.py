@@ -150,13 +150,13 @@ class Selection:
     """A strategy's answer: images in ranking order with a finite utility each.
 
     `predicted_boxes` is what the strategy expects each image to cost, where it knows better than the loop,
-    which counts detections. `notes` are figures worth recording.
+    which counts detections. `diagnostics` are figures worth recording.
     """
 
     image_ids: tuple[ImageId, ...]
     utilities: Float[np.ndarray, " n"]
     predicted_boxes: Float[np.ndarray, " n"] | None = None
-    notes: dict[str, float] = field(default_factory=dict)
+    diagnostics: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise StrategyError on repeated ids, wrong lengths or numbers that are not finite."""

@@ -48,7 +48,7 @@ def curvature_by_layer(name: str, query: Query) -> None:
     image = to_tensor(seen._cache.read(image_id), torch.device("cpu")).double()
     target = seen._target(image_id, query.labeled[image_id])
     target["boxes"] = target["boxes"].double()
-    loss = seen.detector.frozen([image]).losses([target], [sampling_seed(image_id)])
+    loss = seen.detector.cached_features([image]).losses([target], [sampling_seed(image_id)])
     weights = {n: module.get_parameter(n).detach() for n in seen.last_layers}
     generator = torch.Generator().manual_seed(0)
     for layer, weight in weights.items():
@@ -75,7 +75,7 @@ def predicted_and_measured(name: str, query: Query, ids: list[ImageId]) -> None:
     truth: Mapping[ImageId, Annotations] = {**_truths(name), **query.labeled}
     weights = seen._weights()
     reference = [
-        beside._losses(beside._frozen(images), batch, query.reference)
+        beside._losses(beside._cached(images), batch, query.reference)
         for batch, images in beside._batches("reference", sorted(query.reference))
     ]
 
@@ -88,7 +88,7 @@ def predicted_and_measured(name: str, query: Query, ids: list[ImageId]) -> None:
     rate = 1e-3 / float(np.mean([norm(g) for g in gradients]))  # five steps of a thousandth of the weights' unit
     measured = []
     for image_id in ids:
-        frozen = seen._frozen([to_tensor(seen._cache.read(image_id), torch.device("cpu"))])
+        frozen = seen._cached([to_tensor(seen._cache.read(image_id), torch.device("cpu"))])
         loss, at = seen._losses(frozen, [image_id], truth), dict(weights)
         for _ in range(5):
             slope = derivatives.gradient(loss, at)
@@ -175,7 +175,7 @@ def products(name: str, query: Query, vector: Any) -> None:
     """One curvature product: kept graph, and forward mode over reverse mode from the same features."""
     seen: Any = query.detector
     image_id = min(query.labeled)
-    frozen = seen._frozen([to_tensor(seen._cache.read(image_id), torch.device("cpu"))])
+    frozen = seen._cached([to_tensor(seen._cache.read(image_id), torch.device("cpu"))])
     loss, weights, tangent = seen._losses(frozen, [image_id], query.labeled), seen._weights(), seen._tensors(vector)
     kept = derivatives.curvature(loss, weights)
     again, once, forward = best(

@@ -1,4 +1,4 @@
-"""How `tiny_digits.safetensors` was made: `python -m alloop.training.pretrain_tiny OUT.safetensors`.
+"""How `tiny_digits.safetensors` was made: `python benchmarks/pretrain_tiny.py OUT.safetensors`.
 
 Trains the tiny FCOS on scenes of the 400 handwritten originals that no split of `digit_scenes` uses,
 all classes alike, and keeps the backbone. About 15 minutes on one CPU core, deterministic.
@@ -18,7 +18,7 @@ from alloop.detectors.torchvision.one_stage import fcos
 from alloop.files import atomic_write
 from alloop.progress import Progress
 from alloop.training.batches import TrainingBatches
-from alloop.training.supervised import NoCheckpoints, Supervised, train
+from alloop.training.supervised import NoCheckpoints, SupervisedObjective, train
 
 SCENES = 12_000
 STEPS = 10_000
@@ -61,7 +61,7 @@ def pretrain(scenes_count: int = SCENES, steps: int = STEPS, progress: Progress 
     )
     train(
         detector,
-        Supervised(detector, batches),
+        SupervisedObjective(detector, batches),
         training,
         steps=steps,
         random_seed=0,

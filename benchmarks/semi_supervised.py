@@ -31,7 +31,7 @@ from alloop.results.compare import compared
 from alloop.results.runs import read_run
 from alloop.results.statistics import t_interval
 from alloop.training.batches import TrainingBatches, UnlabeledBatches
-from alloop.training.semi_supervised.objective import SemiSupervised
+from alloop.training.semi_supervised.objective import SemiSupervisedObjective
 from alloop.training.supervised import WeightAverage
 from strategies import TABLE
 
@@ -125,7 +125,7 @@ def figures(folder: Path) -> list[float | None]:
     balance = class_balance(compared([run], "ap"))
     assert balance is not None
     aps = [balance.strategies[0].ap_of(names) for names in (balance.names, *list(balance.groups.values())[:2])]
-    course = run.rounds[-1].course
+    course = run.rounds[-1].training_log
     if not course:
         return [*aps, None, None, None, None]
     half = course[len(course) // 2 :]
@@ -136,7 +136,7 @@ def figures(folder: Path) -> list[float | None]:
     return [*aps, *found, statistics.mean(weights) if weights else None]
 
 
-def lessons_of_digits() -> tuple[Any, Any, SemiSupervised, TrainingBatches, UnlabeledBatches]:
+def lessons_of_digits() -> tuple[Any, Any, SemiSupervisedObjective, TrainingBatches, UnlabeledBatches]:
     """Student, teacher, lessons and both streams of the long-tailed digits, past burn-in and warm-up."""
     eager = {"training.semi_supervised.burn_in": 0.0, "training.semi_supervised.warm_up": 0.0}
     config = varied(load_config(CONFIGS / "digits_long_tailed.yaml"), eager)
@@ -160,7 +160,7 @@ def lessons_of_digits() -> tuple[Any, Any, SemiSupervised, TrainingBatches, Unla
         cache, pool.images, order[300:], batch_size=semi.unlabeled_ratio * training.batch_size, **shared
     )
     student, teacher = experiment.new_detector(0), experiment.new_detector(0)
-    lessons = SemiSupervised(
+    lessons = SemiSupervisedObjective(
         student, teacher, labeled, unlabeled, semi, classes=10, steps=1000, flip=0.0, device=experiment.device
     )
     lessons.begin(WeightAverage(student.module, training.ema).tensors)

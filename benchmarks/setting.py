@@ -14,7 +14,7 @@ from alloop.loop.pool import seed_set_order
 from alloop.query import Query
 from alloop.training.batches import TrainingBatches
 from alloop.training.schedule import total_steps
-from alloop.training.supervised import NoCheckpoints, Supervised, train
+from alloop.training.supervised import NoCheckpoints, SupervisedObjective, train
 from strategies import TABLE
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -52,7 +52,7 @@ def trained(config_name: str, data: str | None = None) -> tuple[Experiment, Quer
     detector, started = experiment.new_detector(0), time.perf_counter()
     train(
         detector,
-        Supervised(detector, batches),
+        SupervisedObjective(detector, batches),
         config.training,
         steps=total_steps(config.training, LABELED),
         random_seed=0,

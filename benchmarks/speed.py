@@ -51,7 +51,7 @@ def training() -> None:
     from alloop.data.pixels import PixelCache
     from alloop.loop.experiment import prepare
     from alloop.training.batches import TrainingBatches
-    from alloop.training.supervised import NoCheckpoints, Supervised, make_optimizer, train
+    from alloop.training.supervised import NoCheckpoints, SupervisedObjective, make_optimizer, train
 
     steps = 40
     experiment = prepare(demo(training__ema=0.0, training__clip_norm="null", training__device="cpu"), TABLE)
@@ -77,7 +77,7 @@ def training() -> None:
         detector = experiment.new_detector(0)
         train(
             detector,
-            Supervised(detector, batches),
+            SupervisedObjective(detector, batches),
             config.training,
             steps=steps,
             random_seed=0,

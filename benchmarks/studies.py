@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from speed import demo, line
 
-from alloop.budget.prices import Charged
+from alloop.budget.prices import RoundCharges
 from alloop.ledger.store import Bought, RoundRecord, open_ledger, run_folders
 from alloop.report.page import write_report
 from alloop.report.text import to_table
@@ -66,7 +66,7 @@ def write_study(folder: Path) -> None:
                         },
                         timings={"train": 10.0, "query": 1.0},
                         model_sha256="",
-                        notes={},
+                        diagnostics={},
                         bought=Bought(Selection(chosen, np.ones(len(chosen))), [1.0] * len(chosen), truth)
                         if chosen
                         else None,
@@ -139,7 +139,7 @@ def simulated(strategy: str, seed: int, shift: float, random: np.random.Generato
         RoundRecord(k, 80 * (k + 1), int(b), {"ap": a, "ap50": a, "ap75": a}, {}, {})
         for k, (b, a) in enumerate(zip(boxes, ap, strict=True))
     ]
-    charged = tuple(Charged(k, 80, int(b), 0, 0.0) for k, b in enumerate(np.diff(boxes, prepend=0)))
+    charged = tuple(RoundCharges(k, 80, int(b), 0, 0.0) for k, b in enumerate(np.diff(boxes, prepend=0)))
     return Run(
         f"{strategy}{seed}",
         strategy,

@@ -49,7 +49,7 @@ def row(runs: Sequence[Run], name: str, metric: Literal["ap", "ap50"]) -> str:
 
 
 def main(folder: Path, metric: Literal["ap", "ap50"]) -> None:
-    runs = [run for run in find_runs([folder]) if run.rounds and not run.full_label and not run.replay]
+    runs = [run for run in find_runs([folder]) if run.rounds and not run.full_label and not run.replicate]
     names = list(dict.fromkeys(run.strategy for run in runs))
     label = metric.upper()
     heads = ["strategy", "seeds", "boxes an image bought", "boxes", label, f"10^4 {label} / boxes"]

@@ -21,14 +21,14 @@ from alloop.config import load_config
 from alloop.detectors.protocol import PseudoBoxes
 from alloop.geometry.boxes import pairwise_iou
 from alloop.loop import fitting
-from alloop.training.semi_supervised.objective import SemiSupervised
+from alloop.training.semi_supervised.objective import SemiSupervisedObjective
 from alloop.training.semi_supervised.pseudo_labels import MATCH
 from alloop.values import ImageId
 
 TOUCHED = 0.3  # IoU from which a region is taken to show an object
 
 
-class Mended(SemiSupervised):
+class Mended(SemiSupervisedObjective):
     """The lessons of a teacher with one of its faults mended."""
 
     _ids: list[ImageId]
@@ -76,9 +76,11 @@ class NoneAsBackground(Mended):
             missed.append(true[~_covered(true, said.boxes)])
 
         class Judge:
-            def judged(self, boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+            def classified_regions(self, boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
                 found = []
-                for (said, reached), regions, objects in zip(seen.judged(boxes), boxes, missed, strict=True):
+                for (said, reached), regions, objects in zip(
+                    seen.classified_regions(boxes), boxes, missed, strict=True
+                ):
                     silent = _covered(regions, objects, least=TOUCHED)
                     found.append((torch.where(silent[:, None], 0.0, said), reached))
                 return found
@@ -111,9 +113,9 @@ def _covered(
 
 
 # name -> (recipe of `semi_supervised.py`, its lessons)
-ARMS: dict[str, tuple[str, type[SemiSupervised]]] = {
-    "supervised": ("supervised", SemiSupervised),
-    "+ teacher": ("+ teacher", SemiSupervised),
+ARMS: dict[str, tuple[str, type[SemiSupervisedObjective]]] = {
+    "supervised": ("supervised", SemiSupervisedObjective),
+    "+ teacher": ("+ teacher", SemiSupervisedObjective),
     "none wrong": ("+ teacher", NoneWrong),
     "none as background": ("+ teacher", NoneAsBackground),
     "all true": ("+ teacher", AllTrue),
@@ -124,7 +126,7 @@ ARMS: dict[str, tuple[str, type[SemiSupervised]]] = {
 def told(job: Job) -> str:
     """One arm under one seed."""
     config, arm, seed, folder = job
-    name, fitting.SemiSupervised = ARMS[arm]  # type: ignore[misc]
+    name, fitting.SemiSupervisedObjective = ARMS[arm]  # type: ignore[misc]
     return trained((config, name, seed, folder))
 
 

@@ -197,7 +197,7 @@ class Influence:
         notes |= {"unscored_images": float((~scored).sum()), "utility_per_box": float(self.per_box)}
         if self.per_box:
             utilities = utilities / np.maximum(boxes, 1)
-        return query.top(ids, np.where(scored, utilities, 0.0), scored=scored, notes=notes)
+        return query.top(ids, np.where(scored, utilities, 0.0), scored=scored, diagnostics=notes)
 
     def reference_gradient(self, query: Query) -> Weights:
         """v, the gradient of the reference loss.

@@ -9,7 +9,7 @@ from alloop.errors import ConfigError, nearest
 
 
 @dataclass(frozen=True, slots=True)
-class Charged:
+class RoundCharges:
     """What the images that entered the training in one round add up to."""
 
     round: int
@@ -40,7 +40,7 @@ class CostModel:
             msg = f"--cost {self.name}: expected prices of 0 or more, one of them above 0, found {prices}"
             raise ConfigError(msg)
 
-    def cost(self, charged: Charged) -> float:
+    def cost(self, charged: RoundCharges) -> float:
         """What a round's images cost."""
         return (
             self.image * charged.images

@@ -272,7 +272,7 @@ def prune(
 def prune_study(
     config: ConfigFile,
     strategies: Annotated[str, typer.Option(help=STRATEGIES_HELP)],
-    keep: Annotated[str, typer.Option(help="Shares of the images to keep, comma-separated.")] = "0.3,0.5",
+    keep: Annotated[str, typer.Option(help="LossSums of the images to keep, comma-separated.")] = "0.3,0.5",
     seeds: Annotated[str, typer.Option(help="Random seeds, comma-separated.")] = "0,1,2",
     workers: Annotated[int, typer.Option(help="Processes; the threads are divided.", min=1)] = 1,
     overrides: Overrides = [],  # noqa: B006

@@ -95,7 +95,7 @@ def compare(
     from alloop.report.text import class_lines, classes_json, dumps, to_csv, to_json, to_table  # noqa: PLC0415
     from alloop.results.class_balance import class_balance  # noqa: PLC0415
     from alloop.results.compare import compare_runs  # noqa: PLC0415
-    from alloop.results.published import published_lines  # noqa: PLC0415
+    from alloop.results.published import published_table  # noqa: PLC0415
 
     comparison = compare_runs(folders, metric.value, test.value, cost_model(cost))
     balance = class_balance(comparison) if classes else None
@@ -108,7 +108,7 @@ def compare(
         if classes:
             print("", *class_lines(balance), sep="\n")
         if paper is not None:
-            print("", *published_lines(paper, comparison), sep="\n")
+            print("", *published_table(paper, comparison), sep="\n")
 
 
 @one_paragraph

@@ -14,8 +14,8 @@ from alloop.data.images import ImageSource
 from alloop.data.pixels import PixelCache
 from alloop.detectors import last_layers as derivatives
 from alloop.detectors.protocol import (
+    CachedFeatures,
     Detector,
-    FrozenFeatures,
     LastLayerDetector,
     LossOfWeights,
     MaskDetector,
@@ -191,7 +191,7 @@ class FittedTorchDetector:
         weights = self._weights()
         total = {name: np.zeros(weight.shape, dtype=np.float64) for name, weight in weights.items()}
         for ids, images in self._batches("gradients", image_ids):
-            loss = self._losses(self._frozen(images), ids, annotations)
+            loss = self._losses(self._cached(images), ids, annotations)
             for name, part in derivatives.gradient(loss, weights).items():
                 total[name] += part.cpu().numpy()
         return total
@@ -214,7 +214,7 @@ class FittedTorchDetector:
         weights, tangent = self._weights(), self._tensors(direction)
         found: dict[ImageId, float] = {}
         for ids, images in self._batches("slopes", image_ids):
-            loss = self._losses(self._frozen(images), ids, annotations)
+            loss = self._losses(self._cached(images), ids, annotations)
             found |= zip(ids, derivatives.slopes(loss, weights, tangent).tolist(), strict=True)
         return np.array([found[i] for i in image_ids], dtype=np.float32)
 
@@ -226,7 +226,7 @@ class FittedTorchDetector:
         threshold = score_threshold ** self._differentiable().score_power
         found: dict[ImageId, tuple[float, int]] = {}
         for ids, images in self._batches("influence", image_ids):
-            frozen = self._frozen(images)
+            frozen = self._cached(images)
             targets = [pseudo_target(result, threshold, labels) for result in frozen.detections()]
             loss = frozen.losses(targets, [sampling_seed(i) for i in ids])
             slopes = derivatives.slopes(loss, weights, tangent).tolist()
@@ -235,13 +235,13 @@ class FittedTorchDetector:
         return pairs[:, 0], pairs[:, 1]
 
     def _differentiable(self) -> LastLayerDetector:
-        if not hasattr(self.detector, "frozen"):
+        if not hasattr(self.detector, "cached_features"):
             msg = "this detector cannot be differentiated in its last layers: it has no `last_layers` and `frozen`"
             raise StrategyError(msg)
         return cast("LastLayerDetector", self.detector)
 
-    def _frozen(self, images: list[torch.Tensor]) -> FrozenFeatures:
-        return self._differentiable().frozen(images)
+    def _cached(self, images: list[torch.Tensor]) -> CachedFeatures:
+        return self._differentiable().cached_features(images)
 
     def _weights(self) -> dict[str, torch.Tensor]:
         module = self.detector.module
@@ -251,7 +251,7 @@ class FittedTorchDetector:
         return {name: torch.from_numpy(np.asarray(vector[name])).to(weight) for name, weight in self._weights().items()}
 
     def _losses(
-        self, frozen: FrozenFeatures, ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations]
+        self, frozen: CachedFeatures, ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations]
     ) -> LossOfWeights:
         targets = [self._target(i, annotations[i]) for i in ids]
         return frozen.losses(targets, [sampling_seed(i) for i in ids])
@@ -262,7 +262,7 @@ class FittedTorchDetector:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key][0]
-        frozen = self._frozen([to_tensor(self._cache.read(image_id), self._device)])
+        frozen = self._cached([to_tensor(self._cache.read(image_id), self._device)])
         loss, weights = self._losses(frozen, [image_id], {image_id: truth}), self._weights()
         if frozen.graph_bytes > KEPT_BYTES // 8:
             return lambda vector: derivatives.curvature_product(loss, weights, vector)

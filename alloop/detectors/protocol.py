@@ -72,7 +72,7 @@ class MaskDetector(Detector, Protocol):
 
 
 @runtime_checkable
-class FrozenFeatures(Protocol):
+class CachedFeatures(Protocol):
     """A batch of images seen up to the last layers, once and without gradient.
 
     Detections and losses as functions of the last layers' weights start from here, so neither
@@ -110,15 +110,15 @@ class LastLayerDetector(Detector, Protocol):
     last_layers: Mapping[str, float]  # name of each weight -> its scale in the released code of ISAL
     score_power: float  # what a probability is raised to before it is a score: 1/2 for a geometric mean of two
 
-    def frozen(self, images: list[Tensor]) -> FrozenFeatures:
+    def cached_features(self, images: list[Tensor]) -> CachedFeatures:
         """See the images up to the last layers."""
 
 
 @runtime_checkable
-class SeenRegions(FrozenFeatures, Protocol):
+class CachedRegions(CachedFeatures, Protocol):
     """Images seen once by a detector of two stages, which can be asked about any region of them."""
 
-    def judged(self, boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def classified_regions(self, boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Of each box: its probabilities `[n, k + 1]`, background last, and where each class moves it `[n, k, 4]`."""
 
 
@@ -134,16 +134,16 @@ class PseudoBoxes(NamedTuple):
 
 
 @runtime_checkable
-class RegionLearner(Detector, Protocol):
+class PseudoLabelDetector(Detector, Protocol):
     """A detector of two stages that can be taught by a teacher, region by region."""
 
-    def frozen(self, images: list[Tensor]) -> SeenRegions:
+    def cached_features(self, images: list[Tensor]) -> CachedRegions:
         """See the images once."""
 
-    def classified_by(self, loss: RegionLoss) -> AbstractContextManager[None]:
+    def region_loss_replaced(self, loss: RegionLoss) -> AbstractContextManager[None]:
         """Regions are classified by another loss than cross entropy for as long as a `with` lasts."""
 
-    def taught_losses(
+    def pseudo_label_losses(
         self,
         images: list[Tensor],
         pseudo: Sequence[PseudoBoxes],

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import cv2
 import msgspec
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image as PillowImage
 
 from alloop.errors import DataError
@@ -163,7 +163,7 @@ def _unpack(text: str) -> list[int]:
     return runs
 
 
-def encode_mask(mask: UInt8[np.ndarray, "h w"]) -> bytes:
+def encode_mask(mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]) -> bytes:
     """A mask as a COCO segmentation: RLE with its counts written out, from the top left down the columns."""
     flat = np.asarray(mask, dtype=np.bool_).T.reshape(-1)
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1

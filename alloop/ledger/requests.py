@@ -14,7 +14,7 @@ import numpy as np
 from alloop.data.records import annotation_sha256, annotations_to_json
 from alloop.errors import AlloopError
 from alloop.ledger.store import Ledger
-from alloop.oracles.oracle import Answer, Shown, edits
+from alloop.oracles.oracle import Answer, PreAnnotations, edits
 from alloop.values import Annotations, ImageId, Selection
 
 _SCHEMA = """
@@ -56,14 +56,14 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Question:
+class AnnotationRequest:
     """One image that people were asked about."""
 
     rank: int
     image_id: ImageId
     utility: float
     predicted_boxes: float
-    shown: Shown | None
+    shown: PreAnnotations | None
     state: str
     remark: str
 
@@ -85,7 +85,7 @@ class RoundAnswers:
     added: int
 
 
-class Questions:
+class AnnotationRequests:
     """The questions of a run."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -96,7 +96,11 @@ class Questions:
         return bool(self._ledger.read("SELECT name FROM sqlite_master WHERE name = 'question'"))
 
     def ask(
-        self, round_: int, selection: Selection, predicted_boxes: Sequence[float], shown: Mapping[ImageId, Shown]
+        self,
+        round_: int,
+        selection: Selection,
+        predicted_boxes: Sequence[float],
+        shown: Mapping[ImageId, PreAnnotations],
     ) -> None:
         """Record what a round will ask for, with the boxes that people will be shown."""
         with self._ledger.transaction():
@@ -118,13 +122,13 @@ class Questions:
         closed = self._ledger.read("SELECT MAX(round) AS round FROM round")[0]["round"]
         return int(asked) if asked is not None and (closed is None or asked > closed) else None
 
-    def of_round(self, round_: int) -> list[Question]:
+    def of_round(self, round_: int) -> list[AnnotationRequest]:
         """Its questions by rank."""
         if not self._exist():
             return []
         rows = self._ledger.read("SELECT * FROM question WHERE round = ? ORDER BY rank", round_)
         return [
-            Question(
+            AnnotationRequest(
                 row["rank"],
                 ImageId(row["image_id"]),
                 row["utility"],
@@ -187,7 +191,7 @@ class Questions:
             self._ledger.write(sql, name, image_id, round_, max(seconds, before))
         return total
 
-    def _close(self, round_: int, question: Question, answer: Answer) -> tuple[int, int, int, int] | None:
+    def _close(self, round_: int, question: AnnotationRequest, answer: Answer) -> tuple[int, int, int, int] | None:
         """Record where a question ended and what became of the boxes that were shown."""
         made = None
         if question.shown is not None and answer.annotations is not None:
@@ -264,18 +268,18 @@ def _annotations(answer: Answer) -> Annotations:
     return answer.annotations
 
 
-def _to_json(shown: Shown | None) -> str | None:
+def _to_json(shown: PreAnnotations | None) -> str | None:
     if shown is None:
         return None
     tree = {"boxes": shown.boxes.tolist(), "labels": shown.labels.tolist(), "scores": shown.scores.tolist()}
     return json.dumps(tree, allow_nan=False)
 
 
-def _from_json(text: str | None) -> Shown | None:
+def _from_json(text: str | None) -> PreAnnotations | None:
     if text is None:
         return None
     tree = json.loads(text)
-    return Shown(
+    return PreAnnotations(
         np.array(tree["boxes"], dtype=np.float32).reshape(-1, 4),
         np.array(tree["labels"], dtype=np.int64),
         np.array(tree["scores"], dtype=np.float32),

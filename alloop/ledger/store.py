@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from alloop.budget.amounts import Spent
-from alloop.budget.prices import Charged
+from alloop.budget.prices import RoundCharges
 from alloop.data.records import annotation_sha256, annotations_from_json, annotations_to_json
 from alloop.errors import AlloopError, ConfigError, DamagedFileError
 from alloop.files import atomic_write, read_verified
@@ -50,8 +50,8 @@ class RoundRecord:
     metrics: Mapping[str, float | None]
     per_class: Mapping[str, float | None]
     timings: Mapping[str, float]
-    notes: Mapping[str, float] = field(default_factory=dict)  # what the strategy told of its query
-    course: Sequence[Mapping[str, Any]] = ()  # of a semi-supervised training, one record an epoch
+    diagnostics: Mapping[str, float] = field(default_factory=dict)  # what the strategy told of its query
+    training_log: Sequence[Mapping[str, Any]] = ()  # of a semi-supervised training, one record an epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class Ledger:
         metrics: Mapping[str, Any],
         timings: Mapping[str, float],
         model_sha256: str,
-        notes: Mapping[str, Any],
+        diagnostics: Mapping[str, Any],
         bought: Bought | None,
     ) -> None:
         """Book a round: its figures, its selection and the charges of what it bought, in one transaction."""
@@ -137,7 +137,7 @@ class Ledger:
             changed = self._db.execute(
                 "UPDATE round SET metrics = ?, timings = ?, model_sha256 = ?, notes = ? "
                 "WHERE round = ? AND metrics IS NULL",
-                (_json(metrics), _json(timings), model_sha256, _json(notes), round_),
+                (_json(metrics), _json(timings), model_sha256, _json(diagnostics), round_),
             ).rowcount
             if changed != 1:
                 msg = f"{self.folder}: round {round_} is closed already; nothing was booked"
@@ -259,14 +259,14 @@ class Ledger:
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(self.folder, error) from error
 
-    def charged(self) -> list[Charged]:
+    def charged(self) -> list[RoundCharges]:
         """What the charges of each round add up to."""
         rows = self.read(
             "SELECT c.round, COUNT(*), SUM(c.boxes), SUM(c.boxes = 0), SUM(c.seconds), SUM(c.cost), "
             "SUM(s.predicted_boxes) FROM charge c LEFT JOIN selection s ON s.image_id = c.image_id "
             "AND s.round = c.round - 1 GROUP BY c.round ORDER BY c.round"
         )
-        return [Charged(*row) for row in rows]
+        return [RoundCharges(*row) for row in rows]
 
     def class_counts(self) -> list[tuple[int, int, int]]:
         """(round, label, boxes) of everything that was charged."""

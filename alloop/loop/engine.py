@@ -14,13 +14,13 @@ from alloop.data.splits import load_splits
 from alloop.detectors.protocol import Detector
 from alloop.errors import ConfigError
 from alloop.files import run_lock, sha256_of
-from alloop.ledger.requests import Questions
+from alloop.ledger.requests import AnnotationRequests
 from alloop.ledger.store import Bought, RoundRecord, open_ledger
 from alloop.loop.experiment import environment, prepare
-from alloop.loop.fitting import Timings, Workplace, fitted, model_path, pixel_caches, restored, trained_and_evaluated
+from alloop.loop.fitting import RunContext, Timings, fitted, model_path, pixel_caches, restored, trained_and_evaluated
 from alloop.loop.people import Asked, asked_of_people, collect, first_batch, note_revisions, people_of
 from alloop.loop.pool import seed_set_named, seed_set_order
-from alloop.loop.querying import Asking, asking, first_count
+from alloop.loop.querying import QuerySession, asking, first_count
 from alloop.loop.shared_models import SharedModels
 from alloop.oracles.simulated import SimulatedOracle
 from alloop.progress import Progress
@@ -35,7 +35,7 @@ def run_experiment(
     table: Mapping[str, str],
     *,
     shared: str | Path | None = None,
-    replay: int = 0,
+    replicate: int = 0,
     accept_partial: bool = False,
     progress: Progress | None = None,
 ) -> list[RoundRecord]:
@@ -46,7 +46,7 @@ def run_experiment(
         out: the run folder.
         table: strategies by name, for example `strategies.TABLE`.
         shared: folder of models shared with other runs.
-        replay: 1, 2, ... for a run that repeats another to see by how much they differ.
+        replicate: 1, 2, ... for a run that repeats another to see by how much they differ.
         accept_partial: where people are asked, close the round that waits with what came back.
         progress: where to tell how it goes.
 
@@ -60,17 +60,17 @@ def run_experiment(
         recorded = ledger.facts()
         if recorded:
             refuse_other_config(out, recorded, config)
-            if ledger.open_round() is None and Questions(ledger).pending() is None:
+            if ledger.open_round() is None and AnnotationRequests(ledger).pending() is None:
                 progress.say(f"{out}: finished, {len(ledger.rounds())} rounds; nothing to do")
                 return ledger.rounds()
         experiment = prepare(config, table, recorded)
         people = people_of(experiment)
         oracle = SimulatedOracle(experiment.splits.train.dataset.annotations)
         models = SharedModels(Path(shared)) if shared else None
-        place = Workplace(experiment, ledger, oracle, pixel_caches(experiment), models, progress)
+        context = RunContext(experiment, ledger, oracle, pixel_caches(experiment), models, progress)
         if not recorded:
-            asked = first_batch(place, table) if people and not config.loop.seed_images else None
-            begin_run(place, replay, asked)
+            asked = first_batch(context, table) if people and not config.loop.seed_images else None
+            begin_run(context, replicate, asked)
         elif recorded["data"] != experiment.splits.fingerprint():
             msg = f"{out}: the data differ from those this run began with; restore them, or start a new run"
             raise ConfigError(msg)
@@ -78,13 +78,13 @@ def run_experiment(
         if isinstance(images, FolderImages):
             images.expected = ledger.image_hashes()
         while True:
-            if people and (waiting := Questions(ledger).pending()) is not None:
-                note_revisions(place, people, waiting)
-                collect(place, people, accept_partial=accept_partial)
+            if people and (waiting := AnnotationRequests(ledger).pending()) is not None:
+                note_revisions(context, people, waiting)
+                collect(context, people, accept_partial=accept_partial)
                 accept_partial = False
             if (round_ := ledger.open_round()) is None:
                 return ledger.rounds()
-            run_round(place, round_)
+            run_round(context, round_)
 
 
 def trained_on_everything(
@@ -107,8 +107,8 @@ def trained_on_everything(
     with open_ledger(out) as ledger:
         experiment = prepare(config, table, ledger.facts())
         oracle = SimulatedOracle(experiment.splits.train.dataset.annotations)
-        place = Workplace(experiment, ledger, oracle, pixel_caches(experiment), None, progress)
-        return fitted(place, experiment.splits.train, place.caches["pool"], restored(place, 0), 0)
+        context = RunContext(experiment, ledger, oracle, pixel_caches(experiment), None, progress)
+        return fitted(context, experiment.splits.train, context.caches["pool"], restored(context, 0), 0)
 
 
 def refuse_other_config(out: Path, recorded: Mapping[str, str], config: ExperimentConfig) -> None:
@@ -136,23 +136,23 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
 
 
-def begin_run(place: Workplace, replay: int = 0, asked: Asked | None = None) -> None:
+def begin_run(context: RunContext, replicate: int = 0, asked: Asked | None = None) -> None:
     """Hash the pool, then book it with the seed set, or with the question to people for one."""
-    experiment, ledger = place.experiment, place.ledger
+    experiment, ledger = context.experiment, context.ledger
     config, train_split = experiment.config, experiment.splits.train
     images: list[tuple[ImageId, str, str]] = []
     for done, (image_id, record) in enumerate(sorted(train_split.dataset.images.items()), start=1):
         images.append((image_id, record.file_name, train_split.images.sha256(image_id)))
-        place.progress.step("hashing images", done, len(train_split.dataset.images))
-    seed_set, answers = ((), {}) if asked else _seed_set(place)
+        context.progress.step("hashing images", done, len(train_split.dataset.images))
+    seed_set, answers = ((), {}) if asked else _seed_set(context)
     text = config.to_yaml()
     facts = {
         "config": text,
         "config_sha256": sha256_of(text.encode()),
         "data": experiment.splits.fingerprint(),
         "classes": json.dumps(train_split.dataset.class_names),
-        **_pool_classes(place),
-        "replay": str(replay),
+        **_pool_classes(context),
+        "replay": str(replicate),
         "strategy": config.strategy.name,
         "random_seed": str(config.random_seed),
         "seed_set_sha256": sha256_of(repr(asked.selection.image_ids if asked else seed_set).encode()),
@@ -166,75 +166,75 @@ def begin_run(place: Workplace, replay: int = 0, asked: Asked | None = None) -> 
     with ledger.transaction():
         ledger.begin(facts, images, seed_set, answers)
         if asked:
-            Questions(ledger).ask(0, asked.selection, asked.predicted_boxes, asked.shown)
+            AnnotationRequests(ledger).ask(0, asked.selection, asked.predicted_boxes, asked.shown)
 
 
-def _pool_classes(place: Workplace) -> dict[str, str]:
+def _pool_classes(context: RunContext) -> dict[str, str]:
     """Boxes of each class in the pool and images that hold it, which nobody knows where people are asked."""
-    simulated, pool = place.experiment.config.oracle.name == "simulated", place.experiment.splits.train.dataset
+    simulated, pool = context.experiment.config.oracle.name == "simulated", context.experiment.splits.train.dataset
     return {
         "pool_class_boxes": json.dumps(pool.class_counts() if simulated else None),
         "pool_class_images": json.dumps(pool.class_images() if simulated else None),
     }
 
 
-def _seed_set(place: Workplace) -> tuple[tuple[ImageId, ...], dict[ImageId, Annotations]]:
+def _seed_set(context: RunContext) -> tuple[tuple[ImageId, ...], dict[ImageId, Annotations]]:
     """The images whose labels are there from the beginning, named or drawn at random, with all answers."""
-    config, pool = place.experiment.config, place.experiment.splits.train.dataset.images
+    config, pool = context.experiment.config, context.experiment.splits.train.dataset.images
     named = config.loop.seed_images
     order = seed_set_named(named, pool) if named else seed_set_order(pool, config.random_seed)
-    answers = place.oracle.annotate(order)
+    answers = context.oracle.annotate(order)
     ranking = ((i, len(answers[i])) for i in order)
-    purchase = buy(ranking, config.loop.seed_set, place.ledger.spent(), config.loop.budget)
+    purchase = buy(ranking, config.loop.seed_set, context.ledger.spent(), config.loop.budget)
     if not purchase.image_ids:
         msg = f"loop.budget: {config.loop.budget} does not pay for the first image of the seed set; raise it"
         raise ConfigError(msg)
     return purchase.image_ids, answers
 
 
-def run_round(place: Workplace, round_: int) -> None:
+def run_round(context: RunContext, round_: int) -> None:
     """One round, booked in one transaction at its end. May be stopped anywhere and run again."""
-    config, ledger, timings = place.experiment.config, place.ledger, Timings()
+    config, ledger, timings = context.experiment.config, context.ledger, Timings()
     labeled = ledger.labeled()
-    detector, metrics = trained_and_evaluated(place, round_, labeled, timings)
+    detector, metrics = trained_and_evaluated(context, round_, labeled, timings)
     bought: Bought | None = None
     asked: Asked | None = None
     if round_ + 1 < config.loop.rounds:
         with timings.of("query"):
             if config.oracle.name == "simulated":
-                bought = query_and_ask(place, round_, labeled, detector)
+                bought = query_and_ask(context, round_, labeled, detector)
             else:
-                asked = asked_of_people(place, round_, labeled, detector)
+                asked = asked_of_people(context, round_, labeled, detector)
     sha256 = {path: digest for path, digest, _ in ledger.files(round_)}[model_path(round_)]
     chosen = bought or asked
-    notes = chosen.selection.notes if chosen else {}
+    notes = chosen.selection.diagnostics if chosen else {}
     spent = ledger.spent()
     with ledger.transaction():
         ledger.close_round(
-            round_, metrics=metrics, timings=timings.seconds, model_sha256=sha256, notes=notes, bought=bought
+            round_, metrics=metrics, timings=timings.seconds, model_sha256=sha256, diagnostics=notes, bought=bought
         )
         if asked:
-            Questions(ledger).ask(round_ + 1, asked.selection, asked.predicted_boxes, asked.shown)
+            AnnotationRequests(ledger).ask(round_ + 1, asked.selection, asked.predicted_boxes, asked.shown)
     values = metrics["values"]
     figures = "  ".join(f"{k.upper()} {values[k]:.3f}" for k in ("ap", "ap50") if values[k] is not None)
-    place.progress.say(
+    context.progress.say(
         f"round {round_} of 0 to {config.loop.rounds - 1}: {spent.images} images, {spent.boxes} boxes, {figures} "
         f"({sum(timings.seconds.values()):.0f} s)"
     )
 
 
 def query_and_ask(
-    place: Workplace, round_: int, labeled: Mapping[ImageId, Annotations], detector: Detector
+    context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations], detector: Detector
 ) -> Bought | None:
     """Ask the strategy, then the oracle; None when the pool or the budget has run out."""
-    loop, spent = place.experiment.config.loop, place.ledger.spent()
-    question = asking(place, round_, labeled, detector)
+    loop, spent = context.experiment.config.loop, context.ledger.spent()
+    question = asking(context, round_, labeled, detector)
     if question is None:
         return None
     count = first_count(loop.query_size, question.mean_boxes, question.unlabeled)
     while True:
         selection = question.select(count)
-        answers = place.oracle.annotate(selection.image_ids)
+        answers = context.oracle.annotate(selection.image_ids)
         ranking = ((i, len(answers[i])) for i in selection.image_ids)
         purchase = buy(ranking, loop.query_size, spent, loop.budget)
         if purchase.quota_met or purchase.budget_exhausted or count == question.unlabeled:
@@ -243,11 +243,11 @@ def query_and_ask(
 
 
 def _booked(
-    question: Asking, selection: Selection, purchase: Purchase, answers: Mapping[ImageId, Annotations]
+    question: QuerySession, selection: Selection, purchase: Purchase, answers: Mapping[ImageId, Annotations]
 ) -> Bought | None:
     taken = len(purchase.image_ids)
     if not taken:
         return None
     predicted = None if selection.predicted_boxes is None else selection.predicted_boxes[:taken]
-    cut = Selection(purchase.image_ids, selection.utilities[:taken], predicted, selection.notes)
+    cut = Selection(purchase.image_ids, selection.utilities[:taken], predicted, selection.diagnostics)
     return Bought(cut, question.predicted_boxes(cut), {i: answers[i] for i in purchase.image_ids})

@@ -118,13 +118,13 @@ def _check_training(experiment: Experiment) -> None:
         return
     detector = experiment.new_detector(0)
     where = "training.semi_supervised"
-    if not hasattr(detector, "frozen"):
-        msg = f"{where}: detector {name!r} cannot be asked for its detections without training mode (`frozen`)"
+    if not hasattr(detector, "cached_features"):
+        msg = f"{where}: detector {name!r} cannot be asked for its detections without training mode (`cached_features`)"
         raise ConfigError(msg)
     if Need.MASKS in detector.gives:
         msg = f"{where}: a teacher gives no masks to learn from; take faster_rcnn instead of {name}"
         raise ConfigError(msg)
-    if hasattr(detector, "taught_losses"):
+    if hasattr(detector, "pseudo_label_losses"):
         return
     if semi.style == "soft_teacher":
         reason = "style soft_teacher weighs and regresses the regions of a second stage"

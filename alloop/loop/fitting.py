@@ -24,8 +24,8 @@ from alloop.progress import Progress
 from alloop.query import Need
 from alloop.training.batches import TrainingBatches, UnlabeledBatches
 from alloop.training.schedule import snapshot_steps, total_steps
-from alloop.training.semi_supervised.objective import SemiSupervised
-from alloop.training.supervised import Supervised, load_weights_of, train, weights_of
+from alloop.training.semi_supervised.objective import SemiSupervisedObjective
+from alloop.training.supervised import SupervisedObjective, load_weights_of, train, weights_of
 from alloop.values import Annotations, ImageId
 
 
@@ -66,7 +66,7 @@ def pixel_caches(experiment: Experiment) -> dict[str, PixelCache]:
 
 
 @dataclass(frozen=True)
-class Workplace:
+class RunContext:
     """What the steps of a round work with."""
 
     experiment: Experiment
@@ -82,7 +82,7 @@ def model_path(round_: int) -> str:
     return f"models/round_{round_:03d}.safetensors"
 
 
-def course_path(round_: int) -> str:
+def training_log_path(round_: int) -> str:
     """Where the course of a semi-supervised training lies: one record an epoch."""
     return f"models/round_{round_:03d}_course.json"
 
@@ -98,38 +98,38 @@ def _snapshots(experiment: Experiment, images: int) -> tuple[int, ...]:
 
 
 def trained_and_evaluated(
-    place: Workplace, round_: int, labeled: Mapping[ImageId, Annotations], timings: Timings
+    context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations], timings: Timings
 ) -> tuple[Detector, dict[str, Any]]:
     """The detector of a round and its figures: from the shared models where they have it, else made now."""
-    if place.shared is None or _snapshots(place.experiment, len(labeled)):  # a shared model is its last state alone
-        detector = _trained(place, round_, labeled, timings)
-        return detector, _evaluated(place, round_, detector, timings)
+    if context.shared is None or _snapshots(context.experiment, len(labeled)):  # a shared model is its last state alone
+        detector = _trained(context, round_, labeled, timings)
+        return detector, _evaluated(context, round_, detector, timings)
     hashes = {image_id: annotation_sha256(truth) for image_id, truth in labeled.items()}
-    key = sha256_of(json.dumps(training_key(place.experiment, round_, hashes), sort_keys=True).encode())
-    with place.shared.working_on(key):
-        found = place.shared.get(key)
+    key = sha256_of(json.dumps(training_key(context.experiment, round_, hashes), sort_keys=True).encode())
+    with context.shared.working_on(key):
+        found = context.shared.get(key)
         if found is None:
-            detector = _trained(place, round_, labeled, timings)
-            metrics = _evaluated(place, round_, detector, timings)
-            place.shared.put(key, SharedModel(weights_of(detector.module), metrics))
+            detector = _trained(context, round_, labeled, timings)
+            metrics = _evaluated(context, round_, detector, timings)
+            context.shared.put(key, SharedModel(weights_of(detector.module), metrics))
             return detector, metrics
-    place.ledger.store(model_path(round_), found.weights, round_)
-    return restored(place, round_), found.metrics
+    context.ledger.store(model_path(round_), found.weights, round_)
+    return restored(context, round_), found.metrics
 
 
-def restored(place: Workplace, round_: int) -> Detector:
+def restored(context: RunContext, round_: int) -> Detector:
     """The detector of a round that is trained already.
 
     Raises:
         DamagedFileError: its stored weights are not what was recorded.
     """
-    weights = place.ledger.stored(model_path(round_))
+    weights = context.ledger.stored(model_path(round_))
     if weights is None:
         msg = f"{model_path(round_)}: no trained detector is recorded for round {round_}"
         raise DamagedFileError(msg)
-    detector = place.experiment.new_detector(round_)
+    detector = context.experiment.new_detector(round_)
     load_weights_of(detector.module, weights)
-    detector.module.to(place.experiment.device)
+    detector.module.to(context.experiment.device)
     return detector
 
 
@@ -167,16 +167,16 @@ class _Checkpoints:
             self._ledger.drop(name)
 
 
-def _trained(place: Workplace, round_: int, labeled: Mapping[ImageId, Annotations], timings: Timings) -> Detector:
+def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations], timings: Timings) -> Detector:
     """Train, or load what this round has already trained."""
-    if place.ledger.stored(model_path(round_)) is not None:
-        return restored(place, round_)
-    experiment, progress = place.experiment, place.progress
+    if context.ledger.stored(model_path(round_)) is not None:
+        return restored(context, round_)
+    experiment, progress = context.experiment, context.progress
     config, detector = experiment.config, experiment.new_detector(round_)
-    checkpoints = _Checkpoints(place.ledger, round_, _snapshots(experiment, len(labeled)))
+    checkpoints = _Checkpoints(context.ledger, round_, _snapshots(experiment, len(labeled)))
     steps = total_steps(config.training, len(labeled))
     batches = TrainingBatches(
-        place.caches["training"],
+        context.caches["training"],
         experiment.splits.train.images,
         labeled,
         random_seed=config.random_seed,
@@ -189,12 +189,12 @@ def _trained(place: Workplace, round_: int, labeled: Mapping[ImageId, Annotation
         device=experiment.device,
         repeat_threshold=config.training.repeat_threshold,
     )
-    taught = _taught(place, round_, detector, batches, steps)
+    taught = _taught(context, round_, detector, batches, steps)
     name = f"round {round_}: training on {len(labeled)} images"
     with timings.of("train"):
         train(
             detector,
-            taught or Supervised(detector, batches),
+            taught or SupervisedObjective(detector, batches),
             config.training,
             steps=steps,
             random_seed=config.random_seed,
@@ -204,27 +204,29 @@ def _trained(place: Workplace, round_: int, labeled: Mapping[ImageId, Annotation
             progress=lambda step, loss: progress.step(name, step, steps, f"loss {loss:.3f}"),
         )
     if taught is not None:
-        place.ledger.store(course_path(round_), json.dumps(taught.course, allow_nan=False).encode(), round_)
-    place.ledger.store(model_path(round_), weights_of(detector.module), round_)
+        context.ledger.store(
+            training_log_path(round_), json.dumps(taught.training_log, allow_nan=False).encode(), round_
+        )
+    context.ledger.store(model_path(round_), weights_of(detector.module), round_)
     checkpoints.clear()
     return detector
 
 
 def _taught(
-    place: Workplace, round_: int, detector: Detector, batches: TrainingBatches, steps: int
-) -> SemiSupervised | None:
+    context: RunContext, round_: int, detector: Detector, batches: TrainingBatches, steps: int
+) -> SemiSupervisedObjective | None:
     """A teacher's lessons on what is not labeled; None where none are wanted or nothing is left to learn from."""
-    experiment, config = place.experiment, place.experiment.config
+    experiment, config = context.experiment, context.experiment.config
     train_split, semi = experiment.splits.train, config.training.semi_supervised
     unlabeled = sorted(train_split.dataset.images.keys() - set(batches.image_ids))
     if semi is None or not unlabeled:
         return None
-    return SemiSupervised(
+    return SemiSupervisedObjective(
         detector,
         experiment.new_detector(round_),
         batches,
         UnlabeledBatches(
-            place.caches["pool"],
+            context.caches["pool"],
             train_split.images,
             unlabeled,
             random_seed=config.random_seed,
@@ -242,15 +244,15 @@ def _taught(
 
 
 def fitted(
-    place: Workplace, split: Split, cache: PixelCache, detector: Detector, round_: int | None = None
+    context: RunContext, split: Split, cache: PixelCache, detector: Detector, round_: int | None = None
 ) -> FittedTorchDetector:
     """The detector as it may be shown to a strategy: it holds pixels and weights, no annotation.
 
     With `round_`, it also knows the states kept along the training of that round.
     """
-    known = place.ledger.files(round_) if round_ is not None else []
+    known = context.ledger.files(round_) if round_ is not None else []
     states = [
-        partial(read_verified, place.ledger.folder / path, sha256)
+        partial(read_verified, context.ledger.folder / path, sha256)
         for path, sha256, _ in known
         if path.startswith("snapshots/")
     ]
@@ -259,26 +261,26 @@ def fitted(
         split.images,
         cache,
         split.dataset.class_names,
-        batch_size=place.experiment.config.training.batch_size,
-        device=place.experiment.device,
-        progress=place.progress.step,
+        batch_size=context.experiment.config.training.batch_size,
+        device=context.experiment.device,
+        progress=context.progress.step,
         states=states,
     )
 
 
-def _evaluated(place: Workplace, round_: int, detector: Detector, timings: Timings) -> dict[str, Any]:
+def _evaluated(context: RunContext, round_: int, detector: Detector, timings: Timings) -> dict[str, Any]:
     """AP on the test split, and the course of the training where one was kept."""
-    test = place.experiment.splits.test
+    test = context.experiment.splits.test
     ids, names = sorted(test.dataset.images), test.dataset.class_names
     with timings.of("evaluate"):
-        detections = fitted(place, test, place.caches["test"], detector).detections(ids)
+        detections = fitted(context, test, context.caches["test"], detector).detections(ids)
         found = dict(zip(ids, detections, strict=True))
         metrics = _tree(evaluate(test.dataset.annotations, found, names))
         if Need.MASKS in detector.gives:
             sizes = {i: (record.width, record.height) for i, record in test.dataset.images.items()}
             masks = evaluate(test.dataset.annotations, found, names, "segm", sizes)
             metrics["values"] |= {f"mask_{name}": value for name, value in masks.values.items()}
-    course = place.ledger.stored(course_path(round_))
+    course = context.ledger.stored(training_log_path(round_))
     return metrics if course is None else {**metrics, "course": json.loads(course)}
 
 

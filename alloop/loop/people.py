@@ -15,14 +15,14 @@ from alloop.budget.amounts import buy
 from alloop.data.images import FolderImages
 from alloop.detectors.protocol import Detector
 from alloop.errors import ConfigError, WaitingError
-from alloop.ledger.requests import Question, Questions, Rates
+from alloop.ledger.requests import AnnotationRequest, AnnotationRequests, Rates
 from alloop.loop.experiment import Experiment, lacking
-from alloop.loop.fitting import Workplace, fitted
+from alloop.loop.fitting import RunContext, fitted
 from alloop.loop.pool import seed_set_order
 from alloop.loop.querying import asking, first_count
 from alloop.oracles.answers import Reading
 from alloop.oracles.folder import FolderPeople
-from alloop.oracles.oracle import Answer, People, Shown, Task
+from alloop.oracles.oracle import Answer, People, PreAnnotations, Task
 from alloop.query import Need
 from alloop.randomness import rng
 from alloop.strategy import make_strategy
@@ -38,7 +38,7 @@ class Asked:
 
     selection: Selection
     predicted_boxes: list[float]
-    shown: Mapping[ImageId, Shown]
+    shown: Mapping[ImageId, PreAnnotations]
 
 
 def people_of(experiment: Experiment) -> People | None:
@@ -58,14 +58,14 @@ def people_of(experiment: Experiment) -> People | None:
     return FolderPeople(oracle.folder, oracle.format, train.images, reading)
 
 
-def first_batch(place: Workplace, table: Mapping[str, str]) -> Asked:
+def first_batch(context: RunContext, table: Mapping[str, str]) -> Asked:
     """The seed set that people are asked for, chosen without any label: at random, or by a strategy that can.
 
     Raises:
         ConfigError: a strategy that needs more than embeddings of the weights that training starts from.
     """
-    config = place.experiment.config
-    pool, number = place.experiment.splits.train.dataset.images, config.loop.seed_set.number
+    config = context.experiment.config
+    pool, number = context.experiment.splits.train.dataset.images, config.loop.seed_set.number
     name = config.oracle.first_batch
     if name == "random":
         order = seed_set_order(pool, config.random_seed)[:number]
@@ -75,20 +75,20 @@ def first_batch(place: Workplace, table: Mapping[str, str]) -> Asked:
     if needed:
         msg = f"oracle.first_batch: {name!r} needs {', '.join(needed)}, and nothing is trained yet; try k_center"
         raise ConfigError(msg)
-    detector = place.experiment.new_detector(0)
-    detector.module.to(place.experiment.device)
-    question = asking(place, 0, {}, detector, strategy)
+    detector = context.experiment.new_detector(0)
+    detector.module.to(context.experiment.device)
+    question = asking(context, 0, {}, detector, strategy)
     assert question is not None
     selection = question.select(min(number, len(pool)))
     return Asked(selection, [0.0] * len(selection.image_ids), {})
 
 
 def asked_of_people(
-    place: Workplace, round_: int, labeled: Mapping[ImageId, Annotations], detector: Detector
+    context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations], detector: Detector
 ) -> Asked | None:
     """What the strategy wants next, cut at the quota and the budget by predicted boxes; None when nothing is left."""
-    config = place.experiment.config
-    question = asking(place, round_, labeled, detector, without=Questions(place.ledger).set_aside())
+    config = context.experiment.config
+    question = asking(context, round_, labeled, detector, without=AnnotationRequests(context.ledger).set_aside())
     if question is None:
         return None
     count = first_count(config.loop.query_size, question.mean_boxes, question.unlabeled)
@@ -96,43 +96,43 @@ def asked_of_people(
         selection = question.select(count)
         predicted = question.predicted_boxes(selection)
         ranking = ((i, round(boxes)) for i, boxes in zip(selection.image_ids, predicted, strict=True))
-        purchase = buy(ranking, config.loop.query_size, place.ledger.spent(), config.loop.budget)
+        purchase = buy(ranking, config.loop.query_size, context.ledger.spent(), config.loop.budget)
         if purchase.quota_met or purchase.budget_exhausted or count == question.unlabeled:
             break
         count = min(2 * count, question.unlabeled)
     taken = len(purchase.image_ids)
     if not taken:
         return None
-    cut = Selection(purchase.image_ids, selection.utilities[:taken], notes=selection.notes)
-    return Asked(cut, predicted[:taken], _shown(place, detector, purchase.image_ids))
+    cut = Selection(purchase.image_ids, selection.utilities[:taken], diagnostics=selection.diagnostics)
+    return Asked(cut, predicted[:taken], _shown(context, detector, purchase.image_ids))
 
 
-def _shown(place: Workplace, detector: Detector, image_ids: tuple[ImageId, ...]) -> dict[ImageId, Shown]:
+def _shown(context: RunContext, detector: Detector, image_ids: tuple[ImageId, ...]) -> dict[ImageId, PreAnnotations]:
     """The boxes that people will see; none for the blind share."""
-    config = place.experiment.config
+    config = context.experiment.config
     if not config.oracle.show:
         return {}
     seeing = [i for i in image_ids if rng(config.random_seed, "blind", int(i)).random() >= config.oracle.blind]
-    found = fitted(place, place.experiment.splits.train, place.caches["pool"], detector).detections(seeing)
+    found = fitted(context, context.experiment.splits.train, context.caches["pool"], detector).detections(seeing)
     return {i: _confident(seen, config.oracle.show_threshold) for i, seen in zip(seeing, found, strict=True)}
 
 
-def _confident(seen: Detections, threshold: float) -> Shown:
+def _confident(seen: Detections, threshold: float) -> PreAnnotations:
     kept = seen.scores >= threshold
-    return Shown(seen.boxes[kept], seen.labels[kept], seen.scores[kept])
+    return PreAnnotations(seen.boxes[kept], seen.labels[kept], seen.scores[kept])
 
 
-def collect(place: Workplace, people: People, *, accept_partial: bool = False) -> None:
+def collect(context: RunContext, people: People, *, accept_partial: bool = False) -> None:
     """Hand over what is missing, look at what came back, and book it when the round is complete.
 
     Raises:
         WaitingError: people have not finished; it tells where the tasks are and where each image stands.
     """
-    questions, config = Questions(place.ledger), place.experiment.config
+    questions, config = AnnotationRequests(context.ledger), context.experiment.config
     round_ = questions.pending()
     assert round_ is not None
     asked = questions.of_round(round_)
-    images = place.experiment.splits.train.dataset.images
+    images = context.experiment.splits.train.dataset.images
     where = people.push(round_, [Task(images[question.image_id], question.shown) for question in asked])
     answers = people.pull(round_, [images[question.image_id] for question in asked])
     open_ = [q for q in asked if answers[q.image_id].state not in _CLOSED]
@@ -140,15 +140,15 @@ def collect(place: Workplace, people: People, *, accept_partial: bool = False) -
         raise WaitingError(f"round {round_} waits for people: {where}\n{state_lines(asked, answers)}")
     rates = Rates(**config.oracle.rates.model_dump())
     questions.book(round_, answers, rates, config.oracle.seconds_cap)
-    place.progress.say(f"round {round_} is answered: {_counts(answers)}")
+    context.progress.say(f"round {round_} is answered: {_counts(answers)}")
     for image_id, answer in [(i, a) for i, a in answers.items() if a.remark][:MOST_REMARKS]:
-        place.progress.say(f"  image {image_id}: {answer.remark}")
+        context.progress.say(f"  image {image_id}: {answer.remark}")
 
 
-def note_revisions(place: Workplace, people: People, before: int) -> None:
+def note_revisions(context: RunContext, people: People, before: int) -> None:
     """Look for annotations that were changed after they were booked; they are recorded, not trained on, not charged."""
-    questions = Questions(place.ledger)
-    images = place.experiment.splits.train.dataset.images
+    questions = AnnotationRequests(context.ledger)
+    images = context.experiment.splits.train.dataset.images
     for round_ in range(before):
         booked = [images[q.image_id] for q in questions.of_round(round_) if q.state == "done"]
         changed = questions.revise(before, people.pull(round_, booked)) if booked else []
@@ -156,7 +156,7 @@ def note_revisions(place: Workplace, people: People, before: int) -> None:
             first = (
                 f"{len(changed)} annotations of round {round_} were changed after they were booked, image {changed[0]}"
             )
-            place.progress.say(f"{first} first: recorded as revisions, not trained on, not charged")
+            context.progress.say(f"{first} first: recorded as revisions, not trained on, not charged")
 
 
 def _counts(answers: Mapping[ImageId, Answer]) -> str:
@@ -164,7 +164,7 @@ def _counts(answers: Mapping[ImageId, Answer]) -> str:
     return ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
 
 
-def state_lines(asked: list[Question], answers: Mapping[ImageId, Answer]) -> str:
+def state_lines(asked: list[AnnotationRequest], answers: Mapping[ImageId, Answer]) -> str:
     """How many images are in which state, and what stands in the way."""
     lines = [f"{len(asked)} images: {_counts(answers)}. Run the same command again when they are done."]
     for question in asked:

@@ -10,7 +10,7 @@ from jaxtyping import Int64
 
 from alloop.budget.amounts import Amount
 from alloop.detectors.protocol import Detector
-from alloop.loop.fitting import Workplace, fitted
+from alloop.loop.fitting import RunContext, fitted
 from alloop.loop.pool import Pool
 from alloop.query import Query
 from alloop.randomness import rng
@@ -21,7 +21,7 @@ COUNTED = 200  # unlabeled images at most on which detections are compared with 
 
 
 @dataclass(frozen=True)
-class Asking:
+class QuerySession:
     """A strategy with its query, of which only the number of images is still open."""
 
     strategy: Strategy
@@ -57,18 +57,18 @@ class Asking:
 
 
 def asking(
-    place: Workplace,
+    context: RunContext,
     round_: int,
     labeled: Mapping[ImageId, Annotations],
     detector: Detector,
     strategy: Strategy | None = None,
     without: Collection[ImageId] = (),
-) -> Asking | None:
+) -> QuerySession | None:
     """What a round asks of the strategy of the config, or of another; None when the pool or the budget has run out.
 
     Images `without` are left out: people have set them aside.
     """
-    experiment, spent = place.experiment, place.ledger.spent()
+    experiment, spent = context.experiment, context.ledger.spent()
     config, train = experiment.config, experiment.splits.train
     strategy = strategy or experiment.strategy
     unlabeled = Pool.of(train.dataset.images, labeled.keys()).unlabeled
@@ -86,17 +86,17 @@ def asking(
         sizes=MappingProxyType({i: (r.width, r.height) for i, r in train.dataset.images.items()}),
         truth=hidden,
         reference=MappingProxyType(dict(experiment.splits.reference.dataset.annotations)),
-        detector=fitted(place, train, place.caches["pool"], detector, round_),
-        reference_detector=fitted(place, experiment.splits.reference, place.caches["reference"], detector),
+        detector=fitted(context, train, context.caches["pool"], detector, round_),
+        reference_detector=fitted(context, experiment.splits.reference, context.caches["reference"], detector),
         count=0,
         budget_left=left,
-        progress=place.progress.step,
+        progress=context.progress.step,
         random_seed=config.random_seed,
     )
-    mean, charged = spent.boxes / max(1, spent.images), place.ledger.charged()
+    mean, charged = spent.boxes / max(1, spent.images), context.ledger.charged()
     seed_boxes = charged[0].boxes / charged[0].images if charged else 0.0  # the first batch is asked for before any
     # without a box so far every image is expected to hold one: a quota in boxes must not ask for the whole pool
-    return Asking(strategy, query, mean, seed_boxes or mean or 1.0)
+    return QuerySession(strategy, query, mean, seed_boxes or mean or 1.0)
 
 
 def counting_threshold(detections: Sequence[Detections], boxes: int) -> float:

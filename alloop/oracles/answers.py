@@ -9,15 +9,15 @@ from alloop.data.formats.cvat import Corners
 from alloop.data.formats.label_studio import corners_of
 from alloop.data.records import Box, Category, Image, Records, find_problems, validate
 from alloop.errors import DataError
-from alloop.oracles.oracle import Answer, Shown, edits
+from alloop.oracles.oracle import Answer, PreAnnotations, edits
 from alloop.values import Annotations, ImageId, ImageRecord
 
-Drawn = tuple[str, Corners, int]  # label, corners in pixels, crowd
+DrawnBox = tuple[str, Corners, int]  # label, corners in pixels, crowd
 Policy = Literal["newest", "hold"]
 
 
 def answer_of_boxes(
-    image: ImageRecord, drawn: Sequence[Drawn], class_names: Sequence[str], work: Mapping[str, float] | None = None
+    image: ImageRecord, drawn: Sequence[DrawnBox], class_names: Sequence[str], work: Mapping[str, float] | None = None
 ) -> Answer:
     """The answer that so many boxes are; invalid, with the reason, where a label or a number cannot be used."""
     ids = {name: label for label, name in enumerate(class_names)}
@@ -111,7 +111,7 @@ def _answer_of(
     result = annotation.get("result")
     if not isinstance(result, list):
         return Answer("invalid", None, work, f"its result is {result!r}, not a list of boxes")
-    drawn: list[Drawn] = []
+    drawn: list[DrawnBox] = []
     turned = 0
     for item in result:
         try:
@@ -149,5 +149,5 @@ def _agree(a: Annotations | None, b: Annotations | None) -> bool:
     """The same boxes by overlap, with the same labels."""
     if a is None or b is None or sorted(a.labels.tolist()) != sorted(b.labels.tolist()):
         return False
-    found = edits(Shown(a.boxes, a.labels, a.boxes[:, 0]), b)
+    found = edits(PreAnnotations(a.boxes, a.labels, a.boxes[:, 0]), b)
     return not found.deleted and not found.added

@@ -16,7 +16,7 @@ OVERLAP = 0.5  # IoU from which a box counts as the one that was shown, moved
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
+class PreAnnotations:
     """Boxes that a person is shown before drawing; `scores` are the detector's."""
 
     boxes: np.ndarray
@@ -33,7 +33,7 @@ class Task:
     """One image to be annotated, with the detector's boxes or without any."""
 
     image: ImageRecord
-    shown: Shown | None = None
+    shown: PreAnnotations | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +67,7 @@ class Edits:
     added: int
 
 
-def edits(shown: Shown, answered: Annotations) -> Edits:
+def edits(shown: PreAnnotations, answered: Annotations) -> Edits:
     """Match the boxes shown to the boxes that came back, one to one, by the largest overlap in all.
 
     A match that did not move by more than half a pixel and kept its class was accepted; one that overlaps

@@ -8,7 +8,7 @@ import numpy as np
 
 from alloop.budget.prices import BOXES, IMAGES
 from alloop.files import atomic_write
-from alloop.ledger.requests import Questions, RoundAnswers
+from alloop.ledger.requests import AnnotationRequests, RoundAnswers
 from alloop.ledger.store import read_ledger
 from alloop.report.curve import curve_png, draw, draw_boxes_per_image, svg
 from alloop.report.gallery import galleries
@@ -57,7 +57,7 @@ def write_report(comparison: Comparison, path: Path, title: str) -> list[Path]:
 
 def _counted_otherwise(comparison: Comparison) -> Comparison:
     """The same in images where the page is about boxes, else in boxes."""
-    runs = (*comparison.runs, *comparison.replays)
+    runs = (*comparison.runs, *comparison.replicates)
     return compared(runs, comparison.metric, comparison.test, IMAGES if comparison.cost == BOXES else BOXES)
 
 
@@ -104,8 +104,8 @@ def _summary(comparison: Comparison) -> str:
     seeds = sorted({run.random_seed for run in comparison.runs})
     names = dict.fromkeys(run.strategy for run in comparison.runs)
     pool = max((run.pool_images for run in comparison.runs), default=0)
-    replays = f" and {len(comparison.replays)} repetitions" if comparison.replays else ""
-    runs = f"{len(comparison.runs)} run{'s' if len(comparison.runs) > 1 else ''}{replays}"
+    replicates = f" and {len(comparison.replicates)} repetitions" if comparison.replicates else ""
+    runs = f"{len(comparison.runs)} run{'s' if len(comparison.runs) > 1 else ''}{replicates}"
     drawn = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     return f"{runs}: {', '.join(names)}; {drawn}; a pool of {pool} images."
 
@@ -188,7 +188,7 @@ def _people_rows(runs: Sequence[Run]) -> list[tuple[str, RoundAnswers]]:
     for run in runs:
         if _asked_people(run):
             with read_ledger(run.folder) as ledger:
-                found += [(run.name, told) for told in Questions(ledger).told()]
+                found += [(run.name, told) for told in AnnotationRequests(ledger).told()]
     return found
 
 
@@ -210,8 +210,8 @@ def _note_rows(runs: Sequence[Run]) -> list[tuple[str, list[str], list[tuple[int
     """What each strategy told of its queries in its first run: its name, the columns, the figures of each round."""
     found = []
     for run in {run.strategy: run for run in reversed(runs)}.values():
-        told = [record for record in run.rounds if record.notes]
-        columns = list(dict.fromkeys(name for record in told for name in record.notes))
+        told = [record for record in run.rounds if record.diagnostics]
+        columns = list(dict.fromkeys(name for record in told for name in record.diagnostics))
         if told:
-            found.append((run.name, columns, [(r.round, [r.notes.get(name) for name in columns]) for r in told]))
+            found.append((run.name, columns, [(r.round, [r.diagnostics.get(name) for name in columns]) for r in told]))
     return found[::-1]

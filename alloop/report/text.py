@@ -136,7 +136,7 @@ def to_table(comparison: Comparison, target_ap: float | None = None, at_paid: fl
 def flip_lines(comparison: Comparison) -> list[str]:
     """Where counting images instead of boxes (or boxes instead of anything else) would give another answer."""
     instead = IMAGES if comparison.cost == BOXES else BOXES
-    other = compared((*comparison.runs, *comparison.replays), comparison.metric, comparison.test, instead)
+    other = compared((*comparison.runs, *comparison.replicates), comparison.metric, comparison.test, instead)
     return [
         f"Counted in {counted(instead)}, {b.strategy} would be {b.difference:+.3f}: {b.verdict} "
         f"(in {counted(comparison.cost)} {a.difference:+.3f}: {a.verdict})"
@@ -146,8 +146,8 @@ def flip_lines(comparison: Comparison) -> list[str]:
 
 def noise_sentence(comparison: Comparison) -> str:
     """What a run and its repetition differ by."""
-    name, replays = _NAMES[comparison.metric], len(comparison.replays)
-    return f"Replay noise: repeated runs differ by up to {comparison.noise:.4f} {name} ({replays} repetitions)"
+    name, replicates = _NAMES[comparison.metric], len(comparison.replicates)
+    return f"Replay noise: repeated runs differ by up to {comparison.noise:.4f} {name} ({replicates} repetitions)"
 
 
 def class_lines(balance: ClassBalance | None) -> list[str]:

@@ -14,13 +14,13 @@ MOST_NAMES = 14  # written beside the lines of a drawing; the table has all
 
 def has_course(run: Run) -> bool:
     """Whether a teacher had a say in the last round of a run."""
-    return bool(run.rounds and run.rounds[-1].course)
+    return bool(run.rounds and run.rounds[-1].training_log)
 
 
 def course_of(run: Run) -> dict[str, Any]:
     """What the page shows of the last round of a run: a drawing over the epochs, a table of the last one."""
     record, names = run.rounds[-1], json.loads(run.facts["classes"])
-    last = record.course[-1]
+    last = record.training_log[-1]
     columns: dict[str, list[str]] = {}
     if "class_weights" in last:
         columns["weight"] = [f"{w:.2f}" for w in last["class_weights"]]
@@ -34,7 +34,7 @@ def course_of(run: Run) -> dict[str, Any]:
         "negative": last.get("negative_weights", 0),
         "run": run.name,
         "round": record.round,
-        "drawing": svg(_draw(record.course, names), f"course-{run.name}"),
+        "drawing": svg(_draw(record.training_log, names), f"course-{run.name}"),
         "heads": list(columns),
         "rows": rows,
     }

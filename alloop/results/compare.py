@@ -48,7 +48,7 @@ class Comparison:
     test: Test = "t"
     areas: dict[str, float] = field(default_factory=dict)
     cost: CostModel = BOXES
-    replays: tuple[Run, ...] = ()
+    replicates: tuple[Run, ...] = ()
     noise: float | None = None
 
 
@@ -75,10 +75,10 @@ def compare_runs(
 def compared(runs: Sequence[Run], metric: Metric, test: Test = "t", cost: CostModel = BOXES) -> Comparison:
     """The same for runs that are read already, whatever they were priced by."""
     priced = [replace(run, cost=cost) for run in runs]
-    first, replays = [run for run in priced if not run.replay], [run for run in priced if run.replay]
+    first, replicates = [run for run in priced if not run.replicate], [run for run in priced if run.replicate]
     fair = [run for run in first if not run.full_label and len(run.curve(metric)[0])]
     names = list(dict.fromkeys(run.strategy for run in fair))
-    noise = replay_noise(first, replays, metric)
+    noise = replay_noise(first, replicates, metric)
     alone = [v for name in names if name != "random" and (v := against_random(fair, name, metric, test))]
     versus = [_corrected(v, p, noise) for v, p in zip(alone, holm([v.p_value for v in alone]), strict=True)]
     return Comparison(
@@ -89,7 +89,7 @@ def compared(runs: Sequence[Run], metric: Metric, test: Test = "t", cost: CostMo
         test,
         areas(fair, names, metric),
         cost,
-        tuple(replays),
+        tuple(replicates),
         noise,
     )
 
@@ -101,13 +101,13 @@ def flips(one: Comparison, other: Comparison) -> list[tuple[Versus, Versus]]:
     return [(a, b) for a, b in pairs if a.verdict != b.verdict]
 
 
-def replay_noise(runs: Sequence[Run], replays: Sequence[Run], metric: Metric) -> float | None:
+def replay_noise(runs: Sequence[Run], replicates: Sequence[Run], metric: Metric) -> float | None:
     """The largest gap between a run and a repetition of it; None without repetitions."""
     of = {(run.strategy, run.random_seed): run for run in runs}
     found = [
         abs(value)
-        for replay in replays
-        if (run := of.get((replay.strategy, replay.random_seed))) and (value := gap(run, replay, metric)) is not None
+        for repeat in replicates
+        if (run := of.get((repeat.strategy, repeat.random_seed))) and (value := gap(run, repeat, metric)) is not None
     ]
     return max(found, default=None)
 

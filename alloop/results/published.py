@@ -32,7 +32,7 @@ def tables() -> Mapping[str, Any]:
     return found
 
 
-def published_lines(name: str, comparison: Comparison) -> list[str]:
+def published_table(name: str, comparison: Comparison) -> list[str]:
     """A published table; one of AP and boxes beside the same reading of one's own curves.
 
     Raises:

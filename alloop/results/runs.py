@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
-from alloop.budget.prices import BOXES, Charged, CostModel
+from alloop.budget.prices import BOXES, CostModel, RoundCharges
 from alloop.errors import ConfigError
 from alloop.ledger.store import RoundRecord, read_ledger, run_folders
 
@@ -29,12 +29,12 @@ class Run:
     rounds: tuple[RoundRecord, ...]
     facts: dict[str, str]
     pool_images: int
-    charged: tuple[Charged, ...] = ()
+    charged: tuple[RoundCharges, ...] = ()
     folder: Path = Path()
     cost: CostModel = field(default=BOXES)
 
     @property
-    def replay(self) -> int:
+    def replicate(self) -> int:
         """0 for a run, 1, 2, ... for its repetitions."""
         return int(self.facts.get("replay", 0))
 
@@ -81,7 +81,7 @@ def find_runs(folders: Iterable[Path], cost: CostModel = BOXES) -> list[Run]:
         msg = f"--cost {cost}: {unmeasured[0]} has no recorded seconds (labels were simulated); name a price a box"
         raise ConfigError(f"{msg}, for example --cost draw")
     return sorted(
-        runs, key=lambda run: (run.full_label, run.strategy != "random", run.strategy, run.random_seed, run.replay)
+        runs, key=lambda run: (run.full_label, run.strategy != "random", run.strategy, run.random_seed, run.replicate)
     )
 
 
@@ -94,11 +94,11 @@ def _told_apart(runs: Sequence[Run]) -> list[Run]:
     for run in runs:
         several = len(settings[run.strategy]) > 1 and not run.full_label
         name = f"{run.strategy} ({_setting(run)})" if several else run.strategy
-        twin = named.get((name, run.random_seed, run.replay))
+        twin = named.get((name, run.random_seed, run.replicate))
         if twin is not None:
             msg = f"{twin.name} and {run.name}: both are {name} under seed {run.random_seed}; give one of them"
             raise ConfigError(msg)
-        named[name, run.random_seed, run.replay] = replace(run, strategy=name)
+        named[name, run.random_seed, run.replicate] = replace(run, strategy=name)
     return list(named.values())
 
 

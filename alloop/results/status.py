@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alloop.ledger.requests import Questions, RoundAnswers
+from alloop.ledger.requests import AnnotationRequests, RoundAnswers
 from alloop.ledger.store import read_ledger, run_folders
 from alloop.results.stopping import advice
 
@@ -19,7 +19,7 @@ def _run_lines(folder: Path) -> list[str]:
     with read_ledger(folder) as ledger:
         facts, rounds, spent, current = ledger.facts(), ledger.rounds(), ledger.spent(), ledger.open_round()
         pool = ledger.pool_size()
-        questions = Questions(ledger)
+        questions = AnnotationRequests(ledger)
         told_by_people, waiting = questions.told(), questions.pending()
         asked = questions.of_round(waiting) if waiting is not None else []
         steps = [step for _, _, step in ledger.files(current) if step is not None] if current is not None else []
@@ -35,9 +35,9 @@ def _run_lines(folder: Path) -> list[str]:
     ]
     if rounds:
         values = rounds[-1].metrics
-        told = next((record for record in reversed(rounds) if record.notes), None)
+        told = next((record for record in reversed(rounds) if record.diagnostics), None)
         if told is not None:
-            notes = ", ".join(f"{name} {value:.4g}" for name, value in told.notes.items())
+            notes = ", ".join(f"{name} {value:.4g}" for name, value in told.diagnostics.items())
             lines.append(f"query    after round {told.round}: {notes}")
         lines.append("last     " + ", ".join(f"{k} {v:.3f}" for k, v in values.items() if v is not None))
     lines += [f"people   {people_line(told)}" for told in told_by_people]
@@ -54,7 +54,7 @@ def _run_lines(folder: Path) -> list[str]:
 def advice_for(folder: Path) -> str:
     """Whether another round of a run pays, from its curve, its charges and what it asks for next."""
     with read_ledger(folder) as ledger:
-        rounds, charged, questions = ledger.rounds(), ledger.charged(), Questions(ledger)
+        rounds, charged, questions = ledger.rounds(), ledger.charged(), AnnotationRequests(ledger)
         waiting = questions.pending()
         asked = questions.of_round(waiting) if waiting is not None else []
     points = [(r.boxes, value) for r in rounds if (value := r.metrics["ap"]) is not None]

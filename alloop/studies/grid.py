@@ -27,7 +27,7 @@ class Arm:
 
     name: str
     config: ExperimentConfig
-    replay: int = 0
+    replicate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,13 @@ def arms_of(
     tree = config.model_dump(mode="json")
     tree["training"]["threads"] = config.training.threads or threads
     arms = []
-    for seed, replay in [*((seed, 0) for seed in seeds), *((seeds[0], k + 1) for k in range(replicates))]:
+    for seed, replicate in [*((seed, 0) for seed in seeds), *((seeds[0], k + 1) for k in range(replicates))]:
         for name in names:
             parameters = config.strategy.parameters if name == config.strategy.name else {}
             arm = {**tree, "random_seed": seed, "strategy": {"name": name, **parameters}}
-            folder = f"{name.rsplit(':', 1)[-1]}_seed{seed}{f'_replay{replay}' if replay else ''}"
-            arms.append(Arm(folder, parse_config(arm), replay))
-        if full_label and not replay:
+            folder = f"{name.rsplit(':', 1)[-1]}_seed{seed}{f'_replay{replicate}' if replicate else ''}"
+            arms.append(Arm(folder, parse_config(arm), replicate))
+        if full_label and not replicate:
             alone = parse_config({**tree, "random_seed": seed, "strategy": {"name": "random"}})
             arms.append(Arm(f"{FULL_LABEL}_seed{seed}", with_all_labels(alone, _pool_size(config))))
     return arms
@@ -110,7 +110,7 @@ def run_study(
     """
     refuse_people(config, "a study")
     arms = [
-        Arm(f"{setting}/{arm.name}" if setting else arm.name, arm.config, arm.replay)
+        Arm(f"{setting}/{arm.name}" if setting else arm.name, arm.config, arm.replicate)
         for setting, changed in settings_of(config, vary or {})
         for arm in arms_of(
             changed, strategies, seeds, threads_each(workers), full_label=full_label, replicates=replicates
@@ -159,7 +159,7 @@ def run_arms(
     """Run or resume arms in folders of their own, with trained models shared; returns those that failed."""
     progress, alone = progress or Progress(quiet=True), workers == 1
     common = (dict(table), out / "shared", quiet, alone)
-    jobs = [(arm.config.model_dump(mode="json"), out / arm.name, arm.replay, *common) for arm in arms]
+    jobs = [(arm.config.model_dump(mode="json"), out / arm.name, arm.replicate, *common) for arm in arms]
     clock = _Clock(arms, out)
     failures: list[Failure] = []
     if alone:
@@ -233,7 +233,7 @@ def _outcome(arm: Arm, reason: str | None) -> list[Failure]:
 def _run_arm(
     tree: Mapping[str, Any],
     out: Path,
-    replay: int,
+    replicate: int,
     table: Mapping[str, str],
     shared: Path,
     quiet: bool,  # noqa: FBT001
@@ -243,9 +243,11 @@ def _run_arm(
     from alloop.loop.engine import run_experiment  # noqa: PLC0415  torch is loaded only where a run is made
 
     progress = Progress(quiet=quiet, prefix=f"{out.name}: ", bars=bars)
-    models = shared / f"replay{replay}" if replay else shared  # a repetition that took a model over would show nothing
+    models = (
+        shared / f"replay{replicate}" if replicate else shared
+    )  # a repetition that took a model over would show nothing
     try:
-        run_experiment(parse_config(tree), out, table, shared=models, replay=replay, progress=progress)
+        run_experiment(parse_config(tree), out, table, shared=models, replicate=replicate, progress=progress)
     except AlloopError as error:
         progress.say(f"failed: {error}")
         return str(error)

@@ -185,7 +185,7 @@ def check_detector_last_layers(build: DetectorBuilder) -> None:
 
     images, targets = [images[0], images[2]], [targets[0], targets[2]]
     weights = {name: detector.module.get_parameter(name).detach() for name in detector.last_layers}
-    frozen = detector.frozen(images)
+    frozen = detector.cached_features(images)
     for ours, plain in zip(frozen.detections(), detector.detect(images), strict=True):
         assert torch.equal(ours["boxes"], plain["boxes"]), "expected the detections of `detect`"
     loss = frozen.losses(targets, [0, 1])

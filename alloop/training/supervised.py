@@ -58,7 +58,7 @@ class NoCheckpoints:
 
 
 @runtime_checkable
-class Lessons(Protocol):
+class TrainingObjective(Protocol):
     """What is taught at each step."""
 
     def begin(self, averaged: Mapping[str, Tensor]) -> None:
@@ -77,7 +77,7 @@ class Lessons(Protocol):
         """Go on from a state."""
 
 
-class Supervised:
+class SupervisedObjective:
     """Labeled images alone."""
 
     def __init__(self, detector: Detector, batches: TrainingBatches) -> None:
@@ -162,7 +162,7 @@ class WeightAverage:
 
 def train(
     detector: Detector,
-    lessons: Lessons,
+    lessons: TrainingObjective,
     config: TrainingConfig,
     *,
     steps: int,
@@ -205,7 +205,7 @@ def train(
 
 
 def _step(
-    lessons: Lessons,
+    lessons: TrainingObjective,
     optimizer: torch.optim.Optimizer,
     config: TrainingConfig,
     step: int,
@@ -236,7 +236,7 @@ def _step(
 
 
 def _state(
-    module: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage, lessons: Lessons, step: int
+    module: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage, lessons: TrainingObjective, step: int
 ) -> bytes:
     """Everything the next step depends on, as safetensors; scalars travel as JSON in its header."""
     tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in module.state_dict().items()}
@@ -253,7 +253,7 @@ def _restore(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: WeightAverage,
-    lessons: Lessons,
+    lessons: TrainingObjective,
 ) -> int:
     """Load a state into place; returns the step to go on with."""
     if data is None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alloop.detectors.protocol import PseudoBoxes
-from alloop.training.semi_supervised.objective import SemiSupervised
+from alloop.training.semi_supervised.objective import SemiSupervisedObjective
 from alloop.values import Annotations
 
 TRUE = [[0, 0, 10, 10], [20, 20, 40, 40], [60, 60, 90, 90], [5, 5, 95, 95]]  # the last one is a crowd
@@ -29,15 +29,15 @@ def lesson(monkeypatch):
         truth = Annotations(boxes=boxes, labels=np.array([0, 1, 2, 0]), crowd=crowd, trainable=~crowd)
         lessons._truth, lessons._ids = {7: truth}.__getitem__, [7]
         lessons._unlabeled = SimpleNamespace(scale=lambda _: np.full(4, 0.5, dtype=np.float32))
-        seen = SimpleNamespace(judged=lambda regions: [(torch.full((len(r), 3), 0.7), r) for r in regions])
+        seen = SimpleNamespace(classified_regions=lambda regions: [(torch.full((len(r), 3), 0.7), r) for r in regions])
         found = {}
 
         def taught(_, weak, seen, pseudo):
-            (found["told"],), ((said, _),) = pseudo, seen.judged([REGIONS])
+            (found["told"],), ((said, _),) = pseudo, seen.classified_regions([REGIONS])
             found["background"] = said[:, -1].tolist()
             return {"loss_objectness": torch.ones(1), "loss_classifier": torch.ones(1)}
 
-        monkeypatch.setattr(SemiSupervised, "_taught", taught)
+        monkeypatch.setattr(SemiSupervisedObjective, "_taught", taught)
         boxes, labels = torch.tensor(SAID, dtype=torch.float32), torch.tensor([0, 2, 1])
         pseudo = PseudoBoxes(boxes, boxes, labels, labels + 0.5, boxes, labels)
         found["terms"] = set(lessons._taught([], seen, [pseudo]))

@@ -70,7 +70,7 @@ def assert_close(ours, reference):
 @pytest.mark.parametrize("name", NAMES)
 def test_one_forward_pass_gives_what_a_backward_pass_an_image_gives(name, posteriors):
     detector, (images, targets) = make(name), scene(posteriors=posteriors)
-    loss = detector.frozen(images).losses(targets, [11, 12, 13])
+    loss = detector.cached_features(images).losses(targets, [11, 12, 13])
     weights = last_weights(detector)
     vector = direction(weights)
     ours = derivatives.slopes(loss, weights, vector)
@@ -89,7 +89,7 @@ def test_curvature_is_the_finite_difference_of_the_gradient_layer_by_layer(name,
     detector.module.double()
     if name == "fcos":  # away from the kink of relu, where an untrained head stands
         torch.nn.init.ones_(detector.module.head.regression_head.bbox_reg.bias)
-    loss = detector.frozen(images).losses(targets, [1, 2, 3])
+    loss = detector.cached_features(images).losses(targets, [1, 2, 3])
     weights = last_weights(detector)
     everything = direction(weights)
     for layer in weights:

@@ -33,7 +33,7 @@ def close(ledger, round_, ids):
     bought = None
     if ids:
         bought = Bought(Selection(tuple(ids), np.arange(len(ids), dtype=float)), [1.5] * len(ids), TRUTH)
-    ledger.close_round(round_, metrics=METRICS, timings={"train": 1.0}, model_sha256="x", notes={}, bought=bought)
+    ledger.close_round(round_, metrics=METRICS, timings={"train": 1.0}, model_sha256="x", diagnostics={}, bought=bought)
 
 
 def boxes(ids):
@@ -78,7 +78,7 @@ def test_numbers_that_are_not_finite_never_enter(tmp_path):
         begin(ledger)
         with pytest.raises(ValueError, match="JSON"):
             ledger.close_round(
-                0, metrics={"values": {"ap": float("nan")}}, timings={}, model_sha256="", notes={}, bought=None
+                0, metrics={"values": {"ap": float("nan")}}, timings={}, model_sha256="", diagnostics={}, bought=None
             )
         assert ledger.open_round() == 0
     with pytest.raises(StrategyError, match="finite"):

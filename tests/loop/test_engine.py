@@ -348,7 +348,7 @@ def test_ask_again_costs_nothing(straight, tmp_path):
     """Law 3: the query of an open round may be asked any number of times."""
     shutil.copytree(straight, tmp_path / "run")
     experiment = prepare(parse_config(small_tree()), TABLE)
-    from alloop.loop.fitting import Workplace, pixel_caches
+    from alloop.loop.fitting import RunContext, pixel_caches
     from alloop.oracles.simulated import SimulatedOracle
     from alloop.progress import Progress
     from alloop.training.supervised import load_weights_of
@@ -358,7 +358,7 @@ def test_ask_again_costs_nothing(straight, tmp_path):
         before = ledger.spent()
         detector = experiment.new_detector(0)
         load_weights_of(detector.module, ledger.stored("models/round_000.safetensors"))
-        place = Workplace(experiment, ledger, oracle, pixel_caches(experiment), None, Progress(quiet=True))
+        place = RunContext(experiment, ledger, oracle, pixel_caches(experiment), None, Progress(quiet=True))
         answers = [query_and_ask(place, 1, ledger.labeled(), detector) for _ in range(2)]
         assert answers[0].selection.image_ids == answers[1].selection.image_ids
         assert np.array_equal(answers[0].selection.utilities, answers[1].selection.utilities)

@@ -21,14 +21,14 @@ from alloop.data.records import Records
 from alloop.data.splits import READERS
 from alloop.errors import AlloopError, ConfigError, DataError, UnreachableError, WaitingError
 from alloop.ledger.audit import audit
-from alloop.ledger.requests import Questions, Rates
+from alloop.ledger.requests import AnnotationRequests, Rates
 from alloop.ledger.store import open_ledger, read_ledger
 from alloop.loop.engine import run_experiment, trained_on_everything
-from alloop.loop.querying import Asking, counting_threshold, expected_boxes
+from alloop.loop.querying import QuerySession, counting_threshold, expected_boxes
 from alloop.oracles.answers import Reading, answer_of_boxes, answer_of_task
 from alloop.oracles.folder import FolderPeople, records_of, task_tree
 from alloop.oracles.label_studio import Server
-from alloop.oracles.oracle import Edits, Shown, Task, edits
+from alloop.oracles.oracle import Edits, PreAnnotations, Task, edits
 from alloop.report.curve import draw
 from alloop.report.text import to_json
 from alloop.results.compare import compare_runs
@@ -134,7 +134,7 @@ def test_nothing_is_booked_before_it_is_answered_and_nothing_twice(files, tmp_pa
     paid = charges(tmp_path / "run")
     assert len(paid) == 4
     with read_ledger(tmp_path / "run") as ledger:
-        told = Questions(ledger).told()
+        told = AnnotationRequests(ledger).told()
         assert told[0].states == {"done": 4, "left": 2}
         assert told[0].boxes == sum(c.boxes for c in paid) == ledger.spent().boxes
     with pytest.raises(WaitingError, match="round 1 waits"):
@@ -244,7 +244,7 @@ def test_late_edits_are_recorded_once_and_change_nothing(files, tmp_path):
         with pytest.raises(WaitingError):
             run_experiment(config, tmp_path / "run", TABLE)
         with read_ledger(tmp_path / "run") as ledger:
-            assert Questions(ledger).revisions() == 1
+            assert AnnotationRequests(ledger).revisions() == 1
     assert charges(tmp_path / "run") == before
 
 
@@ -255,8 +255,8 @@ def test_people_see_the_detectors_boxes_but_for_a_blind_share(files, tmp_path):
     rounds, _ = finish(parse_config(tree), tmp_path / "run", people)
     assert len(rounds) == 2
     with read_ledger(tmp_path / "run") as ledger:
-        first, second = Questions(ledger).of_round(0), Questions(ledger).of_round(1)
-        told = Questions(ledger).told()[1]
+        first, second = AnnotationRequests(ledger).of_round(0), AnnotationRequests(ledger).of_round(1)
+        told = AnnotationRequests(ledger).told()[1]
     assert all(q.shown is None for q in first), "nothing is trained before the first round"
     blind = [q for q in second if q.shown is None]
     assert 3 <= len(blind) <= 15
@@ -298,7 +298,7 @@ def test_a_quota_in_boxes_is_met_by_predicted_boxes(files, tmp_path):
     with pytest.raises(WaitingError, match="round 1"):
         run_experiment(parse_config(tree), tmp_path / "run", TABLE)
     with read_ledger(tmp_path / "run") as ledger:
-        predicted = [round(q.predicted_boxes) for q in Questions(ledger).of_round(1)]
+        predicted = [round(q.predicted_boxes) for q in AnnotationRequests(ledger).of_round(1)]
     assert sum(predicted) >= 9 > sum(predicted[:-1])
 
 
@@ -480,7 +480,7 @@ def test_edits_are_classified_exactly():
             np.zeros(len(after), bool),
             np.ones(len(after), bool),
         )
-        found = edits(Shown(boxes, labels, np.ones(len(boxes))), answered)
+        found = edits(PreAnnotations(boxes, labels, np.ones(len(boxes))), answered)
         count = {kind: int((kinds == kind).sum()) for kind in ("accepted", "moved", "renamed", "deleted")}
         assert found == Edits(count["accepted"], count["moved"] + count["renamed"], count["deleted"], added)
 
@@ -567,7 +567,7 @@ def test_work_is_charged_by_its_increase_and_capped(tmp_path):
     write_run(tmp_path / "r", "random", 0, [0.1])
     box = (10, 10, 40, 40)
     with open_ledger(tmp_path / "r") as ledger:
-        questions, ids = Questions(ledger), [ImageId(20), ImageId(21), ImageId(22)]
+        questions, ids = AnnotationRequests(ledger), [ImageId(20), ImageId(21), ImageId(22)]
         questions.ask(1, Selection(tuple(ids), np.zeros(3)), [1.0, 2.0, 3.0], {})
         assert questions.pending() == 1
         answers = {
@@ -594,7 +594,7 @@ def test_work_is_charged_by_its_increase_and_capped(tmp_path):
 
 
 def test_boxes_shown_travel_as_records():
-    shown = Shown(np.array([[1.0, 2.0, 11.0, 22.0]]), np.array([1]), np.array([0.5]))
+    shown = PreAnnotations(np.array([[1.0, 2.0, 11.0, 22.0]]), np.array([1]), np.array([0.5]))
     records = records_of([Task(RECORD, shown), Task(ImageRecord(ImageId(4), "b.jpg", 5, 5))], ["cat", "dog"])
     assert [(b.image_id, b.category_id, b.bbox) for b in records.annotations] == [(3, 1, (1.0, 2.0, 10.0, 20.0))]
     assert "predictions" not in task_tree(Task(RECORD), ["cat", "dog"], "r001")
@@ -606,7 +606,7 @@ def test_boxes_shown_travel_as_records():
 
 def test_the_loop_counts_what_images_will_cost_unless_the_strategy_knows():
     query = make_query(count=20)
-    question = Asking(make_strategy("random", {}, TABLE), query, mean_boxes=9.0, seed_boxes=1.5)
+    question = QuerySession(make_strategy("random", {}, TABLE), query, mean_boxes=9.0, seed_boxes=1.5)
     chosen = question.select(20)
     threshold = counting_threshold(query.detector.detections(sorted(query.unlabeled)), 90)
     assert 0 < threshold < 1

@@ -32,12 +32,12 @@ from alloop.config.blocks import OracleConfig
 from alloop.data.formats.label_studio import region
 from alloop.data.images import FolderImages
 from alloop.errors import AlloopError, ConfigError, WaitingError
-from alloop.ledger.requests import Questions
+from alloop.ledger.requests import AnnotationRequests
 from alloop.ledger.store import read_ledger
 from alloop.loop.engine import run_experiment
 from alloop.oracles.answers import Reading
 from alloop.oracles.label_studio import LabelStudioPeople
-from alloop.oracles.oracle import Shown, Task
+from alloop.oracles.oracle import PreAnnotations, Task
 from alloop.values import ImageId, ImageRecord
 from strategies import TABLE
 from tests.loop.test_human_rounds import Annotator, Serving, charges, tree_of
@@ -325,7 +325,7 @@ def people(server, title, images=(), **more):
 
 def tasks_of(count, shown=True):
     records = [ImageRecord(ImageId(k), f"pool/{k:04d}.png", 64, 64) for k in range(1, count + 1)]
-    boxes = Shown(np.array([[8.0, 8.0, 24.0, 40.0]]), np.array([3]), np.array([0.75]))
+    boxes = PreAnnotations(np.array([[8.0, 8.0, 24.0, 40.0]]), np.array([3]), np.array([0.75]))
     return [Task(record, boxes if shown else None) for record in records]
 
 
@@ -508,7 +508,7 @@ def test_a_person_accepts_draws_submits_nothing_and_skips_in_the_real_page(serve
     from playwright.sync_api import sync_playwright
 
     names = sorted(p.relative_to(files / "images").as_posix() for p in (files / "images").rglob("*.png"))[:4]
-    shown = Shown(np.array([[8.0, 8.0, 24.0, 40.0]]), np.array([3]), np.array([0.75]))
+    shown = PreAnnotations(np.array([[8.0, 8.0, 24.0, 40.0]]), np.array([3]), np.array([0.75]))
     records = [ImageRecord(ImageId(k), name, 64, 64) for k, name in enumerate(names, start=1)]
     asked = people(server, "page", records)
     asked.push(0, [Task(record, shown if record.image_id == 1 else None) for record in records])
@@ -580,7 +580,7 @@ def test_late_edits_on_the_server_are_revisions(files, server, tmp_path):
         with pytest.raises(WaitingError):
             run_experiment(config, tmp_path / "run", TABLE)
     with read_ledger(tmp_path / "run") as ledger:
-        assert Questions(ledger).revisions() == 1
+        assert AnnotationRequests(ledger).revisions() == 1
     assert charges(tmp_path / "run") == before
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from alloop.budget.prices import Charged
+from alloop.budget.prices import RoundCharges
 from alloop.errors import ConfigError
 from alloop.files import sha256_of
 from alloop.ledger.store import Bought, RoundRecord, open_ledger
@@ -42,7 +42,7 @@ def run(strategy, boxes, ap, seed=0, **facts):
         rounds=rounds,
         facts=facts,
         pool_images=100,
-        charged=tuple(Charged(k, 10, b, 0, 0.0) for k, b in enumerate(np.diff(boxes, prepend=0))),
+        charged=tuple(RoundCharges(k, 10, b, 0, 0.0) for k, b in enumerate(np.diff(boxes, prepend=0))),
     )
 
 
@@ -126,7 +126,9 @@ def write_run(
             picked = tuple(ids[5 + 3 * k : 8 + 3 * k])
             bought = Bought(Selection(picked, np.ones(3)), [1.0] * 3, truth) if k + 1 < len(aps) else None
             metrics = {"values": {"ap": ap, "ap50": ap, "ap75": None}, "per_class": {name: ap}}
-            ledger.close_round(k, metrics=metrics, timings={"train": 2.0}, model_sha256="", notes={}, bought=bought)
+            ledger.close_round(
+                k, metrics=metrics, timings={"train": 2.0}, model_sha256="", diagnostics={}, bought=bought
+            )
 
 
 @pytest.fixture

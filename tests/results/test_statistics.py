@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from alloop.errors import ConfigError
 from alloop.report.text import sentence, to_json, to_table
 from alloop.results.compare import against_random, areas, compare_runs
-from alloop.results.published import published_lines, tables
+from alloop.results.published import published_table, tables
 from alloop.results.statistics import (
     bootstrap_interval,
     detectable,
@@ -135,7 +135,7 @@ def test_areas_and_points_by_hand(tmp_path):
 
 def test_a_published_table_lies_beside_ones_own(tmp_path):
     folder = stored_study(tmp_path, {"influence": 0.05, "k_center": 0.01})
-    text = "\n".join(published_lines("isal.table4", compare_runs([folder], "ap")))
+    text = "\n".join(published_table("isal.table4", compare_runs([folder], "ap")))
     # saving of ISAL at random's last mAP, from the printed boxes: 13.3 % is what the paper says of the last step
     rows = tables()["isal.table4"]["rows"]
     boxes, figure = (np.array(rows["ISAL"][key]) for key in ("bbox_num", "mAP"))
@@ -146,13 +146,13 @@ def test_a_published_table_lies_beside_ones_own(tmp_path):
     assert line.rstrip().endswith("%"), "our own influence run is beside it"
     assert "Learning loss" in text
     with pytest.raises(ConfigError, match=r"did you mean 'isal\.table4'"):
-        published_lines("isal.table44", compare_runs([folder], "ap"))
+        published_table("isal.table44", compare_runs([folder], "ap"))
 
 
 @pytest.mark.parametrize("name", sorted(tables()))
 def test_every_bundled_table_can_be_shown(tmp_path_factory, name):
     folder = stored_study(tmp_path_factory.mktemp("study"), {"influence": 0.05})
-    lines = published_lines(name, compare_runs([folder], "ap"))
+    lines = published_table(name, compare_runs([folder], "ap"))
     assert lines[0].startswith(name)
     assert len(lines) > 1
     assert not any("None" in line or "{" in line for line in lines)

@@ -256,8 +256,8 @@ def test_the_largest_slope_along_s_test_comes_first_and_the_figures_are_recorded
     assert (np.diff(slopes[ranked]) <= 0).all()
     assert selection.utilities[ranked] == pytest.approx(slopes[ranked], rel=1e-5)
     assert set(selection.utilities[~ranked]) == {selection.utilities.min()}
-    assert selection.notes["unscored_images"] == (~ranked).sum()
-    assert notes.keys() < selection.notes.keys()
+    assert selection.diagnostics["unscored_images"] == (~ranked).sum()
+    assert notes.keys() < selection.diagnostics.keys()
     assert notes["s_test_steps"] == 4 * 50
     assert 0.9 < notes["s_test_agreement"] <= 1 + 1e-12
 
@@ -271,7 +271,7 @@ def test_images_without_pseudo_labels_come_in_random_order():
     for seed in range(5):
         query = dataclasses.replace(make_query(random_seed=seed), detector=Blind())
         selection = Influence(images=5).select(query)
-        assert selection.notes["unscored_images"] == 60
+        assert selection.diagnostics["unscored_images"] == 60
         assert (selection.utilities == 0).all()
         picks.add(selection.image_ids)
     assert len(picks) == 5
@@ -283,7 +283,7 @@ def test_a_slope_that_is_not_finite_is_no_utility():
             return np.where(np.arange(len(image_ids)) % 2, np.inf, 1.0), np.ones(len(image_ids))
 
     selection = Influence(images=5).select(dataclasses.replace(make_query(count=60), detector=Hot()))
-    assert selection.notes["unscored_images"] == 30
+    assert selection.diagnostics["unscored_images"] == 30
     assert np.isfinite(selection.utilities).all()
 
 
@@ -297,7 +297,7 @@ def test_per_box_divides_by_the_predicted_boxes():
         if boxes[image_id]:
             assert value == pytest.approx(utility[image_id] / boxes[image_id])
     assert per_box.image_ids != whole.image_ids
-    assert (whole.notes["utility_per_box"], per_box.notes["utility_per_box"]) == (0, 1)
+    assert (whole.diagnostics["utility_per_box"], per_box.diagnostics["utility_per_box"]) == (0, 1)
 
 
 def test_sum_and_mean_of_the_reference_choose_alike():
@@ -344,7 +344,7 @@ def test_a_measured_scale_is_doubled_until_the_recursion_is_bounded():
         given.solve(query, given.reference_gradient(query))
     released = Influence(images=300, repetitions=1, rescale="released")
     with pytest.warns(UserWarning, match=r"grew to .*rescale: exact.*scale 10, .*damping, now 0\.01"):
-        assert released.select(query).notes["s_test_growth"] > 1e20
+        assert released.select(query).diagnostics["s_test_growth"] > 1e20
     slow = Influence(images=50, repetitions=1, scale=40.0, damping=0.1)
     v = slow.reference_gradient(query)
     with pytest.warns(UserWarning, match=r"raise strategy\.scale.*scale 40, .*damping, now 0\.1"):
@@ -354,7 +354,7 @@ def test_a_measured_scale_is_doubled_until_the_recursion_is_bounded():
 def test_a_single_labeled_image_is_enough():
     query = make_query(labeled=1)
     selection = Influence(images=5).select(query)
-    assert selection.notes["s_test_agreement"] == pytest.approx(1)
+    assert selection.diagnostics["s_test_agreement"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -541,8 +541,8 @@ def test_annotations_are_never_needed_of_the_unlabeled():
 def test_status_and_report_tell_how_far_to_trust_a_query(tmp_path, small_config):
     config = small_config(**{"strategy": {"name": "influence", "images": 10}, "loop.rounds": 2})
     records = run_experiment(config, tmp_path / "run", TABLE)
-    assert records[0].notes["s_test_steps"] == 40
-    assert records[1].notes == {}
+    assert records[0].diagnostics["s_test_steps"] == 40
+    assert records[1].diagnostics == {}
     status = "\n".join(status_lines(tmp_path / "run"))
     assert "query    after round 0: " in status
     assert "s_test_agreement" in status

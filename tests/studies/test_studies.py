@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from alloop.budget.prices import COST_MODELS, IMAGES, Charged, CostModel, cost_model
+from alloop.budget.prices import COST_MODELS, IMAGES, CostModel, RoundCharges, cost_model
 from alloop.cli.app import app
 from alloop.config.reading import parse_config, parsed_values
 from alloop.data.splits import load_splits
@@ -100,12 +100,12 @@ def test_seconds_need_to_have_been_recorded(tmp_path):
     write_run(tmp_path / "r", "random", 0, [0.1, 0.2])
     with pytest.raises(ConfigError, match="no recorded seconds"):
         compare_runs([tmp_path / "r"], cost=COST_MODELS["seconds"])
-    assert CostModel("s", second=2.0).cost(Charged(0, 3, 4, 1, 10.0)) == 20.0
+    assert CostModel("s", second=2.0).cost(RoundCharges(0, 3, 4, 1, 10.0)) == 20.0
 
 
 def priced(strategy, images, boxes, ap, seed):
     """A run whose rounds bought so many images and boxes."""
-    charged = tuple(Charged(k, i, b, 0, 0.0) for k, (i, b) in enumerate(zip(images, boxes, strict=True)))
+    charged = tuple(RoundCharges(k, i, b, 0, 0.0) for k, (i, b) in enumerate(zip(images, boxes, strict=True)))
     return replace(run(strategy, np.cumsum(boxes).tolist(), ap, seed), charged=charged)
 
 
@@ -173,7 +173,7 @@ def test_a_study_repeats_and_varies(study):
     for setting in ("name=fcos", "name=retinanet"):
         comparison = compare_runs([out / setting])
         assert len(comparison.runs) == 4
-        assert [r.name for r in comparison.replays] == ["random_seed0_replay1", "entropy_seed0_replay1"]
+        assert [r.name for r in comparison.replicates] == ["random_seed0_replay1", "entropy_seed0_replay1"]
         assert comparison.noise == 0, "the same config, seed and threads give the same bytes on a CPU"
     assert len(list((out / "shared").glob("*.json"))) > 0
     assert len(list((out / "shared" / "replay1").glob("*.json"))) > 0, "a repetition trains its own models"
@@ -184,7 +184,7 @@ def test_a_study_repeats_and_varies(study):
 
 def test_arms_are_named_and_repeated_at_the_first_seed():
     arms = arms_of(parse_config(small_tree()), ["entropy"], [3, 4], 1, replicates=2)
-    assert [(a.name, a.replay) for a in arms if a.replay] == [
+    assert [(a.name, a.replicate) for a in arms if a.replicate] == [
         (f"{name}_seed3_replay{k}", k) for k in (1, 2) for name in ("random", "entropy")
     ]
 

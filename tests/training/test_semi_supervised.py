@@ -20,7 +20,7 @@ from alloop.report.training_log import MOST_NAMES, _draw, apart, precision_recal
 from alloop.results.compare import compare_runs
 from alloop.training.batches import UnlabeledBatches
 from alloop.training.semi_supervised.gradient_balance import SHIFT, ClassWeights, focal_loss, gradient_matrix
-from alloop.training.semi_supervised.objective import SemiSupervised
+from alloop.training.semi_supervised.objective import SemiSupervisedObjective
 from alloop.training.semi_supervised.pseudo_labels import INITIAL, believed, box_variance, right
 from alloop.training.semi_supervised.views import mirrored, strong_views
 from alloop.training.supervised import WeightAverage
@@ -40,7 +40,7 @@ def semi(**changes):
 def lessons_of(made, detector, labeled, steps, truth=None):
     pool, config = made.splits.train, made.config.training
     unlabeled = sorted(pool.images.records.keys() - labeled.keys())
-    return SemiSupervised(
+    return SemiSupervisedObjective(
         detector,
         made.new_detector(0),
         batches_of(made, labeled),
@@ -85,11 +85,11 @@ def test_going_on_from_any_checkpoint_is_bit_identical(name, changes):
     store, truth = MemoryStore(), made.splits.train.dataset.annotations.__getitem__
     straight, lessons = trained(made, store, truth=truth)
     assert [step for step, _ in store.saved] == [1, 2, 3, 4, 5]
-    assert sum(sum(record["pseudo"]) for record in lessons.course), "nothing was taught: this test would show nothing"
+    assert sum(sum(record["pseudo"]) for record in lessons.training_log), "nothing was taught"
     for _, state in store.saved:
         weights, resumed = trained(made, MemoryStore(state), truth=truth)
         assert all(torch.equal(straight[key], weights[key]) for key in straight)
-        assert resumed.course == lessons.course
+        assert resumed.training_log == lessons.training_log
         assert all(torch.equal(a, b) for a, b in zip(lessons.state().values(), resumed.state().values(), strict=True))
         assert torch.equal(lessons._confidence, resumed._confidence)
         assert torch.equal(lessons._seen, resumed._seen)
@@ -100,8 +100,8 @@ def test_the_truth_is_only_counted():
     seen, lessons = trained(made, MemoryStore(), truth=made.splits.train.dataset.annotations.__getitem__)
     blind, other = trained(made, MemoryStore())
     assert all(torch.equal(seen[key], blind[key]) for key in seen)
-    assert {"pseudo", "right", "true"} <= lessons.course[0].keys()
-    assert not {"pseudo", "right", "true"} & other.course[0].keys()
+    assert {"pseudo", "right", "true"} <= lessons.training_log[0].keys()
+    assert not {"pseudo", "right", "true"} & other.training_log[0].keys()
 
 
 def test_the_teacher_is_the_average_of_the_student_while_it_trains():
@@ -132,8 +132,8 @@ def test_a_run_pays_for_nothing_that_a_teacher_said(tmp_path):
         for image_id, paid in ledger.labeled().items():
             assert paid.boxes.tolist() == truths[image_id].boxes.tolist()
         assert ledger.spent().images == 14
-    assert [bool(r.course) for r in rounds] == [True, True, True]
-    last = rounds[-1].course[-1]
+    assert [bool(r.training_log) for r in rounds] == [True, True, True]
+    last = rounds[-1].training_log[-1]
     assert last["step"] == 4
     assert len(last["class_weights"]) == 11
     assert sum(last["class_weights"]) == pytest.approx(11, abs=1e-2)
@@ -147,7 +147,7 @@ def test_without_an_unlabeled_image_there_is_nothing_to_teach(tmp_path):
     taught = run_experiment(parse_config(tree), tmp_path / "a", TABLE)
     plain = run_experiment(parse_config(alone), tmp_path / "b", TABLE)
     assert taught[0].metrics == plain[0].metrics
-    assert not taught[0].course
+    assert not taught[0].training_log
 
 
 @pytest.mark.parametrize(
@@ -186,21 +186,21 @@ def test_boxes_that_are_the_truth_teach_what_the_truth_teaches():
     with seeded(3):
         own = detector.losses(images, targets)
     with seeded(3):
-        taught = detector.taught_losses(images, pseudo, lambda regions: [torch.ones(len(r)) for r in regions])
+        taught = detector.pseudo_label_losses(images, pseudo, lambda regions: [torch.ones(len(r)) for r in regions])
     assert own.keys() == taught.keys()
     for name in ("loss_objectness", "loss_rpn_box_reg", "loss_classifier"):
         assert torch.allclose(own[name], taught[name], rtol=1e-5, atol=1e-7), name
     with seeded(3):
-        doubted = detector.taught_losses(images, pseudo, lambda regions: [torch.zeros(len(r)) for r in regions])
+        doubted = detector.pseudo_label_losses(images, pseudo, lambda regions: [torch.zeros(len(r)) for r in regions])
     assert not torch.allclose(own["loss_classifier"], doubted["loss_classifier"])
     shaky = [p._replace(reliable=p.reliable[:0], reliable_labels=p.reliable_labels[:0]) for p in pseudo]
     with seeded(3):
-        unsteady = detector.taught_losses(images, shaky, lambda regions: [torch.ones(len(r)) for r in regions])
+        unsteady = detector.pseudo_label_losses(images, shaky, lambda regions: [torch.ones(len(r)) for r in regions])
     assert torch.equal(unsteady["loss_classifier"], taught["loss_classifier"])
     assert float(taught["loss_box_reg"].detach().sum()) > 0 == float(unsteady["loss_box_reg"].detach().sum())
     none = PseudoBoxes(*(torch.zeros(0, 4) if k in (0, 1, 4) else torch.zeros(0, dtype=torch.int64) for k in range(6)))
     with seeded(3):
-        empty = detector.taught_losses(images, [none] * 3, lambda regions: [torch.zeros(len(r)) for r in regions])
+        empty = detector.pseudo_label_losses(images, [none] * 3, lambda regions: [torch.zeros(len(r)) for r in regions])
     assert float(empty["loss_classifier"].detach().sum()) == 0, (
         "what nobody claims and nobody believes in teaches nothing"
     )
@@ -218,12 +218,14 @@ def test_another_classification_loss_lasts_as_long_as_its_with():
             return detector.losses(images, targets)["loss_classifier"]
 
     plain = losses()
-    with detector.classified_by(lambda logits, labels, _: focal_loss(logits, labels, focal=0.0)):
+    with detector.region_loss_replaced(lambda logits, labels, _: focal_loss(logits, labels, focal=0.0)):
         same = losses()
-    with detector.classified_by(lambda logits, labels, _: focal_loss(logits, labels, focal=2.0)):
+    with detector.region_loss_replaced(lambda logits, labels, _: focal_loss(logits, labels, focal=2.0)):
         focal = losses()
     told = []
-    with detector.classified_by(lambda logits, labels, _: told.append((logits, labels)) or logits.sum(dim=1) * 0):
+    with detector.region_loss_replaced(
+        lambda logits, labels, _: told.append((logits, labels)) or logits.sum(dim=1) * 0
+    ):
         losses()
     ((logits, labels),) = told
     there = torch.cat([target["labels"] for target in targets]).tolist()
@@ -232,7 +234,7 @@ def test_another_classification_loss_lasts_as_long_as_its_with():
     assert alike == pytest.approx(float(plain.detach().sum()), rel=1e-3)
     assert torch.allclose(plain, same, rtol=100 * SHIFT)
     assert (focal < plain).all()
-    with pytest.raises(ZeroDivisionError), detector.classified_by(lambda *_: 1 / 0):
+    with pytest.raises(ZeroDivisionError), detector.region_loss_replaced(lambda *_: 1 / 0):
         losses()
     assert torch.equal(losses(), plain)
 
@@ -242,15 +244,15 @@ def test_what_a_teacher_judges_is_what_it_detects():
     made = experiment(**semi())
     detector, truths = made.new_detector(0), made.splits.train.dataset.annotations
     images, _, _ = batches_of(made, dict(list(truths.items())[:4]))(0)
-    seen = detector.frozen(images)
+    seen = detector.cached_features(images)
     found = seen.detections()
     assert sum(len(f["boxes"]) for f in found) > 5
-    for image, (said, moved) in enumerate(seen.judged([f["proposals"] for f in found])):
+    for image, (said, moved) in enumerate(seen.classified_regions([f["proposals"] for f in found])):
         rows = torch.arange(len(said))
         assert torch.allclose(said.sum(dim=1), torch.ones(len(said)), atol=1e-5)
         assert torch.allclose(said[:, :-1], found[image]["probabilities"], atol=1e-5)
         assert torch.allclose(moved[rows, found[image]["labels"]], found[image]["boxes"], atol=1e-3)
-    assert [len(said) for said, _ in seen.judged([torch.zeros(0, 4)] * len(images))] == [0] * len(images)
+    assert [len(said) for said, _ in seen.classified_regions([torch.zeros(0, 4)] * len(images))] == [0] * len(images)
 
 
 def test_the_variance_of_a_box_is_that_of_what_it_is_refined_to():
@@ -369,7 +371,7 @@ def test_rare_pseudo_boxes_bring_their_images_back():
     """CrS end to end: after a counting, images whose pseudo-boxes are of a rare class are shown more often."""
     made = experiment(**semi(resampling=True, resampling_constant=500.0, refresh=0.5))
     _, lessons = trained(made, MemoryStore(), steps=12)
-    repeats = [record["mean_repeat"] for record in lessons.course]
+    repeats = [record["mean_repeat"] for record in lessons.training_log]
     assert repeats[0] == 1.0
     assert repeats[-1] > 1.0
 
@@ -383,7 +385,7 @@ class Spying:
     def __getattr__(self, name):
         return getattr(self.__dict__["detector"], name)
 
-    def taught_losses(self, images, pseudo, background):
+    def pseudo_label_losses(self, images, pseudo, background):
         regions = [torch.tensor([[1.0, 2.0, 20.0, 30.0]])] * len(images)
         self.told = images, pseudo, background(regions)
         return {"loss_classifier": torch.ones(len(images))}
@@ -413,7 +415,7 @@ def test_the_student_is_told_where_things_are_in_its_own_view():
     for told, seen in zip(pseudo, boxes, strict=True):
         wide = ((seen[:, 2:] - seen[:, :2]) >= 1).all(dim=1)
         assert torch.allclose(told.boxes, mirrored(seen[wide], 64))
-    there = lessons._teacher.frozen(weak).judged([torch.tensor([[44.0, 2.0, 63.0, 30.0]])] * 3)
+    there = lessons._teacher.cached_features(weak).classified_regions([torch.tensor([[44.0, 2.0, 63.0, 30.0]])] * 3)
     assert torch.allclose(torch.cat(background), torch.cat([said[:, -1] for said, _ in there]))
     assert torch.equal(terms["unlabeled_loss_classifier"], torch.full((3,), 4.0)), "the published weight"
 
@@ -472,7 +474,7 @@ def test_the_report_tells_what_the_teacher_said(tmp_path):
     tree = small_tree(**semi(**ALL), **{"strategy.name": "random"})
     rounds = run_experiment(parse_config(tree), tmp_path / "run", TABLE)
     (page, *_) = write_report(compare_runs([tmp_path / "run"]), tmp_path / "page.html", "taught")
-    text, last = page.read_text(), rounds[-1].course[-1]
+    text, last = page.read_text(), rounds[-1].training_log[-1]
     assert "What the teacher said: run, round 2" in text
     cells = [
         f"{last['class_weights'][0]:.2f}",
@@ -482,7 +484,7 @@ def test_the_report_tells_what_the_teacher_said(tmp_path):
     assert "<td>0</td>" + "".join(f"<td>{cell}</td>" for cell in cells) in text
     assert "negative" not in text
     plain = run_experiment(parse_config(small_tree(**{"loop.rounds": 1})), tmp_path / "plain", TABLE)
-    assert not plain[0].course
+    assert not plain[0].training_log
     (page, *_) = write_report(compare_runs([tmp_path / "plain"]), tmp_path / "plain.html", "plain")
     text = page.read_text()
     assert "What the teacher said" not in text

@@ -15,7 +15,7 @@ from alloop.loop.experiment import prepare
 from alloop.training.batches import TrainingBatches, batch_rows, training_example
 from alloop.training.repeat_factors import image_repeats
 from alloop.training.schedule import lr_at, total_steps
-from alloop.training.supervised import Supervised, train
+from alloop.training.supervised import SupervisedObjective, train
 from strategies import TABLE
 from tests.support import small_tree
 
@@ -77,7 +77,7 @@ def run_training(made, store, steps, labeled=None):
     labeled = labeled or dict(list(made.splits.train.dataset.annotations.items())[:10])
     detector = made.new_detector(0)
     batches = batches_of(made, labeled, masks="mask" in made.config.detector.name)
-    return taught(made, detector, Supervised(detector, batches), store, steps)
+    return taught(made, detector, SupervisedObjective(detector, batches), store, steps)
 
 
 @pytest.mark.parametrize("name", ["fcos", "faster_rcnn", "retinanet", "mask_rcnn"])
@@ -190,7 +190,7 @@ def test_multi_scale_draws_every_size_and_stays_below_the_limit():
 
 
 def test_the_shipped_backbone_comes_from_its_command():
-    from alloop.training.pretrain_tiny import pretrain
+    from pretrain_tiny import pretrain
     from safetensors.torch import load
 
     from alloop.detectors.torchvision.backbones import SHIPPED

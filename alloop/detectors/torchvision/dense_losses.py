@@ -10,7 +10,7 @@ from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, 
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
-from alloop.detectors.torchvision.parts import Shares, of_labels, rows_by_image, summed_by_image
+from alloop.detectors.torchvision.parts import LossSums, of_labels, rows_by_image, summed_by_image
 
 
 class Assigned(NamedTuple):
@@ -103,7 +103,7 @@ class PerImageFCOSHead(FCOSHead):  # type: ignore[misc]
         goals = assigned(targets, matched_idxs, anchors, self.classification_head.num_classes)
         return self.shares(head_outputs, goals) if head_outputs else goals
 
-    def shares(self, outputs: Mapping[str, Tensor], goals: Assigned) -> dict[str, Shares]:
+    def shares(self, outputs: Mapping[str, Tensor], goals: Assigned) -> dict[str, LossSums]:
         """Focal, GIoU and centerness loss; the samples are the foreground places."""
         images, (image, place) = len(goals.foreground), (goals.image, goals.place)
         classification = focal_by_place(outputs["cls_logits"], goals).sum(dim=(1, 2))
@@ -119,9 +119,9 @@ class PerImageFCOSHead(FCOSHead):  # type: ignore[misc]
         said = outputs["bbox_ctrness"][image, place, 0]
         centerness = binary_cross_entropy_with_logits(said, goal, reduction="none") * goals.belief
         return {
-            "classification": Shares(classification, goals.foreground),
-            "bbox_regression": Shares(summed_by_image(giou, image, images), goals.foreground),
-            "bbox_ctrness": Shares(summed_by_image(centerness, image, images), goals.foreground),
+            "classification": LossSums(classification, goals.foreground),
+            "bbox_regression": LossSums(summed_by_image(giou, image, images), goals.foreground),
+            "bbox_ctrness": LossSums(summed_by_image(centerness, image, images), goals.foreground),
         }
 
 
@@ -139,7 +139,7 @@ class PerImageRetinaNetHead(RetinaNetHead):  # type: ignore[misc]
         goals = assigned(targets, matched_idxs, anchors, self.classification_head.num_classes)
         return self.shares(head_outputs, goals) if head_outputs else goals
 
-    def shares(self, outputs: Mapping[str, Tensor], goals: Assigned) -> dict[str, Shares]:
+    def shares(self, outputs: Mapping[str, Tensor], goals: Assigned) -> dict[str, LossSums]:
         """Focal and L1 loss, each divided by the foreground of its image: the samples are the images themselves."""
         foreground = goals.foreground.clamp(min=1)
         focal = (focal_by_place(outputs["cls_logits"], goals) * goals.told[..., None]).sum(dim=(1, 2))
@@ -149,6 +149,6 @@ class PerImageRetinaNetHead(RetinaNetHead):  # type: ignore[misc]
         distance = l1_loss(deltas, goal, reduction="none").sum(dim=1) * goals.belief
         images = torch.ones_like(foreground)
         return {
-            "classification": Shares(focal / foreground, images),
-            "bbox_regression": Shares(summed_by_image(distance, goals.image, len(images)) / foreground, images),
+            "classification": LossSums(focal / foreground, images),
+            "bbox_regression": LossSums(summed_by_image(distance, goals.image, len(images)) / foreground, images),
         }

@@ -10,15 +10,15 @@ from torchvision.models.detection.fcos import FCOS
 from torchvision.models.detection.retinanet import RetinaNet
 
 from alloop.config.blocks import DetectorConfig
-from alloop.detectors.protocol import GRAPH_TENSORS, Detector, FrozenFeatures, LossOfWeights, Target
+from alloop.detectors.protocol import GRAPH_TENSORS, CachedFeatures, Detector, LossOfWeights, Target
 from alloop.detectors.torchvision.backbones import Pyramid, build_backbone
 from alloop.detectors.torchvision.dense_losses import PerImageFCOSHead, PerImageRetinaNetHead
 from alloop.detectors.torchvision.parts import (
     NormalizeOnly,
     dense_detections,
     evaluating,
-    of_batch,
-    of_each,
+    per_batch,
+    per_image,
     pool_regions,
     pooled_levels,
     with_weight,
@@ -89,7 +89,7 @@ class PosteriorRetinaNet(RetinaNet):  # type: ignore[misc]
         return detections
 
 
-class FrozenPlaces:
+class CachedLocations:
     """A batch up to the last convolutions: the outputs of both towers on every level."""
 
     def __init__(self, model: Any, images: list[Tensor]) -> None:
@@ -144,7 +144,7 @@ class FrozenPlaces:
 
         def loss(weights: Mapping[str, Tensor]) -> Tensor:
             joined = {name: torch.cat(levels, dim=1) for name, levels in self._outputs(weights).items()}
-            return of_each(model.head.shares(joined, goals))
+            return per_image(model.head.shares(joined, goals))
 
         return loss
 
@@ -174,22 +174,22 @@ class OneStageDetector:
 
     def losses(self, images: list[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Each loss term split by image."""
-        return of_batch(self.module(images, [dict(target) for target in targets]))
+        return per_batch(self.module(images, [dict(target) for target in targets]))
 
-    def frozen(self, images: list[Tensor]) -> FrozenFeatures:
+    def cached_features(self, images: list[Tensor]) -> CachedFeatures:
         """See the images up to the last convolutions."""
-        return FrozenPlaces(self.module, images)
+        return CachedLocations(self.module, images)
 
     def detect(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         """Detections after non-maximum suppression."""
-        return FrozenPlaces(self.module, images).detections()
+        return CachedLocations(self.module, images).detections()
 
     def embed(self, images: list[Tensor]) -> Tensor:
         """Pooled output of the last convolution of both towers, mean over levels, classification first.
 
         Source: ISAL supplement section 4.2 (FCOS features for k-center).
         """
-        seen = FrozenPlaces(self.module, images)
+        seen = CachedLocations(self.module, images)
         return torch.cat([pooled_levels(tower).mean(dim=0) for tower in (seen.class_tower, seen.box_tower)], dim=1)
 
     def region_features(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:

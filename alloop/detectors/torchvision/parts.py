@@ -37,19 +37,19 @@ def summed_by_image(values: Tensor, image: Tensor, images: int) -> Tensor:
     return wide.new_zeros(images).index_add(0, image, wide)
 
 
-class Shares(NamedTuple):
+class LossSums(NamedTuple):
     """A loss term before it is divided: its sum over the samples of each image, and how many they are, `[batch]`."""
 
     total: Tensor
     samples: Tensor
 
 
-def of_batch(terms: Mapping[str, Shares]) -> dict[str, Tensor]:
+def per_batch(terms: Mapping[str, LossSums]) -> dict[str, Tensor]:
     """Each term divided by the samples of the whole batch, as in training."""
     return {name: term.total / term.samples.sum().clamp(min=1) for name, term in terms.items()}
 
 
-def of_each(terms: Mapping[str, Shares]) -> Tensor:
+def per_image(terms: Mapping[str, LossSums]) -> Tensor:
     """The loss `[batch]` of each image as if it were trained on alone: divided by its own samples."""
     return torch.stack([term.total / term.samples.clamp(min=1) for term in terms.values()]).sum(dim=0)
 

@@ -11,7 +11,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
 from alloop.detectors.protocol import PseudoBoxes, RegionLoss
-from alloop.detectors.torchvision.parts import Shares, of_labels, rows_by_image, summed_by_image
+from alloop.detectors.torchvision.parts import LossSums, of_labels, rows_by_image, summed_by_image
 
 SMOOTH = 1 / 9  # beta of the smooth L1 loss, as in torchvision
 Targets = Sequence[dict[str, Tensor]]
@@ -35,7 +35,7 @@ class PerImageRPN(RegionProposalNetwork):  # type: ignore[misc]
         pred_bbox_deltas: Tensor,
         labels: Sequence[Tensor],
         regression_targets: Sequence[Tensor],
-    ) -> tuple[Shares, Shares]:
+    ) -> tuple[LossSums, LossSums]:
         """Objectness and box loss; the samples are the sampled anchors."""
         positive, negative = self.fg_bg_sampler(labels)
         goals = Anchored(
@@ -60,7 +60,7 @@ class PerImageRPN(RegionProposalNetwork):  # type: ignore[misc]
         self._objects = torch.stack(objects)
         return labels, boxes
 
-    def shares(self, objectness: Tensor, deltas: Tensor, goals: Anchored) -> tuple[Shares, Shares]:
+    def shares(self, objectness: Tensor, deltas: Tensor, goals: Anchored) -> tuple[LossSums, LossSums]:
         """Binary cross entropy and smooth L1 of the sampled anchors, by image."""
         images = len(goals.positive)
         image, place = torch.where(goals.positive | goals.negative)
@@ -71,7 +71,7 @@ class PerImageRPN(RegionProposalNetwork):  # type: ignore[misc]
         reached = deltas.reshape(goals.deltas.shape)[hit, anchor]
         distance = smooth_l1_loss(reached, goals.deltas[hit, anchor], beta=SMOOTH, reduction="none").sum(dim=1)
         distance = distance * goals.objects[hit, anchor]
-        return Shares(summed_by_image(entropy, image, images), samples), Shares(
+        return LossSums(summed_by_image(entropy, image, images), samples), LossSums(
             summed_by_image(distance, hit, images), samples
         )
 
@@ -116,7 +116,7 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
         proposals: Sequence[Tensor],
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]] | None = None,
-    ) -> tuple[list[dict[str, Tensor]], dict[str, Shares]]:
+    ) -> tuple[list[dict[str, Tensor]], dict[str, LossSums]]:
         """Detections in eval mode, losses in train mode."""
         if not self.training:
             return self.detections(features, proposals, image_shapes), {}
@@ -129,7 +129,7 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
             losses["loss_mask"] = self.mask_shares(masks, regions, targets or [])
         return [], losses
 
-    def box_shares(self, logits: Tensor, deltas: Tensor, regions: Regions, targets: Targets) -> dict[str, Shares]:
+    def box_shares(self, logits: Tensor, deltas: Tensor, regions: Regions, targets: Targets) -> dict[str, LossSums]:
         """Cross entropy and smooth L1; the samples are the sampled regions."""
         images, of_image = len(regions.boxes), _image_rows(regions.boxes)  # [r]
         samples = rows_by_image(of_image, images)
@@ -147,8 +147,8 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
             reduction="none",
         ).sum(dim=1)
         return {
-            "loss_classifier": Shares(summed_by_image(entropy, of_image, images), samples),
-            "loss_box_reg": Shares(summed_by_image(distance * belief[hit], of_image[hit], images), samples),
+            "loss_classifier": LossSums(summed_by_image(entropy, of_image, images), samples),
+            "loss_box_reg": LossSums(summed_by_image(distance * belief[hit], of_image[hit], images), samples),
         }
 
     def entropy(self, logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
@@ -166,7 +166,7 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
         shapes: list[tuple[int, int]],
         pseudo: Sequence[PseudoBoxes],
         background: Callable[[list[Tensor]], list[Tensor]],
-    ) -> dict[str, Shares]:
+    ) -> dict[str, LossSums]:
         """Classification under weights and box regression towards reliable boxes; the regions of both go in at once."""
         told = [{"boxes": p.boxes, "labels": p.labels + 1} for p in pseudo]
         sure = [{"boxes": p.reliable, "labels": p.reliable_labels + 1} for p in pseudo]
@@ -186,19 +186,19 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
         distance = smooth_l1_loss(moved, goal, beta=SMOOTH, reduction="none").sum(dim=1)
         sampled = rows_by_image(_image_rows(reached.boxes), images)
         return {
-            "loss_classifier": Shares(
+            "loss_classifier": LossSums(
                 summed_by_image(entropy, of_image, images), summed_by_image(weights, of_image, images)
             ),
-            "loss_box_reg": Shares(summed_by_image(distance, of_moved, images), sampled),
+            "loss_box_reg": LossSums(summed_by_image(distance, of_moved, images), sampled),
         }
 
-    def mask_shares(self, logits: Tensor, regions: Regions, targets: Targets) -> Shares:
+    def mask_shares(self, logits: Tensor, regions: Regions, targets: Targets) -> LossSums:
         """Pixel cross entropy `[p, k, m, m]` of the true class's mask; the samples are the positive regions."""
         rows, boxes = regions.positive, regions.positive_boxes
         of_image = _image_rows(boxes)
         samples = rows_by_image(of_image, len(boxes))
         if not len(logits):
-            return Shares(logits.sum() * 0 + logits.new_zeros(len(boxes)), samples)
+            return LossSums(logits.sum() * 0 + logits.new_zeros(len(boxes)), samples)
         truth = torch.cat(
             [
                 project_masks_on_boxes(target["masks"], box, match[row], logits.shape[-1])
@@ -211,7 +211,7 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
         per_mask = binary_cross_entropy_with_logits(own, truth, reduction="none").mean(dim=(1, 2))
         belief, _ = _believed(regions, targets, logits.shape[1])
         per_mask = per_mask * belief[torch.cat(regions.labels) > 0]
-        return Shares(summed_by_image(per_mask, of_image, len(boxes)), samples)
+        return LossSums(summed_by_image(per_mask, of_image, len(boxes)), samples)
 
     def detections(
         self, features: dict[str, Tensor], proposals: Sequence[Tensor], shapes: list[tuple[int, int]]

@@ -14,20 +14,20 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from alloop.config.blocks import DetectorConfig
 from alloop.detectors.protocol import (
+    CachedRegions,
     Detector,
     PseudoBoxes,
     RegionLoss,
-    SeenRegions,
     Target,
 )
 from alloop.detectors.torchvision.backbones import Pyramid, build_backbone, build_c4_backbone
-from alloop.detectors.torchvision.frozen_regions import LAST_LAYERS, FrozenRegions, last_weights
+from alloop.detectors.torchvision.cached_regions import LAST_LAYERS, CachedRegionFeatures, last_weights
 from alloop.detectors.torchvision.parts import (
     NormalizeOnly,
     batch_of,
     evaluating,
-    of_batch,
     one_based,
+    per_batch,
     pool_regions,
     pooled_levels,
 )
@@ -61,10 +61,10 @@ class TwoStageDetector:
 
     def losses(self, images: list[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Each loss term split by image; anchors and proposals are sampled from torch's generator."""
-        return of_batch(self.module(images, one_based(targets)))
+        return per_batch(self.module(images, one_based(targets)))
 
     @contextmanager
-    def classified_by(self, loss: RegionLoss) -> Iterator[None]:
+    def region_loss_replaced(self, loss: RegionLoss) -> Iterator[None]:
         """Regions are classified by this loss for as long as a `with` lasts."""
         heads = self.module.roi_heads
         heads.classification = loss
@@ -73,7 +73,7 @@ class TwoStageDetector:
         finally:
             heads.classification = None
 
-    def taught_losses(
+    def pseudo_label_losses(
         self,
         images: list[Tensor],
         pseudo: Sequence[PseudoBoxes],
@@ -85,15 +85,15 @@ class TwoStageDetector:
         objects = [{"boxes": p.proposals, "labels": torch.ones_like(p.proposals[:, 0])} for p in pseudo]
         proposals, first = model.rpn(batch, features, objects)
         second = model.roi_heads.taught_shares(features, proposals, batch.image_sizes, pseudo, background)
-        return of_batch({**first, **second})
+        return per_batch({**first, **second})
 
-    def frozen(self, images: list[Tensor]) -> SeenRegions:
+    def cached_features(self, images: list[Tensor]) -> CachedRegions:
         """See the images up to the last layers."""
-        return FrozenRegions(self.module, images)
+        return CachedRegionFeatures(self.module, images)
 
     def detect(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         """Detections after non-maximum suppression; masks are uint8 at image size."""
-        return FrozenRegions(self.module, images).detections()
+        return CachedRegionFeatures(self.module, images).detections()
 
     def embed(self, images: list[Tensor]) -> Tensor:
         """Mean over height and width of each pyramid level fed to the second stage, concatenated."""

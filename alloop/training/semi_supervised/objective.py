@@ -24,12 +24,12 @@ from torch import Tensor
 
 from alloop.config.blocks import SemiSupervisedConfig
 from alloop.detectors.protocol import (
+    CachedFeatures,
+    CachedRegions,
     Detector,
-    FrozenFeatures,
     PseudoBoxes,
-    RegionLearner,
+    PseudoLabelDetector,
     RegionLoss,
-    SeenRegions,
     Target,
 )
 from alloop.training.batches import TrainingBatches, UnlabeledBatches
@@ -46,7 +46,7 @@ CLASSIFICATION = ("loss_objectness", "loss_classifier", "classification")  # ter
 LABELED, UNLABELED = 0, 1
 
 
-class SemiSupervised:
+class SemiSupervisedObjective:
     """The loss terms of each step, on labeled and on unlabeled images."""
 
     def __init__(
@@ -89,7 +89,7 @@ class SemiSupervised:
         self._memory: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # row -> classes and residual scores
         self._counts = np.zeros((3, classes), dtype=np.int64)  # pseudo-boxes, right ones, boxes that are there
         self._shown = 0  # unlabeled images since the last record
-        self.course: list[dict[str, Any]] = []
+        self.training_log: list[dict[str, Any]] = []
 
     def begin(self, averaged: Mapping[str, Tensor]) -> None:
         """The teacher's weights are these tensors from now on, whatever becomes of them."""
@@ -105,7 +105,7 @@ class SemiSupervised:
             return terms, ids
         self._resample(step)
         weak, unlabeled_ids = self._unlabeled(step)
-        seen = self._teacher.frozen(weak)
+        seen = self._teacher.cached_features(weak)
         thresholds = self.thresholds(step)
         pseudo = self._believed(seen, thresholds)
         self._remember(unlabeled_ids, pseudo, thresholds)
@@ -117,9 +117,9 @@ class SemiSupervised:
         """The loss by which regions are classified, where it is not the detector's own."""
         config, detector = self._config, self._detector
         if config.gradient_balance:
-            return _learner(detector).classified_by(self.balanced(branch))
-        if config.style == "unbiased_teacher" and hasattr(detector, "classified_by"):
-            return _learner(detector).classified_by(_weighted_focal)
+            return _learner(detector).region_loss_replaced(self.balanced(branch))
+        if config.style == "unbiased_teacher" and hasattr(detector, "region_loss_replaced"):
+            return _learner(detector).region_loss_replaced(_weighted_focal)
         return nullcontext()
 
     def balanced(self, branch: int) -> RegionLoss:
@@ -143,7 +143,7 @@ class SemiSupervised:
         return class_thresholds(self._confidence, weights, self._base)
 
     @torch.no_grad()
-    def _believed(self, seen: FrozenFeatures, thresholds: Tensor) -> list[PseudoBoxes]:
+    def _believed(self, seen: CachedFeatures, thresholds: Tensor) -> list[PseudoBoxes]:
         """What the student is told of each image; the classes' confidence is followed on the way."""
         config, found = self._config, seen.detections()
         scores, labels = (torch.cat([f[key] for f in found]) for key in ("scores", "labels"))
@@ -155,7 +155,7 @@ class SemiSupervised:
             tried = [f["scores"] > INITIAL for f in found]
 
             def refine(boxes: list[Tensor], labels: list[Tensor]) -> list[Tensor]:
-                moved = [reached for _, reached in _regions(seen).judged(boxes)]
+                moved = [reached for _, reached in _regions(seen).classified_regions(boxes)]
                 return [m[torch.arange(len(y), device=y.device), y] for m, y in zip(moved, labels, strict=True)]
 
             boxes, of = ([f[key][t] for f, t in zip(found, tried, strict=True)] for key in ("boxes", "labels"))
@@ -165,7 +165,7 @@ class SemiSupervised:
             for f, variance in zip(found, variances, strict=True)
         ]
 
-    def _taught(self, weak: list[Tensor], seen: FrozenFeatures, pseudo: list[PseudoBoxes]) -> dict[str, Tensor]:
+    def _taught(self, weak: list[Tensor], seen: CachedFeatures, pseudo: list[PseudoBoxes]) -> dict[str, Tensor]:
         """The student's losses on its own views under the teacher's boxes."""
         strong, flipped = strong_views(weak, self._flip, self._config.strength)
         widths = [int(image.shape[-1]) for image in weak]
@@ -181,10 +181,10 @@ class SemiSupervised:
         if self._config.style == "soft_teacher":
 
             def background(regions: list[Tensor]) -> list[Tensor]:
-                judged = _regions(seen).judged([across(boxes, k) for k, boxes in enumerate(regions)])
+                judged = _regions(seen).classified_regions([across(boxes, k) for k, boxes in enumerate(regions)])
                 return [said[:, -1] for said, _ in judged]
 
-            return _learner(self._detector).taught_losses(strong, told, background)
+            return _learner(self._detector).pseudo_label_losses(strong, told, background)
         terms = self._detector.losses(strong, [Target(boxes=p.boxes, labels=p.labels) for p in told])
         return {name: term for name, term in terms.items() if name in CLASSIFICATION}
 
@@ -219,7 +219,7 @@ class SemiSupervised:
         taught = step >= self._config.burn_in * self._steps
         if self._config.gradient_balance:
             self.balance.step(1.0 + self._config.weight * taught)
-        if (step + 1) % self._labeled.steps_an_epoch == 0 or (step + 1 == self._steps and not self.course):
+        if (step + 1) % self._labeled.steps_an_epoch == 0 or (step + 1 == self._steps and not self.training_log):
             self._record(step)
 
     def _record(self, step: int) -> None:
@@ -233,7 +233,7 @@ class SemiSupervised:
             told["mean_repeat"] = round(float(self._unlabeled.repeats.mean()), 4)
         if self._truth is not None:
             told |= dict(zip(("pseudo", "right", "true"), self._counts.tolist(), strict=True))
-        self.course.append(told)
+        self.training_log.append(told)
         self._counts[:], self._shown = 0, 0
 
     def state(self) -> dict[str, Tensor]:
@@ -249,7 +249,7 @@ class SemiSupervised:
             "repeats": self._unlabeled.repeats,
             "counts": self._counts,
             "since": np.array([self._unlabeled.since, self._shown]),
-            "course": np.frombuffer(json.dumps(self.course).encode(), dtype=np.uint8),
+            "course": np.frombuffer(json.dumps(self.training_log).encode(), dtype=np.uint8),
         }
         figures = {f"balance.{k}": v for k, v in self.balance.state_dict().items()}
         return {
@@ -271,7 +271,7 @@ class SemiSupervised:
         self._counts = state["counts"].numpy().copy()
         since, self._shown = state["since"].tolist()
         self._unlabeled.show(state["repeats"].numpy(), since)
-        self.course = json.loads(state["course"].numpy().tobytes())
+        self.training_log = json.loads(state["course"].numpy().tobytes())
 
 
 def _weighted_focal(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
@@ -279,14 +279,14 @@ def _weighted_focal(logits: Tensor, labels: Tensor, weights: Tensor | None) -> T
     return found if weights is None else found * weights
 
 
-def _learner(detector: Detector) -> RegionLearner:
+def _learner(detector: Detector) -> PseudoLabelDetector:
     """A wrapped detector passes on what it does not know, which no protocol check sees."""
-    return cast("RegionLearner", detector)
+    return cast("PseudoLabelDetector", detector)
 
 
-def _regions(seen: FrozenFeatures) -> SeenRegions:
+def _regions(seen: CachedFeatures) -> CachedRegions:
     """Of a detector with two stages, which is what the styles that ask for regions are given."""
-    return cast("SeenRegions", seen)
+    return cast("CachedRegions", seen)
 
 
 def _rounded(values: Tensor) -> list[float]:

@@ -1,4 +1,4 @@
-"""A batch that a detector of two stages has seen once, up to its last layers (`protocol.FrozenFeatures`)."""
+"""A batch that a detector of two stages has seen once, up to its last layers (`protocol.CachedFeatures`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from torchvision.ops import clip_boxes_to_image
 
 from alloop.detectors.protocol import GRAPH_TENSORS, LossOfWeights, Target
 from alloop.detectors.seeding import seeded
-from alloop.detectors.torchvision.parts import Shares, batch_of, evaluating, of_each, one_based, with_weight
+from alloop.detectors.torchvision.parts import LossSums, batch_of, evaluating, one_based, per_image, with_weight
 from alloop.detectors.torchvision.region_losses import Regions
 
 # the weights that influence differentiates, with the scales of ISAL's released code for Faster R-CNN
@@ -21,7 +21,7 @@ MASKS = "roi_heads.mask_predictor.mask_fcn_logits.weight"  # not in ISAL; the la
 LAST_LAYERS = {OBJECTNESS: 1000.0, PROPOSAL: 1000.0, CLASSES: 5000.0, BOXES: 1000.0, MASKS: 1000.0}
 
 
-class FrozenRegions:
+class CachedRegionFeatures:
     """A batch up to the last layers: the pyramid, and what the proposal network has made of each level."""
 
     def __init__(self, model: Any, images: list[Tensor]) -> None:
@@ -94,16 +94,16 @@ class FrozenRegions:
             logits = with_weight(heads.box_predictor.cls_score, weights[CLASSES], vectors)
             reached = with_weight(heads.box_predictor.bbox_pred, weights[BOXES], vectors)
             first = rpn.shares(objectness, deltas, goals)
-            terms: dict[str, Shares] = {"loss_objectness": first[0], "loss_rpn_box_reg": first[1]}
+            terms: dict[str, LossSums] = {"loss_objectness": first[0], "loss_rpn_box_reg": first[1]}
             terms |= heads.box_shares(logits, reached, regions, told)
             if masks is not None:
                 drawn = with_weight(heads.mask_predictor.mask_fcn_logits, weights[MASKS], masks)
                 terms["loss_mask"] = heads.mask_shares(drawn, regions, told)
-            return of_each(terms)
+            return per_image(terms)
 
         return loss
 
-    def judged(self, boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def classified_regions(self, boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Of each box: its probabilities, background last, and where each class moves it, inside the image."""
         heads, counts = self._model.roi_heads, [len(b) for b in boxes]
         with evaluating(self._model):
