@@ -1,14 +1,12 @@
 """What a strategy is, and how a name in a config becomes one."""
 
 import dataclasses
-import importlib
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
-import pydantic
-
-from alloop.errors import ConfigError, StrategyError, nearest
+from alloop.errors import StrategyError
+from alloop.plugins import load_class, make_plugin, plugin_class
 from alloop.query import Need, Query
 from alloop.values import InstanceScores, Selection
 
@@ -62,44 +60,14 @@ class InstanceStrategy(Strategy, Protocol):
         """`select`, where the instances are scored already."""
 
 
-def load_class(name: str, table: Mapping[str, str], kind: str) -> Any:
-    """Find a class or function by its name in a table, or by import path `package.module:Name`."""
-    path = table.get(name, name)
-    module_name, colon, attribute = path.partition(":")
-    if not colon:
-        msg = (
-            f"{kind}.name: {name!r} is not in the table{nearest(name, table)}; your own is named 'package.module:Name'"
-        )
-        raise ConfigError(msg)
-    try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        msg = f"{kind}.name: {path!r} cannot be imported ({error}). Is the package installed and the name right?"
-        raise ConfigError(msg) from error
-
-
 def make_strategy(name: str, parameters: Mapping[str, Any], table: Mapping[str, str]) -> Strategy:
     """Build a strategy from its name and parameters.
 
     Raises:
         ConfigError: unknown name, unknown parameter (with the nearest known one), wrong type.
     """
-    cls = load_class(name, table, "strategy")
-    if not dataclasses.is_dataclass(cls) or not hasattr(cls, "select") or not hasattr(cls, "needs"):
-        msg = f"strategy.name: {name!r} is {cls!r}, which is not a dataclass with `needs` and `select(query)`"
-        raise ConfigError(msg)
-    known = [field.name for field in dataclasses.fields(cls)]
-    for key in parameters:
-        if key not in known:
-            msg = f"strategy.{key}: {name!r} has no such parameter{nearest(key, known)}"
-            raise ConfigError(msg)
-    try:
-        built = pydantic.TypeAdapter(cls).validate_python(dict(parameters))
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        msg = f"strategy.{'.'.join(map(str, first['loc']))}: {first['msg']}, found {first['input']!r}"
-        raise ConfigError(msg) from error
-    return cast("Strategy", built)
+    cls = plugin_class("strategy", name, table, "needs", "select")
+    return cast("Strategy", make_plugin("strategy", cls, name, parameters))
 
 
 def checked_selection(strategy: Strategy, query: Query, instances: InstanceScores | None = None) -> Selection:
@@ -135,7 +103,7 @@ def describe(table: Mapping[str, str]) -> list[dict[str, Any]]:
     """Name, needs, parameters with defaults, and source of every strategy of a table."""
     rows = []
     for name in table:
-        cls = load_class(name, table, "strategy")
+        cls = load_class("strategy", name, table)
         parameters = {field.name: field.default for field in dataclasses.fields(cls)}
         needs = sorted(str(need) for need in cls.needs)
         rows.append({"name": name, "needs": needs, "source": cls.source, "parameters": parameters})

@@ -19,9 +19,10 @@ from alloop.detectors.loss_prediction import WithLossPrediction
 from alloop.detectors.protocol import Detector, PyramidDetector
 from alloop.detectors.seeding import seeded
 from alloop.errors import ConfigError
+from alloop.plugins import load_class
 from alloop.query import Need
 from alloop.randomness import derive_seed
-from alloop.strategy import Strategy, load_class, loss_prediction_of, make_strategy
+from alloop.strategy import Strategy, loss_prediction_of, make_strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Experiment:
 
     def new_detector(self, round_: int) -> Detector:
         """A freshly initialised detector: every round starts from the configured weights, never from the last round."""
-        build = load_class(self.config.detector.name, DETECTORS, "detector")
+        build = load_class("detector", self.config.detector.name, DETECTORS)
         with seeded(derive_seed(self.config.random_seed, round_, "init")):
             detector: Detector = build(self.config.detector, len(self.splits.train.dataset.class_names))
         settings = loss_prediction_of(self.strategy)
@@ -76,7 +77,7 @@ def prepare(
 
 def detector_gives(config: ExperimentConfig) -> frozenset[Need]:
     """What the detector of a config can give a strategy."""
-    detector: Detector = load_class(config.detector.name, DETECTORS, "detector")(config.detector, 1)
+    detector: Detector = load_class("detector", config.detector.name, DETECTORS)(config.detector, 1)
     return detector.gives
 
 

@@ -14,10 +14,11 @@ import numpy as np
 
 from alloop.data.records import DataSet
 from alloop.errors import ConfigError
+from alloop.plugins import load_class
 from alloop.progress import Progress
 from alloop.query import FittedDetector, Query
 from alloop.results.curves import class_divergence, class_entropy
-from alloop.strategy import InstanceStrategy, Strategy, checked_selection, load_class, uses_labels
+from alloop.strategy import InstanceStrategy, Strategy, checked_selection, uses_labels
 from alloop.values import ImageId, InstanceScores, Selection
 
 
@@ -122,7 +123,7 @@ def prune(
 
 def pruning_parameters(name: str, parameters: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, Any]:
     """A strategy that can look at the truth does so on annotated data, unless it is told not to."""
-    cls = load_class(name, table, "strategy")
+    cls = load_class("strategy", name, table)
     knows = hasattr(cls, "annotations")
     return {**({"annotations": "true"} if knows else {}), **parameters}
 

@@ -17,8 +17,8 @@ from alloop.detectors.seeding import seeded
 from alloop.detectors.torchvision.backbones import NAMES as BACKBONES
 from alloop.detectors.torchvision.backbones import build_backbone, load_weights
 from alloop.errors import ConfigError
+from alloop.plugins import load_class
 from alloop.query import Need
-from alloop.strategy import load_class
 from alloop.testing import detector_checks
 from alloop.values import Annotations, ImageRecord
 
@@ -46,7 +46,7 @@ def make(name, backbone="tiny", classes=3, **changes):
         }
     )
     with seeded(0):
-        return load_class(name, TABLE, "detector")(config, classes)
+        return load_class("detector", name, TABLE)(config, classes)
 
 
 def batch():
@@ -190,7 +190,7 @@ def test_a_c4_detector_needs_a_resnet_and_pools_its_fourth_stage():
     assert detector.module.roi_heads.box_roi_pool.output_size == (14, 14)
     assert detector.module.backbone(torch.zeros(1, 3, 64, 96))["0"].shape == (1, 256, 4, 6)
     with pytest.raises(ConfigError, match="C4 detector is built on a ResNet"):
-        load_class("faster_rcnn_c4", TABLE, "detector")(
+        load_class("detector", "faster_rcnn_c4", TABLE)(
             DetectorConfig(name="faster_rcnn_c4", backbone="tiny", weights="none"), 3
         )
 
