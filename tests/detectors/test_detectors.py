@@ -9,9 +9,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from alloop.config.blocks import DetectorConfig
-from alloop.data.pixels import PixelCache
 from alloop.detectors import TABLE
-from alloop.detectors.fitted import FittedTorchDetector
 from alloop.detectors.protocol import Detector
 from alloop.detectors.seeding import seeded
 from alloop.detectors.torchvision.backbones import NAMES as BACKBONES
@@ -20,33 +18,10 @@ from alloop.errors import ConfigError
 from alloop.plugins import load_class
 from alloop.query import Need
 from alloop.testing import detector_checks
-from alloop.values import Annotations, ImageRecord
+from alloop.values import Annotations
+from tests.support.detectors import NAMES, fitted, make
 
-NAMES = sorted(TABLE)
 TWO_STAGE = ("faster_rcnn", "faster_rcnn_c4", "mask_rcnn")
-
-
-def make(name, backbone="tiny", classes=3, **changes):
-    backbone = "resnet18" if name == "faster_rcnn_c4" else backbone
-    config = DetectorConfig(
-        **{
-            "name": name,
-            "backbone": backbone,
-            "weights": "none",
-            "channels": 32,
-            "tower_convs": 1,
-            "head_width": 16,
-            "proposals": 40,
-            "sampled_regions": 16,
-            "anchor_size": 12 if backbone == "tiny" else 32,
-            "short_side": 64,
-            "long_side": 96,
-            "score_threshold": 0.01,
-            **changes,
-        }
-    )
-    with seeded(0):
-        return load_class("detector", name, TABLE)(config, classes)
 
 
 def batch():
@@ -204,27 +179,6 @@ def test_embedding_of_fcos_is_the_pooled_last_tower_output():
     embedded = detector.embed(images)
     expected = torch.cat([seen["cls"].mean(dim=(2, 3)), seen["reg"].mean(dim=(2, 3))], dim=1)
     torch.testing.assert_close(embedded, expected)
-
-
-class Source:
-    def __init__(self, sizes):
-        chance = np.random.default_rng(0)
-        self.records = {i: ImageRecord(i, "", w, h) for i, (w, h) in enumerate(sizes)}
-        self.pixels = {i: chance.integers(0, 255, (h, w, 3), dtype=np.uint8) for i, (w, h) in enumerate(sizes)}
-
-    def read(self, image_id):
-        return self.pixels[image_id]
-
-    def sha256(self, image_id):
-        return ""
-
-
-def fitted(detector, sizes, batch_size=4):
-    source = Source(sizes)
-    cache = PixelCache(source, list(source.records), 64, 96, 10**7)
-    return FittedTorchDetector(
-        detector, source, cache, ("a", "b", "c"), batch_size=batch_size, device=torch.device("cpu")
-    )
 
 
 @pytest.mark.parametrize("name", ["fcos", "faster_rcnn"])

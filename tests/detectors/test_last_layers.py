@@ -23,8 +23,8 @@ from alloop.query import Need
 from alloop.strategy import LossPrediction
 from alloop.values import Annotations, ImageId
 from strategies import TABLE
-from tests.detectors.test_detectors import NAMES, Source, fitted, make
 from tests.support import small_tree
+from tests.support.detectors import NAMES, Source, fitted, make
 
 
 def scene(*, posteriors=False, dtype=torch.float32):

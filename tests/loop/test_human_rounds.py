@@ -3,9 +3,8 @@
 import dataclasses
 import json
 import shutil
-import threading
 import traceback
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import msgspec
 import numpy as np
@@ -15,12 +14,9 @@ from typer.testing import CliRunner
 
 from alloop.cli.app import app
 from alloop.config import load_config, parse_config
-from alloop.data.convert import files_of
 from alloop.data.formats.label_studio import region
-from alloop.data.records import Records
 from alloop.data.splits import READERS
 from alloop.errors import AlloopError, ConfigError, DataError, UnreachableError, WaitingError
-from alloop.ledger.audit import audit
 from alloop.ledger.requests import AnnotationRequests, Rates
 from alloop.ledger.store import open_ledger, read_ledger
 from alloop.loop.engine import run_experiment, trained_on_everything
@@ -38,51 +34,11 @@ from alloop.studies.grid import run_study
 from alloop.testing import fake_annotations, make_query
 from alloop.values import Detections, ImageId, ImageRecord, Selection
 from strategies import TABLE
-from tests.results.test_compare import write_run
 from tests.support import small_tree
+from tests.support.people import Annotator, Serving, charges, tree_of
+from tests.support.runs import write_run
 
 FORMATS = ["coco", "voc", "yolo", "cvat", "label_studio"]
-
-
-def tree_of(files, folder=None, **changes):
-    """A config over those files; with `folder`, people are asked there."""
-    pool = "unlabeled.json" if folder else "instances_pool.json"
-    names = {"train": pool, "reference": "instances_reference.json", "test": "instances_test.json"}
-    data = {key: {"annotations": str(files / name), "images": str(files / "images")} for key, name in names.items()}
-    tree = small_tree(**changes)
-    tree["data"] = data
-    if folder:
-        tree["oracle"] = {"name": "folder", "folder": str(folder), **changes.get("oracle", {})}
-    return tree
-
-
-class Annotator:
-    """Answers with the true boxes, in a format, for the images it is told to."""
-
-    def __init__(self, files, folder, format_="coco"):
-        self.folder, self.format = folder, format_
-        self.records = READERS["coco"](files / "instances_pool.json")
-
-    def tasks(self, round_):
-        root = self.folder / f"round_{round_:03d}" / "images"
-        return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
-
-    def part(self, names):
-        images = [image for image in self.records.images if image.file_name in names]
-        ids = {image.id for image in images}
-        return Records(images, self.records.categories, [b for b in self.records.annotations if b.image_id in ids])
-
-    def answer(self, round_, names=None):
-        place = self.folder / f"round_{round_:03d}"
-        records = self.part(self.tasks(round_) if names is None else names)
-        target = place / ("answers.json" if self.format == "coco" else "answers")
-        shutil.rmtree(target, ignore_errors=True)
-        for path, data in files_of(records, target, self.format).items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        if self.format == "label_studio":
-            shutil.copy(target / "tasks.json", place / "answers.json")
-            shutil.rmtree(target)
 
 
 def finish(config, out, annotator):
@@ -94,12 +50,6 @@ def finish(config, out, annotator):
         except WaitingError:
             annotator.answer(waited)
             waited += 1
-
-
-def charges(folder):
-    with read_ledger(folder) as ledger:
-        assert audit(ledger) == []
-        return ledger.charges()
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -333,22 +283,6 @@ def test_a_server_that_is_away_is_waited_for(files, tmp_path, monkeypatch):
     assert CliRunner().invoke(app, command).exit_code == 1
     assert CliRunner().invoke(app, [*command, "--wait"]).exit_code == 0
     assert len(pauses) == 2
-
-
-class Serving:
-    """A server of the tests on a port of its own, for as long as a `with` lasts."""
-
-    def __init__(self, handler):
-        self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self.httpd.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self.httpd.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_error):
-        self.httpd.shutdown()
-        self.httpd.server_close()
 
 
 class Answering(Serving):

@@ -40,8 +40,8 @@ from alloop.oracles.label_studio import LabelStudioPeople
 from alloop.oracles.oracle import PreAnnotations, Task
 from alloop.values import ImageId, ImageRecord
 from strategies import TABLE
-from tests.loop.test_human_rounds import Annotator, Serving, charges, tree_of
 from tests.support import small_tree
+from tests.support.people import Annotator, Serving, charges, tree_of
 
 pytestmark = pytest.mark.labelstudio
 TOKEN = "5ec7e7c0ffee5ec7e7c0ffee5ec7e7c0ffee5ec7"

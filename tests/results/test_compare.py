@@ -6,12 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
-from alloop.budget.prices import RoundCharges
 from alloop.errors import ConfigError
-from alloop.files import sha256_of
-from alloop.ledger.store import Bought, RoundRecord, open_ledger
 from alloop.report.page import write_report
 from alloop.report.text import to_csv, to_json, to_table
 from alloop.results.compare import (
@@ -22,28 +18,8 @@ from alloop.results.compare import (
     saving_against_random,
 )
 from alloop.results.curves import ap_at, boxes_to_reach, efficiency, saving
-from alloop.results.runs import Run
 from alloop.results.statistics import t_interval
-from alloop.testing import fake_annotations
-from alloop.values import ImageId, Selection
-
-
-def run(strategy, boxes, ap, seed=0, **facts):
-    rounds = tuple(
-        RoundRecord(k, 10 * (k + 1), b, {"ap": a, "ap50": a, "ap75": None}, {"cat": a}, {"train": 1.0})
-        for k, (b, a) in enumerate(zip(boxes, ap, strict=True))
-    )
-    return Run(
-        f"{strategy}_seed{seed}",
-        strategy,
-        seed,
-        label_using=False,
-        full_label=False,
-        rounds=rounds,
-        facts=facts,
-        pool_images=100,
-        charged=tuple(RoundCharges(k, 10, b, 0, 0.0) for k, b in enumerate(np.diff(boxes, prepend=0))),
-    )
+from tests.support.runs import run, write_run
 
 
 def test_the_gap_is_the_mean_over_the_common_range():
@@ -91,44 +67,6 @@ def test_identical_strategies_are_rarely_called_different():
         runs = [run(name, [0, 100], chance.normal(0.3, 0.05, 2), seed) for name in ("random", "a") for seed in range(5)]
         wrong += against_random(runs, "a", "ap").verdict != "inconclusive"
     assert wrong / 400 <= 0.075  # 5 % and two standard errors
-
-
-def write_run(
-    folder, strategy, seed, aps, *, lr=0.1, data="d", seed_set=(1, 2), name="cat", classes=(), pool=(), **parameters
-):
-    config = yaml.safe_dump(
-        {
-            "detector": {"name": "fcos"},
-            "training": {"lr": lr},
-            "loop": {"rounds": 2},
-            "strategy": {"name": strategy, **parameters},
-        }
-    )
-    ids = [ImageId(i) for i in range(1, 30)]
-    truth = {i: fake_annotations(i) for i in ids}
-    facts = {
-        "config": config,
-        "config_sha256": sha256_of(config.encode()),
-        "data": data,
-        "strategy": strategy,
-        "random_seed": str(seed),
-        "seed_set_sha256": sha256_of(repr(seed_set).encode()),
-        "budget": "",
-        "rounds_planned": str(len(aps)),
-        "label_using": "false",
-        "reference_is_test": "true",
-        **({"classes": json.dumps(classes), "pool_class_boxes": json.dumps(pool)} if classes else {}),
-    }
-    folder.mkdir(parents=True)
-    with open_ledger(folder) as ledger:
-        ledger.begin(facts, [(i, f"{i}.png", "0") for i in ids], [ImageId(i) for i in seed_set], truth)
-        for k, ap in enumerate(aps):
-            picked = tuple(ids[5 + 3 * k : 8 + 3 * k])
-            bought = Bought(Selection(picked, np.ones(3)), [1.0] * 3, truth) if k + 1 < len(aps) else None
-            metrics = {"values": {"ap": ap, "ap50": ap, "ap75": None}, "per_class": {name: ap}}
-            ledger.close_round(
-                k, metrics=metrics, timings={"train": 2.0}, model_sha256="", diagnostics={}, bought=bought
-            )
 
 
 @pytest.fixture

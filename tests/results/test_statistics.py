@@ -20,7 +20,7 @@ from alloop.results.statistics import (
     t_interval,
     wilcoxon_p,
 )
-from tests.results.test_compare import run, write_run
+from tests.support.runs import run, write_run
 
 
 def stored_study(folder, differences):

@@ -294,10 +294,8 @@ class Spy:
 def test_hidden_labels_are_shown_to_nobody_who_does_not_say_so(tmp_path):
     for annotations in ("predicted", "true"):
         tree = small_tree(**{"loop.rounds": 2, "strategy": {"name": "spy", "annotations": annotations}})
-        run_experiment(parse_config(tree), tmp_path / annotations, {"spy": "test_mask_scores:Spy"})
-    from tests.strategies.test_mask_scores import Spy as Imported
-
-    assert Imported.seen == [("predicted", False, 0), ("true", True, 24)]
+        run_experiment(parse_config(tree), tmp_path / annotations, {"spy": f"{__name__}:Spy"})
+    assert Spy.seen == [("predicted", False, 0), ("true", True, 24)]
 
 
 def test_a_study_that_looks_at_labels_is_marked(tmp_path):

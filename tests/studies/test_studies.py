@@ -34,8 +34,8 @@ from alloop.results.curves import class_divergence, class_entropy
 from alloop.results.runs import find_runs
 from alloop.studies.grid import arms_of, run_study, served_by, settings_of
 from strategies import TABLE
-from tests.results.test_compare import run, write_run
 from tests.support import small_tree
+from tests.support.runs import run, write_run
 
 
 @pytest.fixture(scope="module")

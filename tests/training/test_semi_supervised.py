@@ -27,7 +27,7 @@ from alloop.training.supervised import WeightAverage
 from alloop.values import Annotations
 from strategies import TABLE
 from tests.support import small_tree
-from tests.training.test_training import MemoryStore, batches_of, experiment, taught
+from tests.support.training import MemoryStore, batches_of, experiment, trained_weights
 
 ALL = {"gradient_balance": True, "class_thresholds": True, "resampling": True}
 EAGER = {"unlabeled_ratio": 1, "threshold": 0.06, "warm_up": 0.1, "refresh": 0.2, "variance": 1.0}
@@ -66,7 +66,7 @@ def trained(made, store, steps=6, truth=None):
     labeled = dict(list(made.splits.train.dataset.annotations.items())[:10])
     detector = made.new_detector(0)
     lessons = lessons_of(made, detector, labeled, steps, truth)
-    return taught(made, detector, lessons, store, steps), lessons
+    return trained_weights(made, detector, lessons, store, steps), lessons
 
 
 @pytest.mark.parametrize(

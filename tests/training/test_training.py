@@ -6,78 +6,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alloop.config import parse_config
 from alloop.config.blocks import TrainingConfig
-from alloop.data.pixels import PixelCache
 from alloop.errors import DataError, TrainingError
 from alloop.geometry.masks import decode_mask
-from alloop.loop.experiment import prepare
-from alloop.training.batches import TrainingBatches, batch_rows, training_example
+from alloop.training.batches import batch_rows, training_example
 from alloop.training.repeat_factors import image_repeats
 from alloop.training.schedule import lr_at, total_steps
-from alloop.training.supervised import SupervisedObjective, train
-from strategies import TABLE
-from tests.support import small_tree
-
-
-class MemoryStore:
-    def __init__(self, state=None, snapshot_steps=()):
-        self.state, self.saved = state, []
-        self.snapshot_steps, self.kept = snapshot_steps, {}
-
-    def snapshot(self, weights, step):
-        self.kept[step] = weights
-
-    def load(self):
-        return self.state
-
-    def save(self, state, step):
-        self.saved.append((step, state))
-
-
-def experiment(**changes):
-    return prepare(parse_config(small_tree(**changes)), TABLE)
-
-
-def batches_of(made, labeled, *, masks=False, short_sides=(), repeat_threshold=None):
-    pool = made.splits.train
-    cache = PixelCache(pool.images, sorted(labeled), 64, 64, 10**8)
-    return TrainingBatches(
-        cache,
-        pool.images,
-        labeled,
-        random_seed=0,
-        round_=0,
-        batch_size=made.config.training.batch_size,
-        flip=0.5,
-        short_sides=short_sides,
-        long_side=64,
-        with_masks=masks,
-        device=torch.device("cpu"),
-        repeat_threshold=repeat_threshold,
-    )
-
-
-def taught(made, detector, lessons, store, steps):
-    train(
-        detector,
-        lessons,
-        made.config.training,
-        steps=steps,
-        random_seed=0,
-        round_=0,
-        device=torch.device("cpu"),
-        store=store,
-        progress=lambda *_: None,
-    )
-    return detector.module.state_dict()
+from alloop.training.supervised import SupervisedObjective
+from tests.support.training import MemoryStore, batches_of, experiment, trained_weights
 
 
 def run_training(made, store, steps, labeled=None):
     labeled = labeled or dict(list(made.splits.train.dataset.annotations.items())[:10])
     detector = made.new_detector(0)
     batches = batches_of(made, labeled, masks="mask" in made.config.detector.name)
-    return taught(made, detector, SupervisedObjective(detector, batches), store, steps)
+    return trained_weights(made, detector, SupervisedObjective(detector, batches), store, steps)
 
 
 @pytest.mark.parametrize("name", ["fcos", "faster_rcnn", "retinanet", "mask_rcnn"])

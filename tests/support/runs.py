@@ -1,0 +1,69 @@
+"""Runs whose figures are written down by hand: as values, and as folders."""
+
+import json
+
+import numpy as np
+import yaml
+
+from alloop.budget.prices import RoundCharges
+from alloop.files import sha256_of
+from alloop.ledger.store import Bought, RoundRecord, open_ledger
+from alloop.results.runs import Run
+from alloop.testing import fake_annotations
+from alloop.values import ImageId, Selection
+
+
+def run(strategy, boxes, ap, seed=0, **facts):
+    rounds = tuple(
+        RoundRecord(k, 10 * (k + 1), b, {"ap": a, "ap50": a, "ap75": None}, {"cat": a}, {"train": 1.0})
+        for k, (b, a) in enumerate(zip(boxes, ap, strict=True))
+    )
+    return Run(
+        f"{strategy}_seed{seed}",
+        strategy,
+        seed,
+        label_using=False,
+        full_label=False,
+        rounds=rounds,
+        facts=facts,
+        pool_images=100,
+        charged=tuple(RoundCharges(k, 10, b, 0, 0.0) for k, b in enumerate(np.diff(boxes, prepend=0))),
+    )
+
+
+def write_run(
+    folder, strategy, seed, aps, *, lr=0.1, data="d", seed_set=(1, 2), name="cat", classes=(), pool=(), **parameters
+):
+    config = yaml.safe_dump(
+        {
+            "detector": {"name": "fcos"},
+            "training": {"lr": lr},
+            "loop": {"rounds": 2},
+            "strategy": {"name": strategy, **parameters},
+        }
+    )
+    ids = [ImageId(i) for i in range(1, 30)]
+    truth = {i: fake_annotations(i) for i in ids}
+    facts = {
+        "config": config,
+        "config_sha256": sha256_of(config.encode()),
+        "data": data,
+        "strategy": strategy,
+        "random_seed": str(seed),
+        "seed_set_sha256": sha256_of(repr(seed_set).encode()),
+        "budget": "",
+        "rounds_planned": str(len(aps)),
+        "label_using": "false",
+        "reference_is_test": "true",
+        **({"classes": json.dumps(classes), "pool_class_boxes": json.dumps(pool)} if classes else {}),
+    }
+    folder.mkdir(parents=True)
+    with open_ledger(folder) as ledger:
+        ledger.begin(facts, [(i, f"{i}.png", "0") for i in ids], [ImageId(i) for i in seed_set], truth)
+        for k, ap in enumerate(aps):
+            picked = tuple(ids[5 + 3 * k : 8 + 3 * k])
+            bought = Bought(Selection(picked, np.ones(3)), [1.0] * 3, truth) if k + 1 < len(aps) else None
+            metrics = {"values": {"ap": ap, "ap50": ap, "ap75": None}, "per_class": {name: ap}}
+            ledger.close_round(
+                k, metrics=metrics, timings={"train": 2.0}, model_sha256="", diagnostics={}, bought=bought
+            )

@@ -1,0 +1,64 @@
+"""Trainings of a few steps that keep their checkpoints in memory."""
+
+import torch
+
+from alloop.config import parse_config
+from alloop.data.pixels import PixelCache
+from alloop.loop.experiment import prepare
+from alloop.training.batches import TrainingBatches
+from alloop.training.supervised import train
+from strategies import TABLE
+from tests.support import small_tree
+
+
+class MemoryStore:
+    def __init__(self, state=None, snapshot_steps=()):
+        self.state, self.saved = state, []
+        self.snapshot_steps, self.kept = snapshot_steps, {}
+
+    def snapshot(self, weights, step):
+        self.kept[step] = weights
+
+    def load(self):
+        return self.state
+
+    def save(self, state, step):
+        self.saved.append((step, state))
+
+
+def experiment(**changes):
+    return prepare(parse_config(small_tree(**changes)), TABLE)
+
+
+def batches_of(made, labeled, *, masks=False, short_sides=(), repeat_threshold=None):
+    pool = made.splits.train
+    cache = PixelCache(pool.images, sorted(labeled), 64, 64, 10**8)
+    return TrainingBatches(
+        cache,
+        pool.images,
+        labeled,
+        random_seed=0,
+        round_=0,
+        batch_size=made.config.training.batch_size,
+        flip=0.5,
+        short_sides=short_sides,
+        long_side=64,
+        with_masks=masks,
+        device=torch.device("cpu"),
+        repeat_threshold=repeat_threshold,
+    )
+
+
+def trained_weights(made, detector, lessons, store, steps):
+    train(
+        detector,
+        lessons,
+        made.config.training,
+        steps=steps,
+        random_seed=0,
+        round_=0,
+        device=torch.device("cpu"),
+        store=store,
+        progress=lambda *_: None,
+    )
+    return detector.module.state_dict()
