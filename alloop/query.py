@@ -1,4 +1,7 @@
-"""What a strategy may see: unlabeled images without annotations, labeled ones with them, a detector."""
+"""What a strategy may see: unlabeled images without annotations, labeled ones with them, a detector.
+
+A detector is seen through small protocols, one per `Need`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,16 +15,18 @@ from jaxtyping import Bool, Float, Float32
 from alloop import randomness
 from alloop.values import Annotations, Detections, ImageId, MaskPixels, Selection
 
-Weights = Mapping[str, np.ndarray]  # one array a weight of the detector's last layers, by name
+Weights = Mapping[str, np.ndarray]
+"""One array per weight of the detector's last layers, by name."""
+
 PseudoLabels = Literal["hard", "posterior"]
 
 
 class Need(StrEnum):
-    """What a strategy can ask for; a detector lists what it can give, the data give `reference`."""
+    """What a strategy can need: `REFERENCE` comes from the data, everything else from the detector."""
 
     EMBEDDINGS = "embeddings"
     DETECTIONS = "detections"
-    IMAGE_LOSSES = "image_losses"
+    NOISY_DETECTIONS = "noisy_detections"
     REGION_FEATURES = "region_features"
     CLASSIFIER_FEATURES = "classifier_features"
     MASKS = "masks"
@@ -33,116 +38,192 @@ class Need(StrEnum):
 
 
 @runtime_checkable
-class FittedDetector(Protocol):
-    """The trained detector of this round, reading images by id. All results follow the given order."""
-
-    @property
-    def gives(self) -> frozenset[Need]:
-        """What it can be asked for."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, in label order."""
+class Detecting(Protocol):
+    """Detects objects (`Need.DETECTIONS`, and `Need.PROPOSALS` where the detections carry their proposals)."""
 
     def detections(self, image_ids: Sequence[ImageId]) -> list[Detections]:
-        """Detections of each image, in pixels of the image as displayed."""
+        """Return the detections of each image, in pixels of the image as displayed."""
+
+
+@runtime_checkable
+class DetectingUnderNoise(Protocol):
+    """Detects objects on images with added noise (`Need.NOISY_DETECTIONS`)."""
+
+    def noisy_detections(self, image_ids: Sequence[ImageId], sigma: float, random_seed: int) -> list[Detections]:
+        """Return the detections of each image plus Gaussian noise.
+
+        Args:
+            image_ids: images to detect on.
+            sigma: standard deviation of the noise in steps of 0..255; the sum is not clipped.
+            random_seed: the noise of an image is a function of this seed, the image and sigma.
+        """
+
+
+@runtime_checkable
+class Embedding(Protocol):
+    """Describes an image by a vector (`Need.EMBEDDINGS`)."""
 
     def embeddings(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, "n d"]:
-        """One feature vector an image."""
+        """Return one feature vector per image."""
 
-    def image_losses(
-        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations]
-    ) -> Float32[np.ndarray, " n"]:
-        """The training loss of each image alone, under the given annotations."""
+
+@runtime_checkable
+class EmbeddingRegions(Protocol):
+    """Describes a region of an image by a vector (`Need.REGION_FEATURES`)."""
 
     def region_features(
         self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "_ 4"]]
     ) -> list[Float32[np.ndarray, "_ d"]]:
-        """One feature vector a box, for each image."""
+        """Return one feature vector per box, for each image."""
+
+
+@runtime_checkable
+class ClassifyingRegions(Protocol):
+    """Classifies given regions, as the second stage of a detector does (`Need.CLASSIFIER_FEATURES`)."""
 
     def classifier_outputs(
         self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "_ 4"]]
     ) -> list[tuple[Float32[np.ndarray, "_ d"], Float32[np.ndarray, "_ k"]]]:
-        """What the classifier of a two-stage detector sees of each box, and says: class probabilities, background last.
+        """Return for each image the classifier's input features and class probabilities, one row per box.
 
-        One pair an image.
+        The last column of the probabilities is the background.
         """
+
+
+@runtime_checkable
+class TrainingHistory(Protocol):
+    """Knows states of its own training (`Need.SNAPSHOTS`)."""
 
     @property
     def snapshots(self) -> int:
-        """How many states of the training are known, the trained detector included."""
+        """Number of known states of the training; the last one is the trained detector."""
+
+
+@runtime_checkable
+class PredictingMasks(TrainingHistory, Protocol):
+    """Predicts masks inside given boxes (`Need.MASKS`)."""
 
     def mask_pixels(
         self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations], snapshot: int
     ) -> list[MaskPixels]:
-        """What the mask head said, at one state of the training, inside the boxes that may be trained on.
+        """Return the mask logits inside the trainable boxes of each image, at one state of the training.
 
         Snapshots run from 0 to `snapshots - 1`, which is the trained detector.
         """
 
-    def noisy_detections(self, image_ids: Sequence[ImageId], sigma: float, random_seed: int) -> list[Detections]:
-        """Detections on each image plus Gaussian noise of deviation `sigma` in steps of 0..255, not clipped."""
+
+@runtime_checkable
+class PredictingLosses(Protocol):
+    """Has a loss prediction module that was trained beside it (`Need.LOSS_PREDICTIONS`)."""
 
     def loss_predictions(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, " n"]:
-        """What the loss prediction module trained beside the detector expects of each image."""
+        """Return the predicted loss of each image, up to scale and shift: only the order was learned."""
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """Differentiates its losses in the weights of its last layers (`Need.LAST_LAYERS`).
+
+    The loss of an image is its training loss as if it were the only image of the batch.
+    """
 
     @property
     def last_layers(self) -> Mapping[str, float]:
         """Names of the weights of the last layers, with the scale that ISAL's released code gives each."""
 
     def loss_gradient(self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations]) -> Weights:
-        """Gradient of the images' summed losses in the last layers, each image as if trained on alone."""
+        """Return the gradient of the images' summed losses."""
 
     def curvature_product(
         self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations], vector: Weights
     ) -> Weights:
-        """Hessian of the images' summed losses in the last layers, times a vector."""
+        """Return the Hessian of the images' summed losses, times a vector."""
 
     def loss_slopes(
         self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations], direction: Weights
     ) -> Float32[np.ndarray, " n"]:
-        """Derivative of each image's loss along a direction in the last layers."""
+        """Return the derivative of each image's loss along a direction."""
 
     def pseudo_label_slopes(
         self, image_ids: Sequence[ImageId], direction: Weights, score_threshold: float, labels: PseudoLabels
     ) -> tuple[Float32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-        """As `loss_slopes`, with the detector's own detections as the truth; and how many boxes those are.
+        """Return slopes as `loss_slopes` does, with the detector's own detections as pseudo-labels, and their number.
 
         Args:
             image_ids: images without annotations.
-            direction: in the last layers.
+            direction: one array per weight of the last layers.
             score_threshold: detections below it are left out. Where a score is the square root of class x
-                centerness (FCOS in torchvision), the product is what is compared: it is the score of the
-                released code of ISAL.
-            labels: `hard` takes each for certain, `posterior` believes it as far as the detector does.
+                centerness (FCOS in torchvision), the product is compared: it is the score of ISAL's released code.
+            labels: `hard` treats each pseudo-label as certain, `posterior` weighs it by the class probabilities.
 
         Returns:
-            slopes, meaningless where there is no box, and boxes.
+            slopes, meaningless where an image has no pseudo-label, and numbers of pseudo-labels.
         """
 
 
-def no_progress(what: str, done: int, total: int) -> None:
-    """Progress that nobody wants to hear of."""
+@runtime_checkable
+class FittedDetector(
+    Detecting,
+    DetectingUnderNoise,
+    Embedding,
+    EmbeddingRegions,
+    ClassifyingRegions,
+    PredictingMasks,
+    PredictingLosses,
+    Differentiable,
+    Protocol,
+):
+    """The trained detector of a round, which reads images by id and answers in the order of the ids.
+
+    It is every capability at once; a strategy calls only those that its `needs` name, since calling one that is
+    not in `gives` raises StrategyError.
+    """
+
+    @property
+    def gives(self) -> frozenset[Need]:
+        """The needs that this detector serves."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in label order."""
+
+
+CAPABILITIES: Mapping[Need, type] = {
+    Need.EMBEDDINGS: Embedding,
+    Need.DETECTIONS: Detecting,
+    Need.NOISY_DETECTIONS: DetectingUnderNoise,
+    Need.REGION_FEATURES: EmbeddingRegions,
+    Need.CLASSIFIER_FEATURES: ClassifyingRegions,
+    Need.MASKS: PredictingMasks,
+    Need.LAST_LAYERS: Differentiable,
+    Need.PROPOSALS: Detecting,
+    Need.LOSS_PREDICTIONS: PredictingLosses,
+    Need.SNAPSHOTS: TrainingHistory,
+}
+"""What a fitted detector must implement to serve a need."""
+
+
+def no_progress(task: str, done: int, total: int) -> None:
+    """Ignore progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One round's question: which `count` of the unlabeled images should be annotated next?
+    """Which `count` of the unlabeled images should be annotated next, and everything that may decide it.
 
     Attributes:
-        round: the round that asks.
-        unlabeled: ids one may choose from.
-        labeled: ids with their annotations.
-        sizes: (width, height) in pixels of every image of the pool, as displayed.
-        truth: the hidden annotations of the unlabeled images, given to nobody but a strategy that says
-            `annotations: true`, in pruning and simulated studies.
-        reference: labeled images that a strategy may look at besides, never trained on.
-        reference_detector: the same detector, reading the reference images: ids of two splits may coincide.
+        round: number of the round that queries.
+        unlabeled: ids of the images to choose from.
+        labeled: annotations of the labeled images.
         detector: the detector trained in this round, reading images of the pool.
-        count: how many images the answer must rank.
-        budget_left: what may still be spent, in the budget's unit; None without a budget.
-        progress: to be told of long work: what, how many are done, of how many.
+        count: how many images the selection must rank.
         random_seed: source of all randomness of this query.
+        sizes: (width, height) in pixels of every image of the pool, as displayed.
+        truth: hidden annotations of the unlabeled images; empty unless the strategy declares `annotations: true`,
+            which only pruning and simulated studies allow.
+        reference: annotations of images that the strategy may look at and that are never trained on.
+        reference_detector: the same detector, reading the reference images: ids of two splits may coincide.
+        progress: called during long work with its name, the number of finished items, and their total.
     """
 
     round: int
@@ -155,16 +236,15 @@ class Query:
     truth: Mapping[ImageId, Annotations] = field(default_factory=lambda: MappingProxyType({}))
     reference: Mapping[ImageId, Annotations] = field(default_factory=lambda: MappingProxyType({}))
     reference_detector: FittedDetector | None = None
-    budget_left: int | None = None
     progress: Callable[[str, int, int], None] = no_progress
 
     @property
     def rng(self) -> np.random.Generator:
-        """A fresh generator for this round; the same numbers at every access."""
+        """A new random generator of this query; every access returns one with the same numbers."""
         return randomness.rng(self.random_seed, self.round, "query")
 
     def candidates(self) -> list[ImageId]:
-        """The unlabeled ids in an order that depends on neither position nor id."""
+        """Return the unlabeled ids in an order that depends on neither position nor id."""
         return sorted(self.unlabeled, key=lambda i: randomness.tie_break(self.random_seed, i))
 
     def top(
@@ -175,14 +255,14 @@ class Query:
         scored: Bool[np.ndarray, " n"] | None = None,
         diagnostics: Mapping[str, float] = MappingProxyType({}),
     ) -> Selection:
-        """The `count` images of largest utility; equal ones in tie-break order.
+        """Return the `count` images of largest utility; equal ones in tie-break order.
 
         Args:
-            image_ids: the images.
-            utilities: one number an image.
-            predicted_boxes: what each is expected to cost, if the strategy knows better than the loop.
-            scored: images that a method can say nothing about are False: they come last, in random
-                order, and take the least utility of the others.
+            image_ids: images to rank.
+            utilities: one number per image.
+            predicted_boxes: expected number of boxes of each image, if the strategy knows better than the loop.
+            scored: False for images without a meaningful utility; they come last, in random order, and take
+                the least utility of the others.
             diagnostics: figures worth recording.
         """
         known = np.ones(len(image_ids), dtype=np.bool_) if scored is None else np.asarray(scored, dtype=np.bool_)

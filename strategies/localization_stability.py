@@ -72,7 +72,7 @@ class LocalizationStability:
     weight: float = 1.0
     max_boxes: int | None = None
 
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.DETECTIONS})
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.DETECTIONS, Need.NOISY_DETECTIONS})
     source: ClassVar[str] = "Kao et al. 2018"
 
     def __post_init__(self) -> None:

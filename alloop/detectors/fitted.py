@@ -22,8 +22,6 @@ from alloop.detectors.protocol import (
     RegionClassifier,
     Target,
 )
-from alloop.detectors.seeding import seeded
-from alloop.detectors.torchvision.parts import training_but_norm
 from alloop.errors import StrategyError
 from alloop.geometry.masks import scaled_masks
 from alloop.query import Need, PseudoLabels, Weights
@@ -98,19 +96,6 @@ class FittedTorchDetector:
         for ids, images in self._batches("embeddings", [i for i in image_ids if i not in self._embedded]):
             self._embedded.update(zip(ids, self.detector.embed(images).float().cpu().numpy(), strict=True))
         return np.stack([self._embedded[i] for i in image_ids])
-
-    def image_losses(
-        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations]
-    ) -> Float32[np.ndarray, " n"]:
-        """The training loss of each image alone; sampling inside two-stage heads is fixed by the image id."""
-        module = self.detector.module
-        losses = []
-        for image_id in image_ids:
-            image = to_tensor(self._cache.read(image_id), self._device)
-            with torch.no_grad(), seeded(sampling_seed(image_id)), training_but_norm(module):
-                terms = self.detector.losses([image], [self._target(image_id, annotations[image_id])])
-            losses.append(sum(float(term.sum()) for term in terms.values()))
-        return np.array(losses, dtype=np.float32)
 
     def region_features(
         self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "_ 4"]]

@@ -89,7 +89,6 @@ def asking(
         detector=fitted(context, train, context.caches["pool"], detector, round_),
         reference_detector=fitted(context, experiment.splits.reference, context.caches["reference"], detector),
         count=0,
-        budget_left=left,
         progress=context.progress.step,
         random_seed=config.random_seed,
     )

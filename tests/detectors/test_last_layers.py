@@ -1,6 +1,7 @@
 """Derivatives in the last layers against slow, obvious references; the loss prediction module beside a detector."""
 
 import dataclasses
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from alloop.detectors import last_layers as derivatives
 from alloop.detectors.fitted import FittedTorchDetector, pseudo_target, sampling_seed
 from alloop.detectors.loss_prediction import LossPredictionModule, WithLossPrediction, ranking_loss
 from alloop.detectors.seeding import seeded
-from alloop.detectors.torchvision.parts import evaluating, training_but_norm
+from alloop.detectors.torchvision.parts import evaluating
 from alloop.errors import ConfigError, StrategyError
 from alloop.ledger.store import read_ledger
 from alloop.loop.engine import run_experiment
@@ -40,6 +41,21 @@ def scene(*, posteriors=False, dtype=torch.float32):
             target["posteriors"] = (torch.rand(len(b), 3, generator=generator) / 3).to(dtype)
         targets.append(target)
     return images, targets
+
+
+@contextmanager
+def training_but_norm(module):
+    """Train mode, since torchvision only then returns losses, with batch norm in eval mode; the modes come back."""
+    modes = {name: child.training for name, child in module.named_modules()}
+    module.train()
+    for child in module.modules():
+        if isinstance(child, torch.nn.BatchNorm2d):
+            child.eval()
+    try:
+        yield
+    finally:
+        for name, child in module.named_modules():
+            child.training = modes[name]
 
 
 def last_weights(detector):

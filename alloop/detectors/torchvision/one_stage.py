@@ -29,7 +29,7 @@ ONE_STAGE_GIVES = frozenset(
     {
         Need.EMBEDDINGS,
         Need.DETECTIONS,
-        Need.IMAGE_LOSSES,
+        Need.NOISY_DETECTIONS,
         Need.REGION_FEATURES,
         Need.LAST_LAYERS,
         Need.LOSS_PREDICTIONS,

@@ -83,21 +83,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             child.training = modes[name]
 
 
-@contextmanager
-def training_but_norm(module: nn.Module) -> Iterator[None]:
-    """Train mode, since torchvision only then returns losses, with batch norm in eval mode; the modes come back."""
-    modes = {name: child.training for name, child in module.named_modules()}
-    module.train()
-    for child in module.modules():
-        if isinstance(child, nn.BatchNorm2d):
-            child.eval()
-    try:
-        yield
-    finally:
-        for name, child in module.named_modules():
-            child.training = modes[name]
-
-
 def batch_of(module: Any, images: list[Tensor]) -> tuple[ImageList, dict[str, Tensor]]:
     """Normalized, padded batch and the features of the backbone."""
     batch, _ = module.transform(images)

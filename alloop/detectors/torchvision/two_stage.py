@@ -38,7 +38,7 @@ TWO_STAGE_GIVES = frozenset(
     {
         Need.EMBEDDINGS,
         Need.DETECTIONS,
-        Need.IMAGE_LOSSES,
+        Need.NOISY_DETECTIONS,
         Need.REGION_FEATURES,
         Need.CLASSIFIER_FEATURES,
         Need.LAST_LAYERS,
