@@ -17,8 +17,10 @@ from alloop.detectors.seeding import seeded
 from alloop.detectors.torchvision.one_stage import fcos
 from alloop.files import atomic_write
 from alloop.progress import Progress
+from alloop.randomness import RoundSeed
 from alloop.training.batches import TrainingBatches
-from alloop.training.supervised import NoCheckpoints, SupervisedObjective, train
+from alloop.training.checkpoints import NoCheckpoints
+from alloop.training.supervised import SupervisedObjective, train
 
 SCENES = 12_000
 STEPS = 10_000
@@ -48,14 +50,9 @@ def pretrain(scenes_count: int = SCENES, steps: int = STEPS, progress: Progress 
     cache = PixelCache(scenes.images, sorted(labeled), 64, 64, 2**30)
     batches = TrainingBatches(
         cache,
-        scenes.images,
         labeled,
-        random_seed=0,
-        round_=0,
-        batch_size=training.batch_size,
-        flip=0.0,
-        short_sides=(),
-        long_side=64,
+        training,
+        RoundSeed(0, 0),
         with_masks=False,
         device=device,
     )
@@ -64,8 +61,7 @@ def pretrain(scenes_count: int = SCENES, steps: int = STEPS, progress: Progress 
         SupervisedObjective(detector, batches),
         training,
         steps=steps,
-        random_seed=0,
-        round_=0,
+        seed=RoundSeed(0, 0),
         device=device,
         store=NoCheckpoints(),
         progress=lambda step, loss: progress.step("pretraining", step, steps, f"loss {loss:.3f}"),

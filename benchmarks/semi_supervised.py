@@ -26,13 +26,14 @@ from alloop.loop.engine import run_experiment
 from alloop.loop.experiment import prepare
 from alloop.loop.fitting import pixel_caches
 from alloop.loop.pool import seed_set_order
+from alloop.randomness import RoundSeed
 from alloop.results.class_balance import class_balance
 from alloop.results.compare import compared
 from alloop.results.runs import read_run
 from alloop.results.statistics import t_interval
 from alloop.training.batches import TrainingBatches, UnlabeledBatches
 from alloop.training.semi_supervised.objective import SemiSupervisedObjective
-from alloop.training.supervised import WeightAverage
+from alloop.training.weights import WeightAverage
 from strategies import TABLE
 
 MODULES = ("gradient_balance", "class_thresholds", "resampling")
@@ -144,20 +145,21 @@ def lessons_of_digits() -> tuple[Any, Any, SemiSupervisedObjective, TrainingBatc
     pool, training, semi = experiment.splits.train, config.training, config.training.semi_supervised
     assert semi is not None
     order, cache = seed_set_order(pool.dataset.images, 0), pixel_caches(experiment)["pool"]
-    shared: dict[str, Any] = {"random_seed": 0, "round_": 0, "device": experiment.device}
+    seed = RoundSeed(0, 0)
     labeled = TrainingBatches(
         cache,
-        pool.images,
         {i: pool.dataset.annotations[i] for i in order[:300]},
-        batch_size=training.batch_size,
-        flip=0.0,
-        short_sides=(),
-        long_side=config.detector.long_side,
+        training.model_copy(update={"flip": 0.0, "short_sides": (), "repeat_threshold": None}),
+        seed,
         with_masks=False,
-        **shared,
+        device=experiment.device,
     )
     unlabeled = UnlabeledBatches(
-        cache, pool.images, order[300:], batch_size=semi.unlabeled_ratio * training.batch_size, **shared
+        cache,
+        order[300:],
+        seed,
+        batch_size=semi.unlabeled_ratio * training.batch_size,
+        device=experiment.device,
     )
     student, teacher = experiment.new_detector(0), experiment.new_detector(0)
     lessons = SemiSupervisedObjective(

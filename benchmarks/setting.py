@@ -12,9 +12,11 @@ from alloop.loop.experiment import Experiment, prepare
 from alloop.loop.fitting import pixel_caches
 from alloop.loop.pool import seed_set_order
 from alloop.query import Query
+from alloop.randomness import RoundSeed
 from alloop.training.batches import TrainingBatches
+from alloop.training.checkpoints import NoCheckpoints
 from alloop.training.schedule import total_steps
-from alloop.training.supervised import NoCheckpoints, SupervisedObjective, train
+from alloop.training.supervised import SupervisedObjective, train
 from strategies import TABLE
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -38,14 +40,9 @@ def trained(config_name: str, data: str | None = None) -> tuple[Experiment, Quer
     caches = pixel_caches(experiment)
     batches = TrainingBatches(
         caches["training"],
-        pool.images,
         labeled,
-        random_seed=0,
-        round_=0,
-        batch_size=config.training.batch_size,
-        flip=config.training.flip,
-        short_sides=(),
-        long_side=config.detector.long_side,
+        config.training.model_copy(update={"short_sides": (), "repeat_threshold": None}),
+        RoundSeed(0, 0),
         with_masks=False,
         device=experiment.device,
     )
@@ -55,8 +52,7 @@ def trained(config_name: str, data: str | None = None) -> tuple[Experiment, Quer
         SupervisedObjective(detector, batches),
         config.training,
         steps=total_steps(config.training, LABELED),
-        random_seed=0,
-        round_=0,
+        seed=RoundSeed(0, 0),
         device=experiment.device,
         store=NoCheckpoints(),
         progress=lambda _step, _loss: None,

@@ -50,8 +50,10 @@ def training() -> None:
 
     from alloop.data.pixels import PixelCache
     from alloop.loop.experiment import prepare
+    from alloop.randomness import RoundSeed
     from alloop.training.batches import TrainingBatches
-    from alloop.training.supervised import NoCheckpoints, SupervisedObjective, make_optimizer, train
+    from alloop.training.checkpoints import NoCheckpoints
+    from alloop.training.supervised import SupervisedObjective, make_optimizer, train
 
     steps = 40
     experiment = prepare(demo(training__ema=0.0, training__clip_norm="null", training__device="cpu"), TABLE)
@@ -60,14 +62,9 @@ def training() -> None:
     labeled = {i: pool.dataset.annotations[i] for i in ids}
     batches = TrainingBatches(
         PixelCache(pool.images, ids, 64, 64, 2**30),
-        pool.images,
         labeled,
-        random_seed=0,
-        round_=0,
-        batch_size=config.training.batch_size,
-        flip=0.0,
-        short_sides=(),
-        long_side=64,
+        config.training.model_copy(update={"flip": 0.0}),
+        RoundSeed(0, 0),
         with_masks=False,
         device=torch.device("cpu"),
     )
@@ -80,8 +77,7 @@ def training() -> None:
             SupervisedObjective(detector, batches),
             config.training,
             steps=steps,
-            random_seed=0,
-            round_=0,
+            seed=RoundSeed(0, 0),
             device=torch.device("cpu"),
             store=NoCheckpoints(),
             progress=lambda *_: None,

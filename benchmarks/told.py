@@ -42,7 +42,7 @@ class Mended(SemiSupervisedObjective):
         """Boxes, in pixels of the teacher's view, and labels of an image of this step."""
         assert self._truth is not None, "give a simulation"
         truth = self._truth(self._ids[image])
-        boxes = truth.boxes[truth.trainable] * self._unlabeled.scale(self._ids[image])
+        boxes = truth.boxes[truth.trainable] * self._unlabeled.box_scale(self._ids[image])
         return torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(truth.labels[truth.trainable])
 
 

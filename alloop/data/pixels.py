@@ -4,10 +4,11 @@ import tempfile
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from PIL import Image as PillowImage
 
 from alloop.data.images import ImageSource
+from alloop.geometry.boxes import box_scale
 from alloop.values import ImageId
 
 
@@ -35,7 +36,8 @@ class PixelCache:
         self, source: ImageSource, image_ids: Sequence[ImageId], short_side: int, long_side: int, limit: int
     ) -> None:
         """Reserve space; nothing is read yet."""
-        self._source, self._sides = source, (short_side, long_side)
+        self.source, self.long_side = source, long_side
+        self._short_side = short_side
         self._places: dict[ImageId, tuple[int, int, int]] = {}
         self._filled: set[ImageId] = set()
         offset = 0
@@ -51,16 +53,21 @@ class PixelCache:
 
     def size(self, image_id: ImageId) -> tuple[int, int]:
         """(width, height) of the cached image."""
-        record = self._source.records[image_id]
-        return scaled_size(record.width, record.height, *self._sides)
+        record = self.source.records[image_id]
+        return scaled_size(record.width, record.height, self._short_side, self.long_side)
+
+    def box_scale(self, image_id: ImageId) -> Float32[np.ndarray, "4"]:
+        """Return the factors that turn an xyxy box of the image as displayed into one of the cached image."""
+        record = self.source.records[image_id]
+        return box_scale((record.width, record.height), self.size(image_id))
 
     def read(self, image_id: ImageId) -> UInt8[np.ndarray, "h w 3"]:
         """Pixels at the cached size."""
         if image_id not in self._places:
-            return resized(self._source.read(image_id), *self.size(image_id))
+            return resized(self.source.read(image_id), *self.size(image_id))
         offset, width, height = self._places[image_id]
         view = self._memory[offset : offset + 3 * width * height].reshape(height, width, 3)
         if image_id not in self._filled:
-            view[:] = resized(self._source.read(image_id), width, height)
+            view[:] = resized(self.source.read(image_id), width, height)
             self._filled.add(image_id)
         return view

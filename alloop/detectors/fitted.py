@@ -103,7 +103,7 @@ class FittedTorchDetector:
         """One feature vector a box, for each image."""
         found: dict[ImageId, np.ndarray] = {}
         for ids, images in self._batches("region features", image_ids):
-            scaled = [torch.from_numpy(boxes[i] * self._to_cached(i)).to(self._device) for i in ids]
+            scaled = [torch.from_numpy(boxes[i] * self._cache.box_scale(i)).to(self._device) for i in ids]
             features = self.detector.region_features(images, scaled)
             found |= {i: f.float().cpu().numpy() for i, f in zip(ids, features, strict=True)}
         return [found[i] for i in image_ids]
@@ -117,7 +117,7 @@ class FittedTorchDetector:
             raise StrategyError(msg)
         found: dict[ImageId, tuple[np.ndarray, np.ndarray]] = {}
         for ids, images in self._batches("classifier features", image_ids):
-            scaled = [torch.from_numpy(boxes[i] * self._to_cached(i)).to(self._device) for i in ids]
+            scaled = [torch.from_numpy(boxes[i] * self._cache.box_scale(i)).to(self._device) for i in ids]
             for image_id, (seen, said) in zip(ids, self.detector.classifier_outputs(images, scaled), strict=True):
                 found[image_id] = seen.float().cpu().numpy(), said.float().cpu().numpy()
         return [found[i] for i in image_ids]
@@ -269,10 +269,6 @@ class FittedTorchDetector:
                 done += len(batch)
                 self._progress(what, done, len(image_ids))
 
-    def _to_cached(self, image_id: ImageId) -> Float32[np.ndarray, "4"]:
-        record, (width, height) = self._source.records[image_id], self._cache.size(image_id)
-        return np.array([width / record.width, height / record.height] * 2, dtype=np.float32)
-
     def _detections(self, image_id: ImageId, result: Mapping[str, torch.Tensor]) -> Detections:
         arrays = {key: value.detach().cpu() for key, value in result.items()}
         masks = arrays.get("masks")
@@ -282,12 +278,12 @@ class FittedTorchDetector:
             if masks.shape[-2:] != size and len(masks):
                 masks = torch.nn.functional.interpolate(masks[None].float(), size=size)[0].to(torch.uint8)
         return Detections(
-            boxes=arrays["boxes"].float().numpy() / self._to_cached(image_id),
+            boxes=arrays["boxes"].float().numpy() / self._cache.box_scale(image_id),
             scores=arrays["scores"].float().numpy(),
             labels=arrays["labels"].numpy(),
             probabilities=arrays["probabilities"].float().numpy(),
             masks=None if masks is None else masks.numpy(),
-            proposals=arrays["proposals"].float().numpy() / self._to_cached(image_id)
+            proposals=arrays["proposals"].float().numpy() / self._cache.box_scale(image_id)
             if "proposals" in arrays
             else None,
         )
@@ -295,7 +291,7 @@ class FittedTorchDetector:
     def _target(self, image_id: ImageId, truth: Annotations) -> Target:
         keep = truth.trainable
         target = Target(
-            boxes=torch.from_numpy(truth.boxes[keep] * self._to_cached(image_id)).to(self._device),
+            boxes=torch.from_numpy(truth.boxes[keep] * self._cache.box_scale(image_id)).to(self._device),
             labels=torch.from_numpy(truth.labels[keep].copy()).to(self._device),
         )
         if Need.MASKS in self.detector.gives:

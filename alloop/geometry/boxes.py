@@ -1,7 +1,7 @@
 """Arithmetic of boxes: float32 `(x1, y1, x2, y2)`, absolute pixels, no `+1` anywhere."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 
 def area(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
@@ -39,6 +39,14 @@ def from_xywh(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
 def to_xywh(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
     """`(x1, y1, x2, y2)` to the `(x, y, width, height)` of the format files."""
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def box_scale(size: tuple[int, int], new_size: tuple[int, int]) -> Float32[np.ndarray, "4"]:
+    """Return the factors of the four xyxy coordinates when an image of `size` is resized to `new_size`.
+
+    Both sizes are (width, height) in pixels.
+    """
+    return np.array([new_size[0] / size[0], new_size[1] / size[1]] * 2, dtype=np.float32)
 
 
 def clip(boxes: Float[np.ndarray, "n 4"], width: int, height: int) -> Float[np.ndarray, "n 4"]:

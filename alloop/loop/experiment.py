@@ -21,7 +21,7 @@ from alloop.detectors.seeding import seeded
 from alloop.errors import ConfigError
 from alloop.plugins import load_class
 from alloop.query import Need
-from alloop.randomness import derive_seed
+from alloop.randomness import RoundSeed
 from alloop.strategy import Strategy, loss_prediction_of, make_strategy
 
 
@@ -38,12 +38,13 @@ class Experiment:
     def new_detector(self, round_: int) -> Detector:
         """A freshly initialised detector: every round starts from the configured weights, never from the last round."""
         build = load_class("detector", self.config.detector.name, DETECTORS)
-        with seeded(derive_seed(self.config.random_seed, round_, "init")):
+        seed = RoundSeed(self.config.random_seed, round_)
+        with seeded(seed.derive("init")):
             detector: Detector = build(self.config.detector, len(self.splits.train.dataset.class_names))
         settings = loss_prediction_of(self.strategy)
         if settings is None or not isinstance(detector, PyramidDetector):
             return detector
-        with seeded(derive_seed(self.config.random_seed, round_, "loss prediction")):
+        with seeded(seed.derive("loss prediction")):
             return WithLossPrediction(detector, settings)
 
 

@@ -22,10 +22,12 @@ from alloop.loop.shared_models import SharedModel, SharedModels
 from alloop.oracles.simulated import Oracle
 from alloop.progress import Progress
 from alloop.query import Need
+from alloop.randomness import RoundSeed
 from alloop.training.batches import TrainingBatches, UnlabeledBatches
 from alloop.training.schedule import snapshot_steps, total_steps
 from alloop.training.semi_supervised.objective import SemiSupervisedObjective
-from alloop.training.supervised import SupervisedObjective, load_weights_of, train, weights_of
+from alloop.training.supervised import SupervisedObjective, train
+from alloop.training.weights import load_weights_of, weights_of
 from alloop.values import Annotations, ImageId
 
 
@@ -175,19 +177,14 @@ def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotat
     config, detector = experiment.config, experiment.new_detector(round_)
     checkpoints = _Checkpoints(context.ledger, round_, _snapshots(experiment, len(labeled)))
     steps = total_steps(config.training, len(labeled))
+    seed = RoundSeed(config.random_seed, round_)
     batches = TrainingBatches(
         context.caches["training"],
-        experiment.splits.train.images,
         labeled,
-        random_seed=config.random_seed,
-        round_=round_,
-        batch_size=config.training.batch_size,
-        flip=config.training.flip,
-        short_sides=config.training.short_sides,
-        long_side=config.detector.long_side,
+        config.training,
+        seed,
         with_masks=Need.MASKS in detector.gives,
         device=experiment.device,
-        repeat_threshold=config.training.repeat_threshold,
     )
     taught = _taught(context, round_, detector, batches, steps)
     name = f"round {round_}: training on {len(labeled)} images"
@@ -197,8 +194,7 @@ def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotat
             taught or SupervisedObjective(detector, batches),
             config.training,
             steps=steps,
-            random_seed=config.random_seed,
-            round_=round_,
+            seed=seed,
             device=experiment.device,
             store=checkpoints,
             progress=lambda step, loss: progress.step(name, step, steps, f"loss {loss:.3f}"),
@@ -227,10 +223,8 @@ def _taught(
         batches,
         UnlabeledBatches(
             context.caches["pool"],
-            train_split.images,
             unlabeled,
-            random_seed=config.random_seed,
-            round_=round_,
+            RoundSeed(config.random_seed, round_),
             batch_size=semi.unlabeled_ratio * config.training.batch_size,
             device=experiment.device,
         ),

@@ -28,7 +28,7 @@ def lesson(monkeypatch):
         boxes = np.array(TRUE, dtype=np.float32) * 2  # as displayed: twice as large as the teacher sees it
         truth = Annotations(boxes=boxes, labels=np.array([0, 1, 2, 0]), crowd=crowd, trainable=~crowd)
         lessons._truth, lessons._ids = {7: truth}.__getitem__, [7]
-        lessons._unlabeled = SimpleNamespace(scale=lambda _: np.full(4, 0.5, dtype=np.float32))
+        lessons._unlabeled = SimpleNamespace(box_scale=lambda _: np.full(4, 0.5, dtype=np.float32))
         seen = SimpleNamespace(classified_regions=lambda regions: [(torch.full((len(r), 3), 0.7), r) for r in regions])
         found = {}
 

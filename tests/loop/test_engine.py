@@ -351,7 +351,7 @@ def test_ask_again_costs_nothing(straight, tmp_path):
     from alloop.loop.fitting import RunContext, pixel_caches
     from alloop.oracles.simulated import SimulatedOracle
     from alloop.progress import Progress
-    from alloop.training.supervised import load_weights_of
+    from alloop.training.weights import load_weights_of
 
     oracle = SimulatedOracle(experiment.splits.train.dataset.annotations)
     with open_ledger(tmp_path / "run") as ledger:

@@ -5,6 +5,7 @@ import torch
 from alloop.config import parse_config
 from alloop.data.pixels import PixelCache
 from alloop.loop.experiment import prepare
+from alloop.randomness import RoundSeed
 from alloop.training.batches import TrainingBatches
 from alloop.training.supervised import train
 from strategies import TABLE
@@ -35,28 +36,23 @@ def batches_of(made, labeled, *, masks=False, short_sides=(), repeat_threshold=N
     cache = PixelCache(pool.images, sorted(labeled), 64, 64, 10**8)
     return TrainingBatches(
         cache,
-        pool.images,
         labeled,
-        random_seed=0,
-        round_=0,
-        batch_size=made.config.training.batch_size,
-        flip=0.5,
-        short_sides=short_sides,
-        long_side=64,
+        made.config.training.model_copy(
+            update={"flip": 0.5, "short_sides": short_sides, "repeat_threshold": repeat_threshold}
+        ),
+        RoundSeed(0, 0),
         with_masks=masks,
         device=torch.device("cpu"),
-        repeat_threshold=repeat_threshold,
     )
 
 
-def trained_weights(made, detector, lessons, store, steps):
+def trained_weights(made, detector, objective, store, steps):
     train(
         detector,
-        lessons,
+        objective,
         made.config.training,
         steps=steps,
-        random_seed=0,
-        round_=0,
+        seed=RoundSeed(0, 0),
         device=torch.device("cpu"),
         store=store,
         progress=lambda *_: None,

@@ -15,6 +15,7 @@ from alloop.ledger.audit import audit
 from alloop.ledger.store import read_ledger
 from alloop.loop.engine import run_experiment
 from alloop.loop.experiment import prepare
+from alloop.randomness import RoundSeed
 from alloop.report.page import write_report
 from alloop.report.training_log import MOST_NAMES, _draw, apart, precision_recall
 from alloop.results.compare import compare_runs
@@ -23,7 +24,7 @@ from alloop.training.semi_supervised.gradient_balance import SHIFT, ClassWeights
 from alloop.training.semi_supervised.objective import SemiSupervisedObjective
 from alloop.training.semi_supervised.pseudo_labels import INITIAL, believed, box_variance, right
 from alloop.training.semi_supervised.views import mirrored, strong_views
-from alloop.training.supervised import WeightAverage
+from alloop.training.weights import WeightAverage
 from alloop.values import Annotations
 from strategies import TABLE
 from tests.support import small_tree
@@ -46,10 +47,8 @@ def lessons_of(made, detector, labeled, steps, truth=None):
         batches_of(made, labeled),
         UnlabeledBatches(
             PixelCache(pool.images, unlabeled, 64, 64, 10**8),
-            pool.images,
             unlabeled,
-            random_seed=0,
-            round_=0,
+            RoundSeed(0, 0),
             batch_size=config.semi_supervised.unlabeled_ratio * config.batch_size,
             device=torch.device("cpu"),
         ),
@@ -331,19 +330,17 @@ def test_unlabeled_images_come_as_often_as_they_shall():
     ids = sorted(pool.images.records)[:5]
     batches = UnlabeledBatches(
         PixelCache(pool.images, ids, 64, 64, 10**8),
-        pool.images,
         ids,
-        random_seed=0,
-        round_=0,
+        RoundSeed(0, 0),
         batch_size=3,
         device=torch.device("cpu"),
     )
     first = [i for step in range(5) for i in batches(step)[1]]
     assert all(sorted(first[k : k + 5]) == ids for k in (0, 5, 10))
-    batches.show(np.array([1, 3, 1, 2, 2]), 5)
+    batches.set_repeats(np.array([1, 3, 1, 2, 2]), 5)
     shown = [i for step in range(5, 8) for i in batches(step)[1]]
     assert sorted(shown) == [ids[0], *[ids[1]] * 3, ids[2], *[ids[3]] * 2, *[ids[4]] * 2]
-    batches.show(np.ones(5, dtype=np.int64), 8)
+    batches.set_repeats(np.ones(5, dtype=np.int64), 8)
     assert [i for step in range(8, 13) for i in batches(step)[1]] != first, "counted anew, ordered anew"
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from alloop.config.blocks import TrainingConfig
 from alloop.errors import DataError, TrainingError
 from alloop.geometry.masks import decode_mask
+from alloop.randomness import RoundSeed
 from alloop.training.batches import batch_rows, training_example
 from alloop.training.repeat_factors import image_repeats
 from alloop.training.schedule import lr_at, total_steps
@@ -74,15 +75,15 @@ def test_training_does_not_move_the_global_generator():
 @given(images=st.integers(1, 20), batch=st.integers(1, 9), seed=st.integers(0, 5))
 def test_every_epoch_sees_every_image_once(images, batch, seed):
     steps = -(-3 * images // batch)
-    stream = [row for step in range(steps) for row in batch_rows(seed, 0, images, batch, step)]
+    stream = [row for step in range(steps) for row in batch_rows(RoundSeed(seed, 0), images, batch, step)]
     for epoch in range(3):
         assert sorted(stream[epoch * images : (epoch + 1) * images]) == list(range(images))
-    assert batch_rows(seed, 0, images, batch, steps - 1) == stream[-batch:]
+    assert batch_rows(RoundSeed(seed, 0), images, batch, steps - 1) == stream[-batch:]
 
 
 def test_every_epoch_seed_and_round_has_its_own_order():
-    orders = [tuple(batch_rows(0, 0, 40, 40, epoch)) for epoch in range(3)]
-    orders += [tuple(batch_rows(1, 0, 40, 40, 0)), tuple(batch_rows(0, 1, 40, 40, 0))]
+    orders = [tuple(batch_rows(RoundSeed(0, 0), 40, 40, epoch)) for epoch in range(3)]
+    orders += [tuple(batch_rows(RoundSeed(1, 0), 40, 40, 0)), tuple(batch_rows(RoundSeed(0, 1), 40, 40, 0))]
     assert len(set(orders)) == 5
 
 

@@ -196,7 +196,7 @@ class SemiSupervisedObjective:
                 residual = (boxes.scores - thresholds[boxes.labels]).float().cpu().numpy()
                 self._memory[self._unlabeled.row(image_id)] = labels, residual
             if self._truth is not None:
-                drawn = boxes.boxes.float().cpu().numpy() / self._unlabeled.scale(image_id)
+                drawn = boxes.boxes.float().cpu().numpy() / self._unlabeled.box_scale(image_id)
                 self._counts += right(self._truth(image_id), drawn, labels, self._classes)
         self._shown += len(image_ids)
 
@@ -212,14 +212,14 @@ class SemiSupervisedObjective:
         repeats[rows] = pseudo_labeled_repeats(
             labels, residuals, frequencies, self._config.resampling_constant, step / self._steps
         )
-        self._unlabeled.show(repeats, step)
+        self._unlabeled.set_repeats(repeats, step)
 
     def end_step(self, step: int) -> None:
         """After the student's update: one step of the class weights, and a record at the end of an epoch."""
         taught = step >= self._config.burn_in * self._steps
         if self._config.gradient_balance:
             self.balance.step(1.0 + self._config.weight * taught)
-        if (step + 1) % self._labeled.steps_an_epoch == 0 or (step + 1 == self._steps and not self.training_log):
+        if (step + 1) % self._labeled.steps_per_epoch == 0 or (step + 1 == self._steps and not self.training_log):
             self._record(step)
 
     def _record(self, step: int) -> None:
@@ -270,7 +270,7 @@ class SemiSupervisedObjective:
         self._memory = dict(zip(state["rows"].tolist(), zip(labels, residuals, strict=False), strict=False))
         self._counts = state["counts"].numpy().copy()
         since, self._shown = state["since"].tolist()
-        self._unlabeled.show(state["repeats"].numpy(), since)
+        self._unlabeled.set_repeats(state["repeats"].numpy(), since)
         self.training_log = json.loads(state["course"].numpy().tobytes())
 
 
