@@ -5,21 +5,18 @@ from typing import Annotated
 
 import typer
 
-from alloop.cli.options import AnnotationFormat, Debug, one_paragraph
+from alloop.cli.options import AnnotationFormat
 from alloop.errors import AlloopError
 
 
-@one_paragraph
 def check_data(
     annotations: Annotated[
         Path, typer.Argument(help="File or folder: COCO, VOC, YOLO, CVAT 1.1 or Label Studio JSON.")
     ],
     images: Annotated[Path | None, typer.Option(help="Also decode every image of this folder.")] = None,
     from_: Annotated[AnnotationFormat | None, typer.Option("--from", help="Guessed by default.")] = None,
-    debug: Debug = False,
 ) -> None:
     """Validate a data set: counts, and every problem with its file, id and reason. Exit 1 when unusable."""
-    del debug
     from alloop.data import summary  # noqa: PLC0415
     from alloop.data.records import find_problems, validate  # noqa: PLC0415
     from alloop.data.splits import READERS  # noqa: PLC0415
@@ -38,7 +35,6 @@ def check_data(
     print(summary.verdict_line(validate(records, annotations.name)))
 
 
-@one_paragraph
 def convert(
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="File or folder: COCO, VOC, YOLO, CVAT 1.1 or Label Studio JSON.")
@@ -46,26 +42,21 @@ def convert(
     target: Annotated[Path, typer.Argument(metavar="OUT", help="What to write; must not exist yet.")],
     from_: Annotated[AnnotationFormat, typer.Option("--from", help="Format of IN.")],
     to: Annotated[AnnotationFormat, typer.Option("--to", help="Format of OUT.")],
-    debug: Debug = False,
 ) -> None:
     """Convert annotations without losing a box, a crowd flag or an empty image. Images are not copied."""
-    del debug
     from alloop.data.convert import convert_annotations  # noqa: PLC0415
 
     print(convert_annotations(source, target, from_.value, to.value))
 
 
-@one_paragraph
 def import_(
     images: Annotated[Path, typer.Argument(help="Folder of the images, searched in depth.")],
     out: Annotated[Path, typer.Option(help="Folder for pool.json and labeled.txt.")],
     annotations: Annotated[Path | None, typer.Option(help="What is labeled already, in any format.")] = None,
     from_: Annotated[AnnotationFormat | None, typer.Option("--from", help="Its format; guessed by default.")] = None,
     classes: Annotated[str, typer.Option(help="Class names, comma-separated, where nothing else names them.")] = "",
-    debug: Debug = False,
 ) -> None:
     """Make a folder of images, partly labeled or not at all, into a pool that people can be asked about."""
-    del debug
     from alloop.data.importing import import_project  # noqa: PLC0415
     from alloop.data.summary import guess_format  # noqa: PLC0415
 
@@ -78,14 +69,11 @@ def import_(
         print(f"               loop.seed_set: {made.labeled_images}")
 
 
-@one_paragraph
 def export_digits(
     out: Annotated[Path, typer.Argument(help="Folder for the COCO files and PNG images.")],
     overrides: Annotated[list[str], typer.Option("--set", help="Parameter: --set pool=200. Repeatable.")] = [],  # noqa: B006
-    debug: Debug = False,
 ) -> None:
     """Write the embedded set, digit_scenes, as COCO JSON files and PNG images."""
-    del debug
     from alloop.data.convert import export_digit_scenes  # noqa: PLC0415
 
     for path in export_digit_scenes(out, overrides):

@@ -1,32 +1,33 @@
-"""What all commands share: options, and errors as one paragraph with their exit code."""
+"""Options and arguments that several commands share."""
 
-import sys
-import warnings
-from collections.abc import Callable
 from enum import StrEnum
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
-from alloop.errors import AlloopError
+from alloop.errors import ConfigError
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.")]
-AnyFolder = Annotated[Path, typer.Argument(help="Folder of a run or a study.")]
+AnyFolder = Annotated[Path, typer.Argument(help="Folder of a run or of a study.")]
 Folders = Annotated[list[Path], typer.Argument(help="Folders of runs or studies.")]
-ConfigFile = Annotated[Path, typer.Argument(help="Experiment as YAML, for example configs/demo.yaml.")]
-Overrides = Annotated[list[str], typer.Option("--set", help="Override one key: --set loop.rounds=3. Repeatable.")]
+ConfigFile = Annotated[Path, typer.Argument(help="The experiment as YAML, for example configs/demo.yaml.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", help="Change one key of the config: --set loop.rounds=3. Repeatable.")
+]
+Strategies = Annotated[
+    str,
+    typer.Option(
+        help="Names of strategies, comma-separated, for example entropy,k_center. `random` always runs as well. "
+        "The parameters in the config are given to the strategy that the config names."
+    ),
+]
+Seeds = Annotated[str, typer.Option(help="Random seeds, comma-separated; each strategy runs once for each of them.")]
+Workers = Annotated[int, typer.Option(help="Number of processes; they share the CPU threads.", min=1)]
 
-
-class TableFormat(StrEnum):
-    """How a table is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
+TableFormat = Literal["table", "json", "csv"]
+T = TypeVar("T", int, float)
 
 
 class AnnotationFormat(StrEnum):
@@ -39,55 +40,20 @@ class AnnotationFormat(StrEnum):
     LABEL_STUDIO = "label_studio"
 
 
-class CompareTest(StrEnum):
-    """How paired differences are tested."""
-
-    T = "t"
-    PERMUTATION = "permutation"
-    WILCOXON = "wilcoxon"
+def names_of(text: str) -> list[str]:
+    """Split a comma-separated option into its parts."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
-class CompareMetric(StrEnum):
-    """What curves show."""
+def numbers_of(option: str, text: str, kind: type[T]) -> list[T]:
+    """Split a comma-separated option into numbers, each of them once.
 
-    AP = "ap"
-    AP50 = "ap50"
-    AP75 = "ap75"
-
-
-def one_paragraph(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn our errors into one paragraph and their exit code; other errors too, unless --debug is given."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        debug = kwargs.get("debug", False)
-        warnings.formatwarning = lambda message, *_args, **_kwargs: f"alloop: warning: {message}\n"
-        try:
-            command(*args, **kwargs)
-        except AlloopError as error:
-            if debug:
-                raise
-            print(f"alloop: {error}", file=sys.stderr)
-            raise typer.Exit(error.exit_code) from None
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            if debug:
-                raise
-            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            kept = "Nothing that was booked is lost; mend the cause and run the same command again."
-            print(f"alloop: {type(error).__name__}: {what}. {kept}", file=sys.stderr)
-            raise typer.Exit(1) from None
-        except (typer.Exit, typer.Abort):
-            raise
-        except Exception as error:
-            if debug:
-                raise
-            text = f"alloop: unexpected {type(error).__name__}: {error}. Nothing that was booked is lost."
-            print(f"{text} Please report it with what --debug prints.", file=sys.stderr)
-            raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            print("alloop: stopped; the same command goes on from here.", file=sys.stderr)
-            raise typer.Exit(130) from None
-
-    return wrapped
+    Raises:
+        ConfigError: a part is no number.
+    """
+    try:
+        return list(dict.fromkeys(kind(part) for part in text.split(",")))
+    except ValueError:
+        example = "0,1,2" if kind is int else "0.3,0.5"
+        msg = f"{option}: expected numbers such as {example}, found {text!r}"
+        raise ConfigError(msg) from None

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from alloop.geometry.boxes import pairwise_iou
 from alloop.values import Annotations, ImageId, ImageRecord
@@ -74,6 +73,8 @@ def edits(shown: PreAnnotations, answered: Annotations) -> Edits:
     by half, of whatever class, was moved (or named anew). What was shown and has no match was deleted,
     what came back and has none was added.
     """
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  slow to import, and `alloop status` needs none
+
     overlap = pairwise_iou(np.asarray(shown.boxes, dtype=np.float32).reshape(-1, 4), answered.boxes)
     moved_by = np.abs(shown.boxes[:, None, :] - answered.boxes[None, :, :]).max(axis=2, initial=0.0)
     same = (moved_by <= SAME) & (shown.labels[:, None] == answered.labels[None, :])

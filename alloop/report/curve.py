@@ -11,7 +11,8 @@ from jaxtyping import Float
 from alloop.budget.prices import BOXES
 from alloop.report.text import counted
 from alloop.results.compare import GRID, Comparison
-from alloop.results.runs import Metric, Run
+from alloop.results.names import Metric
+from alloop.results.runs import Run
 from alloop.results.statistics import t_interval
 
 # Okabe and Ito's colours, told apart by colour-blind readers; random is gray, markers and dashes differ as well

@@ -16,7 +16,8 @@ from alloop.report.text import classes_json, counted, dumps, mean_rows, noise_se
 from alloop.report.training_log import course_of, has_course
 from alloop.results.class_balance import ClassBalance, StrategyClasses, class_balance
 from alloop.results.compare import Comparison, Versus, compared
-from alloop.results.runs import Metric, Run
+from alloop.results.names import Metric
+from alloop.results.runs import Run
 from alloop.results.status import advice_for
 
 MOST_CLASSES = 12  # columns of the class table; the others are added up

@@ -15,8 +15,9 @@ import numpy as np
 
 from alloop.budget.prices import BOXES, CostModel
 from alloop.results.curves import saving
-from alloop.results.runs import Metric, Run, find_runs, refuse_unlike
-from alloop.results.statistics import LEVEL, Test, detectable, holm, interval_of, significance
+from alloop.results.names import Metric, Test
+from alloop.results.runs import Run, find_runs, refuse_unlike
+from alloop.results.statistics import LEVEL, detectable, holm, interval_of, significance
 
 GRID = 101  # points of the common range
 

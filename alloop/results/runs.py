@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import yaml
@@ -12,8 +12,8 @@ import yaml
 from alloop.budget.prices import BOXES, CostModel, RoundCharges
 from alloop.errors import ConfigError
 from alloop.ledger.store import RoundRecord, read_ledger, run_folders
+from alloop.results.names import Metric
 
-Metric = Literal["ap", "ap50", "ap75"]
 _UNCOMPARED = {"checkpoint_seconds", "cache_gib", "rounds"}  # may differ between runs that are compared
 
 

@@ -4,11 +4,11 @@ Values are paired differences, one a seed. The tests are scipy's; everything is 
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
-Test = Literal["t", "permutation", "wilcoxon"]
+from alloop.results.names import Test
+
 Interval = tuple[float, float]
 LEVEL = 0.95
 POWER = 0.8  # chance at which a difference counts as one that could have been found

@@ -278,7 +278,7 @@ def test_a_server_that_is_away_is_waited_for(files, tmp_path, monkeypatch):
         return pull(*arguments)
 
     monkeypatch.setattr(FolderPeople, "pull", away)
-    monkeypatch.setattr("alloop.cli.app.time.sleep", pauses.append)
+    monkeypatch.setattr("alloop.cli.runs.time.sleep", pauses.append)
     command = ["run", str(config), "--out", str(tmp_path / "run"), "--quiet"]
     assert CliRunner().invoke(app, command).exit_code == 1
     assert CliRunner().invoke(app, [*command, "--wait"]).exit_code == 0
@@ -376,7 +376,7 @@ def test_the_command_waits_accepts_and_ends_with_3(files, tmp_path, monkeypatch)
         rounds.append(len(rounds))
         people.answer(rounds[-1])
 
-    monkeypatch.setattr("alloop.cli.app.time.sleep", draw)
+    monkeypatch.setattr("alloop.cli.runs.time.sleep", draw)
     told = CliRunner().invoke(app, [*command, "--wait", "--quiet"])
     assert told.exit_code == 0, told.output
     assert rounds == [0, 1, 2]

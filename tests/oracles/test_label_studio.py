@@ -259,7 +259,7 @@ def test_a_run_that_waits_outlives_a_network_that_is_gone_for_a_while(files, ser
         if not proxy.down:
             person.answer()
 
-    monkeypatch.setattr("alloop.cli.app.time", SimpleNamespace(sleep=meanwhile))
+    monkeypatch.setattr("alloop.cli.runs.time", SimpleNamespace(sleep=meanwhile))
     with proxy:
         told = CliRunner().invoke(app, ["run", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run"), "--wait"])
     assert told.exit_code == 0, told.output
