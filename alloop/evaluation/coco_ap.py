@@ -1,84 +1,101 @@
-"""COCO average precision of boxes and masks, by faster-coco-eval on records we renumbered and checked.
+"""COCO average precision of boxes and masks, computed by faster-coco-eval on renumbered and checked records.
 
-Ids are renumbered from 1 (an annotation id of 0 silently costs AP in COCOeval), areas are computed
-from the boxes, and every number was checked to be finite when its value object was made (a NaN box
-scores as perfect in pycocotools). Records that are neither trainable nor crowd are left out.
+Ids are renumbered from 1 (an annotation id of 0 silently costs AP in COCOeval), areas are computed from the boxes,
+and every number was checked to be finite when its value object was built (pycocotools scores a NaN box as perfect).
+Records that are neither trainable nor crowd are left out.
 """
 
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from alloop.evaluation.metrics import Metrics
 from alloop.geometry import boxes as box_math
 from alloop.geometry.masks import decode_mask
 from alloop.values import Annotations, Detections, ImageId
 
-_NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
-
-
-@dataclass(frozen=True, slots=True)
-class Metrics:
-    """AP figures as fractions of 1; None where there is nothing to measure."""
-
-    values: Mapping[str, float | None]
-    per_class: Mapping[str, float | None]
+Kind = Literal["bbox", "segm"]
 
 
 def coco_dicts(
     truth: Mapping[ImageId, Annotations],
-    found: Mapping[ImageId, Detections],
+    detections: Mapping[ImageId, Detections],
     classes: int,
-    kind: Literal["bbox", "segm"],
+    kind: Kind,
     sizes: Mapping[ImageId, tuple[int, int]] | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The ground truth tree and the list of results that any COCOeval understands."""
+    """Return the ground truth tree and the list of results that any COCOeval understands.
+
+    Args:
+        truth: annotations by image.
+        detections: by image; every image has annotations.
+        classes: number of classes.
+        kind: `bbox` for boxes, `segm` for masks.
+        sizes: (width, height) of each image in pixels; needed for masks.
+    """
     numbers = {image_id: number for number, image_id in enumerate(sorted(truth), start=1)}
-    annotations: list[dict[str, Any]] = []
-    for image_id in sorted(truth):
-        real = truth[image_id]
-        areas, xywh = box_math.area(real.boxes.astype(np.float64)), box_math.to_xywh(real.boxes.astype(np.float64))
-        for row in np.flatnonzero(real.trainable | (real.crowd & (areas > 0))):
-            record: dict[str, Any] = {
-                "id": len(annotations) + 1,
-                "image_id": numbers[image_id],
-                "category_id": int(real.labels[row]) + 1,
-                "bbox": xywh[row].tolist(),
-                "area": float(areas[row]),
-                "iscrowd": int(real.crowd[row]),
-            }
-            if kind == "segm":
-                width, height = (sizes or {})[image_id]
-                mask = decode_mask(real.masks[row] or b"[]", width, height, f"image {image_id}")
-                record |= {"segmentation": _encode(mask), "area": float(mask.sum())}
-            annotations.append(record)
-    results: list[dict[str, Any]] = []
-    for image_id in sorted(found):
-        seen = found[image_id]
-        xywh, areas = box_math.to_xywh(seen.boxes.astype(np.float64)), box_math.area(seen.boxes.astype(np.float64))
-        for number in range(len(seen)):
-            result: dict[str, Any] = {
-                "image_id": numbers[image_id],
-                "category_id": int(seen.labels[number]) + 1,
-                "score": float(seen.scores[number]),
-            }
-            if kind == "bbox":
-                result |= {"bbox": xywh[number].tolist(), "area": float(areas[number])}
-            elif seen.masks is not None:
-                result["segmentation"] = _encode(seen.masks[number])
-            results.append(result)
+    sizes = {image_id: (sizes or {})[image_id] for image_id in truth} if kind == "segm" else {}
+    records = [
+        {"image_id": number, **record}
+        for image_id, number in numbers.items()
+        for record in _annotation_records(image_id, truth[image_id], sizes.get(image_id))
+    ]
+    results = [
+        {"image_id": numbers[image_id], **record}
+        for image_id in sorted(detections)
+        for record in _result_records(detections[image_id], kind)
+    ]
     tree = {
         "info": {},
-        "images": [{"id": number} for number in numbers.values()],
+        "images": [_image_record(number, sizes.get(image_id)) for image_id, number in numbers.items()],
         "categories": [{"id": k + 1, "name": str(k)} for k in range(classes)],
-        "annotations": annotations,
+        "annotations": [{"id": number, **record} for number, record in enumerate(records, start=1)],
     }
-    if kind == "segm" and sizes is not None:
-        tree["images"] = [{"id": number, "width": sizes[i][0], "height": sizes[i][1]} for i, number in numbers.items()]
     return tree, results
+
+
+def _image_record(number: int, size: tuple[int, int] | None) -> dict[str, int]:
+    return {"id": number} if size is None else {"id": number, "width": size[0], "height": size[1]}
+
+
+def _annotation_records(image_id: ImageId, truth: Annotations, size: tuple[int, int] | None) -> list[dict[str, Any]]:
+    """Return the COCO records of one image; with `size`, of its masks."""
+    boxes = truth.boxes.astype(np.float64)
+    areas, xywh = box_math.area(boxes), box_math.to_xywh(boxes)
+    records: list[dict[str, Any]] = []
+    for row in np.flatnonzero(truth.trainable | (truth.crowd & (areas > 0))):
+        record: dict[str, Any] = {
+            "category_id": int(truth.labels[row]) + 1,
+            "bbox": xywh[row].tolist(),
+            "area": float(areas[row]),
+            "iscrowd": int(truth.crowd[row]),
+        }
+        if size is not None:
+            mask = decode_mask(truth.masks[row] or b"[]", *size, f"image {image_id}")
+            record |= {"segmentation": _encode(mask), "area": float(mask.sum())}
+        records.append(record)
+    return records
+
+
+def _result_records(detections: Detections, kind: Kind) -> list[dict[str, Any]]:
+    """Return the COCO results of one image."""
+    boxes = detections.boxes.astype(np.float64)
+    areas, xywh = box_math.area(boxes), box_math.to_xywh(boxes)
+    records: list[dict[str, Any]] = []
+    for row in range(len(detections)):
+        record: dict[str, Any] = {
+            "category_id": int(detections.labels[row]) + 1,
+            "score": float(detections.scores[row]),
+        }
+        if kind == "bbox":
+            record |= {"bbox": xywh[row].tolist(), "area": float(areas[row])}
+        elif detections.masks is not None:
+            record["segmentation"] = _encode(detections.masks[row])
+        records.append(record)
+    return records
 
 
 def _encode(mask: np.ndarray) -> dict[str, Any]:
@@ -90,23 +107,23 @@ def _encode(mask: np.ndarray) -> dict[str, Any]:
 
 def evaluate(
     truth: Mapping[ImageId, Annotations],
-    found: Mapping[ImageId, Detections],
+    detections: Mapping[ImageId, Detections],
     class_names: Sequence[str],
-    kind: Literal["bbox", "segm"] = "bbox",
+    kind: Kind = "bbox",
     sizes: Mapping[ImageId, tuple[int, int]] | None = None,
 ) -> Metrics:
-    """AP, AP50, AP75, AP by size and per class over the images of `truth`.
+    """Compute AP, AP50, AP75, AP by size and AP per class over the images of `truth`.
 
     Args:
         truth: annotations by image; images without boxes count.
-        found: detections by image; missing images have none.
+        detections: by image; an image that is missing has none.
         class_names: in label order.
-        kind: boxes or masks; masks need `sizes` as (width, height).
-        sizes: image sizes for masks.
+        kind: `bbox` for boxes, `segm` for masks.
+        sizes: (width, height) of each image in pixels; needed for masks.
     """
-    tree, results = coco_dicts(truth, found, len(class_names), kind, sizes)
+    tree, results = coco_dicts(truth, detections, len(class_names), kind, sizes)
     precision = precision_table(tree, results, kind)  # [10 iou, 101 recall, k, 4 areas]
-    cuts = {
+    cells = {
         "ap": precision[:, :, :, 0],
         "ap50": precision[0, :, :, 0],
         "ap75": precision[5, :, :, 0],
@@ -115,19 +132,19 @@ def evaluate(
         "ap_large": precision[:, :, :, 3],
     }
     return Metrics(
-        values={name: _mean(cuts[name]) for name in _NAMES},
+        values={name: _mean(part) for name, part in cells.items()},
         per_class={name: _mean(precision[:, :, k, 0]) for k, name in enumerate(class_names)},
     )
 
 
 def _mean(cells: np.ndarray) -> float | None:
-    """Mean over the cells that exist; COCOeval writes -1 where a class has no ground truth."""
-    real = cells[cells > -1]
-    return float(real.mean()) if real.size else None
+    """Return the mean over the cells that exist; COCOeval writes -1 where a class has no ground truth."""
+    existing = cells[cells > -1]
+    return float(existing.mean()) if existing.size else None
 
 
 def precision_table(tree: dict[str, Any], results: list[dict[str, Any]], kind: str) -> np.ndarray:
-    """COCOeval's precision `[iou, recall, class, area]` at 100 detections an image."""
+    """Return COCOeval's precision `[10 iou, 101 recall, class, 4 areas]` at 100 detections per image."""
     from faster_coco_eval import COCO, COCOeval_faster  # noqa: PLC0415  slow to import
 
     classes = len(tree["categories"])
@@ -137,17 +154,17 @@ def precision_table(tree: dict[str, Any], results: list[dict[str, Any]], kind: s
             _zero_where_truth(table, tree)
         return table
     with contextlib.redirect_stdout(io.StringIO()):
-        real = COCO(tree)
-        evaluator = COCOeval_faster(real, real.loadRes(results), iouType=kind)
+        truth = COCO(tree)
+        evaluator = COCOeval_faster(truth, truth.loadRes(results), iouType=kind)
         evaluator.evaluate()
         evaluator.accumulate()
-    found: np.ndarray = np.asarray(evaluator.eval["precision"])[:, :, :, :, -1]
-    found[np.isnan(found)] = -1.0
-    return found
+    precision: np.ndarray = np.asarray(evaluator.eval["precision"])[:, :, :, :, -1]
+    precision[np.isnan(precision)] = -1.0
+    return precision
 
 
 def _zero_where_truth(table: np.ndarray, tree: dict[str, Any]) -> None:
-    """No detection at all: precision is 0 wherever there was something to find."""
+    """Set the precision to 0 in every cell with a ground truth, as it is without any detection."""
     ranges = ((0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10))
     for record in tree["annotations"]:
         if record["iscrowd"]:

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from alloop.data.splits import Split
 from alloop.detectors.fitted import FittedTorchDetector
 from alloop.detectors.protocol import Detector
 from alloop.errors import DamagedFileError
-from alloop.evaluation.coco_ap import Metrics, evaluate
+from alloop.evaluation.coco_ap import evaluate
 from alloop.files import read_verified, sha256_of
 from alloop.ledger.store import Ledger
 from alloop.loop.experiment import Experiment, training_key
@@ -267,16 +267,11 @@ def _evaluated(context: RunContext, round_: int, detector: Detector, timings: Ti
     test = context.experiment.splits.test
     ids, names = sorted(test.dataset.images), test.dataset.class_names
     with timings.of("evaluate"):
-        detections = fitted(context, test, context.caches["test"], detector).detections(ids)
-        found = dict(zip(ids, detections, strict=True))
-        metrics = _tree(evaluate(test.dataset.annotations, found, names))
+        predictions = fitted(context, test, context.caches["test"], detector).detections(ids)
+        detections = dict(zip(ids, predictions, strict=True))
+        metrics = evaluate(test.dataset.annotations, detections, names)
         if Need.MASKS in detector.gives:
             sizes = {i: (record.width, record.height) for i, record in test.dataset.images.items()}
-            masks = evaluate(test.dataset.annotations, found, names, "segm", sizes)
-            metrics["values"] |= {f"mask_{name}": value for name, value in masks.values.items()}
-    course = context.ledger.stored(training_log_path(round_))
-    return metrics if course is None else {**metrics, "course": json.loads(course)}
-
-
-def _tree(metrics: Metrics) -> dict[str, Any]:
-    return {"values": dict(metrics.values), "per_class": dict(metrics.per_class)}
+            metrics = metrics.with_masks(evaluate(test.dataset.annotations, detections, names, "segm", sizes))
+    log = context.ledger.stored(training_log_path(round_))
+    return replace(metrics, training_log=None if log is None else json.loads(log)).to_json()
