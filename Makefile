@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: all check test demo bench golden help clean label-studio label-studio-install
+.PHONY: all check test demo docs wheel bench golden help clean label-studio label-studio-install
 
 all: check test  ## check and test
 
@@ -18,14 +18,20 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)  ## the embedded study: trains, compares, writes demo/report.html
 	OMP_NUM_THREADS=1 $(BIN)/alloop demo --out demo
 
-test: $(STAMP)  ## the whole test suite
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## the whole test suite, one process a core: make test WORKERS=4 for another number
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(or $(WORKERS),auto) --dist loadgroup
 
 check: $(STAMP)  ## ruff, mypy, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(STAMP)  ## the site, into site/: no file of it is loaded from elsewhere
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+
+wheel: $(STAMP)  ## build sdist and wheel into dist/, install the wheel in a fresh environment and use it there
+	PYTHON=$(abspath $(BIN))/python .ci/check_wheel
 
 bench: $(STAMP)  ## speed and memory as ratios to a peer and to the physical floor
 	$(BIN)/python benchmarks/speed.py
@@ -52,7 +58,7 @@ golden: $(STAMP)  ## check golden vectors: make golden DIR=folder
 	$(BIN)/python benchmarks/golden.py $(or $(DIR),tests/golden)
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis site dist build
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
