@@ -52,9 +52,8 @@ def _same_length(owner: object, **arrays: np.ndarray) -> None:
 _NO_IDS = read_only(np.zeros(0, dtype=np.int64))
 
 
-@dataclass(frozen=True, slots=True)
-class ImageRecord:
-    """One image of a data set: its id, file and size in pixels as displayed."""
+class ImageRecord(msgspec.Struct, frozen=True, gc=False, rename={"image_id": "id"}):
+    """One image of a data set: its id, file and size in pixels as displayed. In COCO JSON the id is called `id`."""
 
     image_id: ImageId
     file_name: str

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from alloop.data.formats.coco import read_coco
-from alloop.data.records import validate
+from alloop.data.validation import validate
 from alloop.detectors.last_layers import curvature
 from alloop.testing import make_query
 from alloop.training.semi_supervised.gradient_balance import ClassWeights, gradient_matrix

@@ -24,7 +24,7 @@ import numpy as np
 from speed import best, line, read_bandwidth
 
 from alloop.data.formats.coco import read_coco
-from alloop.data.records import validate
+from alloop.data.validation import validate
 from alloop.pruning.subset import prune
 from strategies.csod import Prototypes, csod_greedy
 from strategies.k_center import k_center_greedy

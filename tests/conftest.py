@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alloop.config import parse_config
-from alloop.data.convert import export_digit_scenes
+from alloop.data.digit_files import export_digit_scenes
 from tests.support import small_tree
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")

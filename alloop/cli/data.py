@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from alloop.cli.options import AnnotationFormat
+from alloop.data.formats.table import FORMATS, annotation_format, guess_format
 from alloop.errors import AlloopError
+
+_NAMES = f"{', '.join(FORMATS)} or your own 'package.module:FORMAT'"
 
 
 def check_data(
@@ -14,15 +16,13 @@ def check_data(
         Path, typer.Argument(help="File or folder: COCO, VOC, YOLO, CVAT 1.1 or Label Studio JSON.")
     ],
     images: Annotated[Path | None, typer.Option(help="Also decode every image of this folder.")] = None,
-    from_: Annotated[AnnotationFormat | None, typer.Option("--from", help="Guessed by default.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help=f"Format: {_NAMES}. Guessed by default.")] = None,
 ) -> None:
     """Validate a data set: counts, and every problem with its file, id and reason. Exit 1 when unusable."""
     from alloop.data import summary  # noqa: PLC0415
-    from alloop.data.records import find_problems, validate  # noqa: PLC0415
-    from alloop.data.splits import READERS  # noqa: PLC0415
+    from alloop.data.validation import find_problems, validate  # noqa: PLC0415
 
-    format_ = from_.value if from_ else summary.guess_format(annotations)
-    records = READERS[format_](annotations)
+    records = annotation_format(from_ or guess_format(annotations), "--from").read(annotations)
     findings = [str(problem) for problem in find_problems(records, annotations.name)]
     refused = sum(finding.startswith("refused") for finding in findings)
     if images is not None and not refused:
@@ -40,33 +40,33 @@ def convert(
         Path, typer.Argument(metavar="IN", help="File or folder: COCO, VOC, YOLO, CVAT 1.1 or Label Studio JSON.")
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="What to write; must not exist yet.")],
-    from_: Annotated[AnnotationFormat, typer.Option("--from", help="Format of IN.")],
-    to: Annotated[AnnotationFormat, typer.Option("--to", help="Format of OUT.")],
+    from_: Annotated[str, typer.Option("--from", help=f"Format of IN: {_NAMES}.")],
+    to: Annotated[str, typer.Option("--to", help=f"Format of OUT: {_NAMES}.")],
 ) -> None:
     """Convert annotations without losing a box, a crowd flag or an empty image. Images are not copied."""
     from alloop.data.convert import convert_annotations  # noqa: PLC0415
 
-    print(convert_annotations(source, target, from_.value, to.value))
+    print(convert_annotations(source, target, from_, to))
 
 
 def import_(
     images: Annotated[Path, typer.Argument(help="Folder of the images, searched in depth.")],
     out: Annotated[Path, typer.Option(help="Folder for pool.json and labeled.txt.")],
     annotations: Annotated[Path | None, typer.Option(help="What is labeled already, in any format.")] = None,
-    from_: Annotated[AnnotationFormat | None, typer.Option("--from", help="Its format; guessed by default.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help=f"Its format: {_NAMES}. Guessed by default.")] = None,
     classes: Annotated[str, typer.Option(help="Class names, comma-separated, where nothing else names them.")] = "",
 ) -> None:
     """Make a folder of images, partly labeled or not at all, into a pool that people can be asked about."""
     from alloop.data.importing import import_project  # noqa: PLC0415
-    from alloop.data.summary import guess_format  # noqa: PLC0415
 
-    guessed = from_.value if from_ else guess_format(annotations) if annotations else "coco"
+    guessed = guess_format(annotations) if annotations and not from_ else "coco"
     names = [name.strip() for name in classes.split(",") if name.strip()]
-    made = import_project(images, out, annotations=annotations, format_=guessed, classes=names)
-    print(f"{made.pool}: {made.images} images, {made.labeled_images} of them labeled with {made.boxes} boxes")
-    if made.labeled is not None:
-        print(f"In the config: data.train.annotations: {made.pool}, loop.seed_images: {made.labeled}")
-        print(f"               loop.seed_set: {made.labeled_images}")
+    imported = import_project(images, out, annotations=annotations, format_=from_ or guessed, classes=names)
+    labels = f"{imported.labeled_images} of them labeled with {imported.boxes} boxes"
+    print(f"{imported.pool}: {imported.images} images, {labels}")
+    if imported.labeled is not None:
+        print(f"In the config: data.train.annotations: {imported.pool}, loop.seed_images: {imported.labeled}")
+        print(f"               loop.seed_set: {imported.labeled_images}")
 
 
 def export_digits(
@@ -74,7 +74,7 @@ def export_digits(
     overrides: Annotated[list[str], typer.Option("--set", help="Parameter: --set pool=200. Repeatable.")] = [],  # noqa: B006
 ) -> None:
     """Write the embedded set, digit_scenes, as COCO JSON files and PNG images."""
-    from alloop.data.convert import export_digit_scenes  # noqa: PLC0415
+    from alloop.data.digit_files import export_digit_scenes  # noqa: PLC0415
 
     for path in export_digit_scenes(out, overrides):
         print(path)

@@ -1,6 +1,5 @@
 """Options and arguments that several commands share."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -28,16 +27,6 @@ Workers = Annotated[int, typer.Option(help="Number of processes; they share the 
 
 TableFormat = Literal["table", "json", "csv"]
 T = TypeVar("T", int, float)
-
-
-class AnnotationFormat(StrEnum):
-    """Annotation formats."""
-
-    COCO = "coco"
-    VOC = "voc"
-    YOLO = "yolo"
-    CVAT = "cvat"
-    LABEL_STUDIO = "label_studio"
 
 
 def names_of(text: str) -> list[str]:

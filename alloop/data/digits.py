@@ -2,25 +2,29 @@
 
 A scene is a textured background with digits of varying size and contrast laid on it, some over
 others. Everything is a pure function of the parameters and the seed. The 1,797 handwritten
-originals are parted once for all among pretraining, pool, reference and test, so no original is ever
-seen in two of them.
+originals are divided once for all among pretraining, pool, reference and test, so no original ever
+appears in two of them.
 """
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 import numpy as np
+from jaxtyping import Bool, Float, Int64, UInt8
 from PIL import Image as PillowImage
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from alloop.data.data_set import DataSet
 from alloop.data.images import MemoryImages
-from alloop.data.records import Box, Category, DataSet, Image, Records, validate
+from alloop.data.records import Box, Category, Records
+from alloop.data.validation import validate
+from alloop.errors import ConfigError, nearest
 from alloop.geometry.masks import encode_mask
-from alloop.randomness import derive_seed, rng
-from alloop.values import ImageId
-
-import msgspec  # isort: skip
+from alloop.randomness import rng
+from alloop.values import ImageId, ImageRecord
 
 Part = Literal["pretrain", "pool", "reference", "test"]
 _SHARES: dict[Part, tuple[int, int]] = {
@@ -31,6 +35,9 @@ _SHARES: dict[Part, tuple[int, int]] = {
 }
 _ID_BASE: dict[Part, int] = {"pretrain": 4_000_000, "pool": 1_000_000, "reference": 2_000_000, "test": 3_000_000}
 _INK = 0.35  # a pixel belongs to a digit where its opacity is above this
+_FEWEST_PIXELS = 12  # a digit with fewer visible pixels is left out
+
+VisibleDigit = tuple[int, Bool[np.ndarray, "h w"]]  # the label and the pixels that no other digit covers
 
 
 class DigitScenes(BaseModel):
@@ -51,6 +58,31 @@ class DigitScenes(BaseModel):
     occlusion: float = Field(0.3, ge=0, le=0.6, description="largest share of a digit that another may cover")
     scene_seed: int = 0
 
+    def parts(self) -> dict[Part, int]:
+        """Return the number of images of each split."""
+        return {"pool": self.pool, "reference": self.reference, "test": self.test}
+
+
+def digit_scenes_parameters(tree: Mapping[str, object], prefix: str) -> DigitScenes:
+    """Check parameters from a config or from options.
+
+    Args:
+        tree: values by the name of the parameter.
+        prefix: what stands before the name in messages, such as `data.digit_scenes.`.
+
+    Raises:
+        ConfigError: an unknown parameter, with the nearest known one, or a value out of range.
+    """
+    try:
+        return DigitScenes.model_validate(tree)
+    except ValidationError as error:
+        item = error.errors()[0]
+        key = ".".join(map(str, item["loc"]))
+        is_unknown = item["type"] == "extra_forbidden"
+        reason = f"unknown parameter{nearest(key, DigitScenes.model_fields)}" if is_unknown else item["msg"]
+        msg = f"{prefix}{key}: {reason}, found {item['input']!r}"
+        raise ConfigError(msg) from error
+
 
 @dataclass(frozen=True, slots=True)
 class Scenes:
@@ -62,8 +94,8 @@ class Scenes:
 
 
 @functools.cache
-def _originals() -> tuple[np.ndarray, np.ndarray]:
-    """Digits as float32 [1797, 8, 8] in 0..1 and their labels, in the fixed order of the parting."""
+def _originals() -> tuple[Float[np.ndarray, "1797 8 8"], Int64[np.ndarray, " 1797"]]:
+    """Return the digits as float32 in 0..1 and their labels, in the fixed order by which they are divided."""
     from sklearn.datasets import load_digits  # noqa: PLC0415  scikit-learn takes a second to import
 
     data = load_digits()
@@ -72,7 +104,7 @@ def _originals() -> tuple[np.ndarray, np.ndarray]:
 
 
 def originals_of(part: Part) -> range:
-    """Positions of the handwritten originals that a part may use."""
+    """Return the rows of the handwritten originals that a part may use."""
     return range(*_SHARES[part])
 
 
@@ -80,23 +112,21 @@ def originals_of(part: Part) -> range:
 def digit_scenes(parameters: DigitScenes, part: Part, count: int) -> Scenes:
     """Draw `count` scenes of one part."""
     pixels: dict[ImageId, np.ndarray] = {}
-    images: list[Image] = []
+    images: list[ImageRecord] = []
     boxes: list[Box] = []
     for number in range(count):
         image_id = ImageId(_ID_BASE[part] + number)
-        scene_of, variant = _twin_of(parameters, part, number)
-        canvas, found = _scene(parameters, part, scene_of, variant)
-        pixels[image_id] = canvas
-        images.append(Image(image_id, f"{part}/{image_id}.png", parameters.size, parameters.size))
-        for label, mask in found:
-            boxes.append(_box(len(boxes) + 1, image_id, label, mask))
-    records = Records(images, [Category(k, str(k)) for k in range(10)], boxes)
+        scene, variant = _scene_and_variant(parameters, part, number)
+        pixels[image_id], digits = _scene(parameters, part, scene, variant)
+        images.append(ImageRecord(image_id, f"{part}/{image_id}.png", parameters.size, parameters.size))
+        boxes += [_box(len(boxes) + 1 + row, image_id, *digit) for row, digit in enumerate(digits)]
+    records = Records(images, [Category(label, str(label)) for label in range(10)], boxes)
     dataset = validate(records, f"digit_scenes/{part}")
     return Scenes(dataset, records, MemoryImages(pixels, dataset.images))
 
 
-def _twin_of(parameters: DigitScenes, part: Part, number: int) -> tuple[int, int]:
-    """(scene, variant): a near-duplicate repeats an earlier scene with a shift and other noise."""
+def _scene_and_variant(parameters: DigitScenes, part: Part, number: int) -> tuple[int, int]:
+    """Return the scene of an image; a near-duplicate repeats an earlier scene as another variant, the rest are 0."""
     chance = rng(parameters.scene_seed, part, number, "twin")
     if part == "pool" and number > 0 and chance.random() < parameters.duplicates:
         return int(chance.integers(number)), number
@@ -105,33 +135,41 @@ def _twin_of(parameters: DigitScenes, part: Part, number: int) -> tuple[int, int
 
 def _scene(
     parameters: DigitScenes, part: Part, scene: int, variant: int
-) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """Pixels uint8 [size, size, 3] and (label, visible mask) of each digit."""
+) -> tuple[UInt8[np.ndarray, "h w 3"], list[VisibleDigit]]:
+    """Draw one scene; a variant other than 0 is moved a little and has other noise."""
     random = rng(parameters.scene_seed, part, scene, "scene")
-    digits, labels = _originals()
     canvas = _background(random, parameters.size)
-    dark = canvas.mean() > 0.5
-    opaque: list[tuple[int, np.ndarray]] = []
-    count = 0 if random.random() < parameters.empty else int(random.integers(1, parameters.max_digits + 1))
-    for _ in range(count):
-        row = _draw_original(random, parameters, part, labels)
-        alpha = _place(random, digits[row], parameters)
-        ink = alpha > _INK
-        covered = [(mask & ink).sum() / max(1, mask.sum()) for _, mask in opaque]
-        if ink.sum() < 12 or any(share > parameters.occlusion for share in covered):
-            continue
-        colour = random.uniform(0.0, 0.3, 3) if dark else random.uniform(0.65, 1.0, 3)
-        canvas = canvas * (1 - alpha[..., None]) + colour * alpha[..., None]
-        opaque = [(label, mask & ~ink) for label, mask in opaque] + [(int(labels[row]), ink)]
+    canvas, digits = _lay_digits(random, parameters, part, canvas)
     if variant:
-        canvas, opaque = _shift(rng(parameters.scene_seed, part, variant, "variant"), canvas, opaque)
+        canvas, digits = _shift(rng(parameters.scene_seed, part, variant, "variant"), canvas, digits)
     noise = rng(parameters.scene_seed, part, scene, variant, "noise").normal(0, 0.03, canvas.shape)
-    visible = [(label, mask) for label, mask in opaque if mask.sum() >= 12]
+    visible = [(label, mask) for label, mask in digits if mask.sum() >= _FEWEST_PIXELS]
     return np.clip((canvas + noise) * 255, 0, 255).astype(np.uint8), visible
 
 
-def _background(random: np.random.Generator, size: int) -> np.ndarray:
-    """Smooth colour, grain of two scales and a few strokes, float [size, size, 3]."""
+def _lay_digits(
+    random: np.random.Generator, parameters: DigitScenes, part: Part, canvas: Float[np.ndarray, "h w 3"]
+) -> tuple[Float[np.ndarray, "h w 3"], list[VisibleDigit]]:
+    """Lay digits on a background one after the other; those that would cover too much of another are left out."""
+    originals, labels = _originals()
+    is_dark_ink = canvas.mean() > 0.5
+    laid: list[VisibleDigit] = []
+    count = 0 if random.random() < parameters.empty else int(random.integers(1, parameters.max_digits + 1))
+    for _ in range(count):
+        row = _draw_original(random, parameters, part, labels)
+        alpha = _opacity(random, originals[row], parameters)
+        ink = alpha > _INK
+        covered = [(mask & ink).sum() / max(1, mask.sum()) for _, mask in laid]
+        if ink.sum() < _FEWEST_PIXELS or any(share > parameters.occlusion for share in covered):
+            continue
+        colour = random.uniform(0.0, 0.3, 3) if is_dark_ink else random.uniform(0.65, 1.0, 3)
+        canvas = canvas * (1 - alpha[..., None]) + colour * alpha[..., None]
+        laid = [(label, mask & ~ink) for label, mask in laid] + [(int(labels[row]), ink)]
+    return canvas, laid
+
+
+def _background(random: np.random.Generator, size: int) -> Float[np.ndarray, "size size 3"]:
+    """Draw a smooth colour, grain of two scales and a few strokes."""
     base = random.uniform(0.1, 0.45, 3) if random.random() < 0.5 else random.uniform(0.55, 0.9, 3)
     canvas = np.broadcast_to(base, (size, size, 3)).copy()
     for cells, strength in ((4, 0.10), (16, 0.06)):
@@ -144,8 +182,10 @@ def _background(random: np.random.Generator, size: int) -> np.ndarray:
     return np.clip(canvas, 0, 1)
 
 
-def _draw_original(random: np.random.Generator, parameters: DigitScenes, part: Part, labels: np.ndarray) -> int:
-    """A row of the originals of this part, its class by the weights of this part."""
+def _draw_original(
+    random: np.random.Generator, parameters: DigitScenes, part: Part, labels: Int64[np.ndarray, " n"]
+) -> int:
+    """Draw a row of the originals of this part, its class by the weights of this part."""
     ratio = parameters.imbalance if part == "pool" else 1.0
     weights = ratio ** -np.arange(10, dtype=np.float64)
     label = random.choice(10, p=weights / weights.sum())
@@ -153,8 +193,10 @@ def _draw_original(random: np.random.Generator, parameters: DigitScenes, part: P
     return int(random.choice(rows[labels[rows] == label]))
 
 
-def _place(random: np.random.Generator, digit: np.ndarray, parameters: DigitScenes) -> np.ndarray:
-    """Opacity float [size, size] of a digit at a random size, aspect, tilt and place inside the image."""
+def _opacity(
+    random: np.random.Generator, digit: Float[np.ndarray, "8 8"], parameters: DigitScenes
+) -> Float[np.ndarray, "size size"]:
+    """Return the opacity of a digit at a random size, aspect, tilt and position inside the image."""
     size = parameters.size
     side = int(random.integers(parameters.smallest, min(parameters.largest, size) + 1))
     width = max(8, int(side * random.uniform(0.75, 1.0)))
@@ -167,28 +209,22 @@ def _place(random: np.random.Generator, digit: np.ndarray, parameters: DigitScen
 
 
 def _shift(
-    random: np.random.Generator, canvas: np.ndarray, opaque: list[tuple[int, np.ndarray]]
-) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+    random: np.random.Generator, canvas: Float[np.ndarray, "size size 3"], digits: list[VisibleDigit]
+) -> tuple[Float[np.ndarray, "size size 3"], list[VisibleDigit]]:
     """Move a scene by up to two pixels and change its brightness a little."""
     dy, dx = (int(step) for step in random.integers(-2, 3, 2))
     size = canvas.shape[0]
-    rows, columns = np.clip(np.arange(size) - dy, 0, size - 1), np.clip(np.arange(size) - dx, 0, size - 1)
+    rows, columns = np.arange(size) - dy, np.arange(size) - dx  # of the pixel that is moved here
+    inside = ((rows >= 0) & (rows < size))[:, None] & ((columns >= 0) & (columns < size))[None]
+    rows, columns = np.clip(rows, 0, size - 1), np.clip(columns, 0, size - 1)
     moved = canvas[rows][:, columns] + random.uniform(-0.05, 0.05)
-    inside = ((np.arange(size) - dy >= 0) & (np.arange(size) - dy < size))[:, None] & (
-        (np.arange(size) - dx >= 0) & (np.arange(size) - dx < size)
-    )[None]
-    return moved, [(label, mask[rows][:, columns] & inside) for label, mask in opaque]
+    return moved, [(label, mask[rows][:, columns] & inside) for label, mask in digits]
 
 
-def _box(number: int, image_id: int, label: int, mask: np.ndarray) -> Box:
-    """The tight box of the visible pixels, with the mask as uncompressed RLE."""
+def _box(number: int, image_id: ImageId, label: int, mask: Bool[np.ndarray, "h w"]) -> Box:
+    """Return the tight box of the visible pixels, with the mask as uncompressed RLE."""
     ys, xs = np.nonzero(mask)
     x, y = int(xs.min()), int(ys.min())
     width, height = int(xs.max()) - x + 1, int(ys.max()) - y + 1
     segmentation = msgspec.Raw(encode_mask(mask))
     return Box(number, image_id, label, (x, y, width, height), 0, float(mask.sum()), segmentation)
-
-
-def seed_of(parameters: DigitScenes) -> int:
-    """A number that differs between parameter sets."""
-    return derive_seed(parameters.scene_seed, parameters.model_dump_json())

@@ -18,6 +18,7 @@ from alloop.errors import DamagedFileError, DataError
 from alloop.files import sha256_of
 from alloop.values import ImageId, ImageRecord
 
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}  # of files that are taken for images
 MAX_PIXELS = 50_000_000
 _SIXTEEN_BIT = {"I;16", "I;16B", "I;16L", "I;16N", "I"}
 _ROTATED = {5, 6, 7, 8}  # EXIF orientations that swap width and height

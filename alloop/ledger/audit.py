@@ -1,6 +1,6 @@
 """Recheck a run: every invariant of the ledger, every sum of money, every hash."""
 
-from alloop.data.records import annotation_sha256, annotations_from_json
+from alloop.data.annotation_json import annotation_sha256, annotations_from_json
 from alloop.errors import AlloopError
 from alloop.files import sha256_file, sha256_of
 from alloop.ledger.store import Ledger

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alloop.data.records import annotation_sha256, annotations_to_json
+from alloop.data.annotation_json import annotation_sha256, annotations_to_json
 from alloop.errors import AlloopError
 from alloop.ledger.store import Ledger
 from alloop.oracles.oracle import Answer, PreAnnotations, edits

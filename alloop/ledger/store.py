@@ -19,7 +19,7 @@ from typing import Any
 
 from alloop.budget.amounts import Spent
 from alloop.budget.prices import RoundCharges
-from alloop.data.records import annotation_sha256, annotations_from_json, annotations_to_json
+from alloop.data.annotation_json import annotation_sha256, annotations_from_json, annotations_to_json
 from alloop.errors import AlloopError, ConfigError, DamagedFileError
 from alloop.files import atomic_write, read_verified
 from alloop.values import Annotations, Charge, ImageId, Selection

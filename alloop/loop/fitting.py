@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from alloop.data.annotation_json import annotation_sha256
 from alloop.data.pixels import PixelCache
-from alloop.data.records import annotation_sha256
 from alloop.data.splits import Split
 from alloop.detectors.fitted import FittedTorchDetector
 from alloop.detectors.protocol import Detector

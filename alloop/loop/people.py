@@ -20,8 +20,8 @@ from alloop.loop.experiment import Experiment, lacking
 from alloop.loop.fitting import RunContext, fitted
 from alloop.loop.pool import seed_set_order
 from alloop.loop.querying import asking, first_count
-from alloop.oracles.answers import Reading
-from alloop.oracles.folder import FolderPeople
+from alloop.oracles.answers import AnswerRules
+from alloop.oracles.folder import Folder
 from alloop.oracles.oracle import Answer, People, PreAnnotations, Task
 from alloop.query import Need
 from alloop.randomness import rng
@@ -49,13 +49,13 @@ def people_of(experiment: Experiment) -> People | None:
     if not isinstance(train.images, FolderImages):
         msg = f"oracle.name: {oracle.name} needs a pool of image files"
         raise ConfigError(msg)
-    reading = Reading(train.dataset.class_names, oracle.policy, oracle.default_seconds)
+    reading = AnswerRules(train.dataset.class_names, oracle.policy, oracle.default_seconds)
     if oracle.name == "label_studio":
         from alloop.oracles.label_studio import LabelStudioPeople  # noqa: PLC0415
 
         return LabelStudioPeople.of(oracle, train.images, reading)
     assert oracle.folder is not None
-    return FolderPeople(oracle.folder, oracle.format, train.images, reading)
+    return Folder(oracle.folder, oracle.format, oracle.policy, oracle.default_seconds).connect(train)
 
 
 def first_batch(context: RunContext, table: Mapping[str, str]) -> Asked:

@@ -1,153 +1,129 @@
-"""From what people drew, in any format, to an answer: labels by name, boxes in pixels, everything validated."""
+"""From what people handed in to an answer: every box validated, skips and disagreement decided by fixed rules."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alloop.data.formats.cvat import Corners
-from alloop.data.formats.label_studio import corners_of
-from alloop.data.records import Box, Category, Image, Records, find_problems, validate
+from alloop.data.formats.label_studio_tasks import submissions_of_task
+from alloop.data.records import Box, Category, Records
+from alloop.data.submissions import DrawnBox, ImageSubmissions, Submission
+from alloop.data.validation import validate
 from alloop.errors import DataError
-from alloop.oracles.oracle import Answer, PreAnnotations, edits
-from alloop.values import Annotations, ImageId, ImageRecord
+from alloop.oracles.oracle import Answer, PreAnnotations, State, edits
+from alloop.values import Annotations, ImageRecord
 
-DrawnBox = tuple[str, Corners, int]  # label, corners in pixels, crowd
 Policy = Literal["newest", "hold"]
 
 
-def answer_of_boxes(
-    image: ImageRecord, drawn: Sequence[DrawnBox], class_names: Sequence[str], work: Mapping[str, float] | None = None
-) -> Answer:
-    """The answer that so many boxes are; invalid, with the reason, where a label or a number cannot be used."""
-    ids = {name: label for label, name in enumerate(class_names)}
-    unknown = sorted({name for name, _, _ in drawn} - ids.keys())
-    if unknown:
-        return Answer("invalid", None, work or {}, f"label {unknown[0]!r} is not among the classes")
-    boxes = [
-        Box(k, int(image.image_id), ids[name], (x1, y1, x2 - x1, y2 - y1), crowd)
-        for k, (name, (x1, y1, x2, y2), crowd) in enumerate(drawn)
-    ]
-    shape = Image(int(image.image_id), image.file_name, image.width, image.height)
-    records = Records([shape], [Category(label, name) for name, label in ids.items()], boxes)
-    try:
-        annotations = validate(records, image.file_name).annotations[image.image_id]
-    except DataError as error:
-        return Answer("invalid", None, work or {}, str(error).splitlines()[-1].strip())
-    noted = [f"{problem.verdict}: {problem.reason}" for problem in find_problems(records, image.file_name)]
-    return Answer("done", annotations, work or {}, "; ".join(noted))
-
-
-def answers_of_records(
-    records: Records, images: Sequence[ImageRecord], class_names: Sequence[str]
-) -> dict[ImageId, Answer]:
-    """Answers for the images that a file holds, matched by name, or by its last part where that is clear."""
-    named = {image.file_name: image for image in images}
-    shorts = Counter(image.file_name.rpartition("/")[2] for image in images)
-    short = {name: image for image in images if shorts[name := image.file_name.rpartition("/")[2]] == 1}
-    categories = {category.id: category.name for category in records.categories}
-    by_image: dict[int, list[Box]] = {image.id: [] for image in records.images}
-    for box in records.annotations:
-        by_image.setdefault(box.image_id, []).append(box)
-    found = {}
-    for read in records.images:
-        image = named.get(read.file_name) or short.get(read.file_name.rpartition("/")[2])
-        if image is None:
-            continue
-        if (read.width, read.height) != (image.width, image.height):
-            reason = f"drawn on {read.width} x {read.height} pixels, the pool says {image.width} x {image.height}"
-            found[image.image_id] = Answer("invalid", remark=reason)
-            continue
-        drawn = [
-            (categories.get(b.category_id, f"category {b.category_id}"), _corners(b), b.iscrowd)
-            for b in by_image[read.id]
-        ]
-        found[image.image_id] = answer_of_boxes(image, drawn, class_names)
-    return found
-
-
-def _corners(box: Box) -> Corners:
-    x, y, w, h = box.bbox
-    return x, y, x + w, y + h
-
-
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """How Label Studio's tasks are read: what to do where people disagree, seconds where none were reported."""
+class AnswerRules:
+    """How submissions become an answer.
+
+    Attributes:
+        class_names: in label order; other labels make a submission invalid.
+        policy: what holds where people disagree: `newest` takes the newest submission, `hold` leaves a conflict.
+        default_seconds: booked for a piece of work whose time was not reported.
+    """
 
     class_names: Sequence[str]
     policy: Policy = "newest"
     default_seconds: float = 0.0
 
 
-def answer_of_task(task: Mapping[str, Any], image: ImageRecord, reading: Reading) -> Answer:
-    """Where one task stands. Skips are looked for first: a skipped task may hold the boxes that were shown."""
-    annotations = [a for a in task.get("annotations") or [] if isinstance(a, dict)]
-    work = {_name(a): _seconds(a, reading.default_seconds) for a in annotations}
-    newest = list({_person(a): a for a in sorted(annotations, key=_when)}.values())
-    drawn = [a for a in newest if not a.get("was_cancelled")]
+def answer_of(given: ImageSubmissions, image: ImageRecord, rules: AnswerRules) -> Answer:
+    """Return the answer that the submissions for one image amount to.
+
+    Only the newest submission of each person counts. Skips are looked at first: a skipped task may hold the boxes
+    that were shown.
+    """
+    work = _work(given.submissions, rules.default_seconds)
+    newest = {submission.person: submission for submission in sorted(given.submissions, key=_order)}
+    drawn = sorted((submission for submission in newest.values() if not submission.is_skip), key=_order)
     if not drawn:
-        state: Literal["skipped", "draft", "todo"] = "todo"
-        if newest:
-            state = "skipped"
-        elif task.get("drafts"):
-            state = "draft"
-        return Answer(state, None, work)
-    answers = [_answer_of(a, image, reading, work) for a in sorted(drawn, key=_when)]
-    last = answers[-1]
-    bad = [answer for answer in answers if answer.annotations is None]
-    if bad:
-        return bad[-1]
-    if reading.policy == "hold" and not all(_agree(a.annotations, last.annotations) for a in answers[:-1]):
-        return Answer("conflict", None, work, f"{len(answers)} people disagree")
-    untimed = any(a.get("lead_time") is None for a in annotations)
-    remark = "; ".join(filter(None, [last.remark, "no time was reported" if untimed else ""]))
-    return Answer("done", last.annotations, work, remark)
+        return Answer(_state_without_boxes(given), None, work)
+    answers = [_validated(submission, image, rules.class_names, work) for submission in drawn]
+    invalid = [answer for answer in answers if answer.annotations is None]
+    if invalid:
+        return invalid[-1]
+    answer = _POLICIES[rules.policy](answers)
+    is_untimed = any(s.work is not None and s.work.seconds is None for s in given.submissions)
+    if answer.annotations is None or not is_untimed:
+        return answer
+    return dataclasses.replace(answer, remark=_joined(answer.remark, "no time was reported"))
 
 
-def _answer_of(
-    annotation: Mapping[str, Any], image: ImageRecord, reading: Reading, work: Mapping[str, float]
+def answer_of_task(task: Mapping[str, Any], image: ImageRecord, rules: AnswerRules) -> Answer:
+    """Return the answer that a task of Label Studio holds."""
+    return answer_of(submissions_of_task(task, (image.width, image.height)), image, rules)
+
+
+def _order(submission: Submission) -> tuple[str, int]:
+    return submission.order
+
+
+def _work(submissions: Sequence[Submission], default_seconds: float) -> dict[str, float]:
+    """Return the seconds of each piece of work; the default where none or none that can be used were reported."""
+    seconds = {s.work.name: s.work.seconds for s in submissions if s.work is not None}
+    return {
+        name: number if number is not None and 0 <= number < math.inf else default_seconds
+        for name, number in seconds.items()
+    }
+
+
+def _state_without_boxes(given: ImageSubmissions) -> State:
+    if given.submissions:
+        return "skipped"
+    return "draft" if given.has_draft else "todo"
+
+
+def _validated(
+    submission: Submission, image: ImageRecord, class_names: Sequence[str], work: Mapping[str, float]
 ) -> Answer:
-    result = annotation.get("result")
-    if not isinstance(result, list):
-        return Answer("invalid", None, work, f"its result is {result!r}, not a list of boxes")
-    drawn: list[DrawnBox] = []
-    turned = 0
-    for item in result:
-        try:
-            label, corners = corners_of(item, (image.width, image.height))
-        except (ValueError, AttributeError) as error:
-            return Answer("invalid", None, work, str(error))
-        turned += bool(item["value"].get("rotation"))
-        drawn.append((label, corners, 0))
-    answer = answer_of_boxes(image, drawn, reading.class_names, work)
-    if turned:
-        remark = "; ".join(filter(None, [answer.remark, f"{turned} turned boxes were taken by their extent"]))
-        return Answer(answer.state, answer.annotations, work, remark)
-    return answer
+    """Return a finished answer, or an invalid one with the reason."""
+    unknown = sorted({box.label for box in submission.boxes} - set(class_names))
+    problem = submission.problem or (f"label {unknown[0]!r} is not among the classes" if unknown else "")
+    if problem:
+        return Answer("invalid", None, work, _joined(problem, submission.remark))
+    records = _records(submission.boxes, image, class_names)
+    try:
+        dataset = validate(records, image.file_name)
+    except DataError as error:
+        return Answer("invalid", None, work, _joined(str(error).splitlines()[-1].strip(), submission.remark))
+    findings = [f"{problem.verdict}: {problem.reason}" for problem in dataset.problems]
+    return Answer("done", dataset.annotations[image.image_id], work, _joined(*findings, submission.remark))
 
 
-def _name(annotation: Mapping[str, Any]) -> str:
-    return str(annotation.get("unique_id") or f"annotation {annotation.get('id')}")
+def _records(boxes: Sequence[DrawnBox], image: ImageRecord, class_names: Sequence[str]) -> Records:
+    labels = {name: label for label, name in enumerate(class_names)}
+    categories = [Category(label, name) for name, label in labels.items()]
+    drawn = [Box(number, image.image_id, labels[box.label], box.bbox, box.iscrowd) for number, box in enumerate(boxes)]
+    return Records([image], categories, drawn)
 
 
-def _person(annotation: Mapping[str, Any]) -> str:
-    who = annotation.get("completed_by")
-    return str(who.get("id") if isinstance(who, dict) else who)
+def _joined(*remarks: str) -> str:
+    return "; ".join(filter(None, remarks))
 
 
-def _when(annotation: Mapping[str, Any]) -> tuple[str, int]:
-    return str(annotation.get("updated_at", "")), int(annotation.get("id") or 0)
+def _newest(answers: Sequence[Answer]) -> Answer:
+    return answers[-1]
 
 
-def _seconds(annotation: Mapping[str, Any], default: float) -> float:
-    found = annotation.get("lead_time")
-    return float(found) if isinstance(found, int | float) and 0 <= found < float("inf") else default
+def _unanimous(answers: Sequence[Answer]) -> Answer:
+    """Return the newest answer if all others agree with it, else a conflict."""
+    newest = answers[-1]
+    if all(_agree(answer.annotations, newest.annotations) for answer in answers[:-1]):
+        return newest
+    return Answer("conflict", None, newest.work, f"{len(answers)} people disagree")
+
+
+_POLICIES: dict[Policy, Callable[[Sequence[Answer]], Answer]] = {"newest": _newest, "hold": _unanimous}
 
 
 def _agree(a: Annotations | None, b: Annotations | None) -> bool:
-    """The same boxes by overlap, with the same labels."""
+    """Return whether two answers hold the same boxes by overlap, with the same labels."""
     if a is None or b is None or sorted(a.labels.tolist()) != sorted(b.labels.tolist()):
         return False
-    found = edits(PreAnnotations(a.boxes, a.labels, a.boxes[:, 0]), b)
-    return not found.deleted and not found.added
+    changes = edits(PreAnnotations(a.boxes, a.labels, a.boxes[:, 0]), b)
+    return not changes.deleted and not changes.added

@@ -17,15 +17,17 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
-from xml.etree import ElementTree as ET
+
+import defusedxml.ElementTree
+from defusedxml.ElementTree import ParseError
 
 from alloop.config.blocks import OracleConfig
-from alloop.data.formats.label_studio import label_config
+from alloop.data.formats.label_studio_tasks import label_config
 from alloop.data.images import FolderImages
 from alloop.errors import AlloopError, ConfigError, UnreachableError
-from alloop.oracles.answers import Reading, answer_of_task
-from alloop.oracles.folder import task_tree
+from alloop.oracles.answers import AnswerRules, answer_of_task
 from alloop.oracles.oracle import Answer, Task
+from alloop.oracles.tasks import task_tree
 from alloop.values import ImageId, ImageRecord
 
 TIMEOUT, TRIES, PAUSE = 60.0, 4, 0.5  # seconds of one request, attempts at reading, first pause between them
@@ -151,10 +153,10 @@ class LabelStudioPeople:
     title: str
     images: FolderImages
     images_url: str
-    reading: Reading
+    reading: AnswerRules
 
     @classmethod
-    def of(cls, oracle: OracleConfig, images: FolderImages, reading: Reading) -> "LabelStudioPeople":
+    def of(cls, oracle: OracleConfig, images: FolderImages, reading: AnswerRules) -> "LabelStudioPeople":
         """As configured.
 
         Raises:
@@ -222,8 +224,8 @@ class LabelStudioPeople:
 
     def _guard_labels(self, config: str) -> None:
         try:
-            labels = {element.get("value") for element in ET.fromstring(config).iter("Label")}
-        except ET.ParseError:
+            labels = {element.get("value") for element in defusedxml.ElementTree.fromstring(config).iter("Label")}
+        except (ParseError, ValueError):
             labels = set()
         if labels != set(self.reading.class_names):
             differing = sorted(str(name) for name in labels ^ set(self.reading.class_names))

@@ -12,8 +12,9 @@ import msgspec
 
 from alloop.config.blocks import StrategyConfig
 from alloop.config.reading import ExperimentConfig, load_config, parsed_override
+from alloop.data.data_set import DataSet
 from alloop.data.formats.coco import read_bytes, read_coco
-from alloop.data.records import DataSet, validate
+from alloop.data.validation import validate
 from alloop.errors import ConfigError, DataError, StrategyError
 from alloop.files import atomic_write
 from alloop.progress import Progress

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alloop.config.reading import ExperimentConfig, parse_config, with_all_labels
-from alloop.data.records import DataSet
+from alloop.data.data_set import DataSet
 from alloop.data.splits import load_splits
 from alloop.errors import ConfigError
 from alloop.files import atomic_write, sha256_of

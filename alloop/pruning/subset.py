@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from alloop.data.records import DataSet
+from alloop.data.data_set import DataSet
 from alloop.errors import ConfigError
 from alloop.plugins import load_class
 from alloop.progress import Progress

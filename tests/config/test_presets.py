@@ -8,7 +8,7 @@ import pytest
 
 from alloop.config import load_config, parse_config
 from alloop.data.formats.coco import read_coco
-from alloop.data.records import validate
+from alloop.data.validation import validate
 from alloop.loop.engine import run_experiment
 from alloop.pruning.coco_file import subset_json
 from alloop.strategy import make_strategy

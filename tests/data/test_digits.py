@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from alloop.data.convert import export_digit_scenes
+from alloop.data.digit_files import export_digit_scenes
 from alloop.data.digits import DigitScenes, digit_scenes, originals_of
 from alloop.data.formats.coco import read_coco
 from alloop.data.images import decode
-from alloop.data.records import validate
+from alloop.data.validation import validate
 from alloop.errors import ConfigError
 from alloop.geometry.masks import decode_mask
 

@@ -14,14 +14,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from alloop.cli.app import app
-from alloop.data.convert import convert_annotations, export_digit_scenes
-from alloop.data.formats import cvat, label_studio
+from alloop.data.convert import convert_annotations
+from alloop.data.digit_files import export_digit_scenes
+from alloop.data.formats import cvat
+from alloop.data.formats.coco import submissions_of_records
+from alloop.data.formats.label_studio_tasks import label_config, parsed_region, region
+from alloop.data.formats.table import annotation_format, guess_format
 from alloop.data.importing import import_project
-from alloop.data.records import validate
-from alloop.data.splits import READERS
-from alloop.data.summary import guess_format
+from alloop.data.validation import validate
 from alloop.errors import ConfigError, DataError
-from alloop.oracles.answers import answers_of_records
 from alloop.values import ImageId, ImageRecord
 
 XML = """<?xml version="1.0" encoding="utf-8"?>
@@ -43,7 +44,7 @@ def test_cvat_as_exported(tmp_path):
         archive.writestr("annotations.xml", XML)
     for path in (tmp_path, tmp_path / "annotations.xml", tmp_path / "task.zip"):
         assert guess_format(path) == "cvat"
-        data = validate(READERS["cvat"](path), "x")
+        data = validate(annotation_format("cvat", "test").read(path), "x")
         assert data.class_names == ("cat", "dog"), "the tags of the workflow are no classes"
         assert [(i.image_id, i.file_name) for i in data.images.values()] == [
             (4, "a/x.jpg"),
@@ -72,7 +73,7 @@ def test_cvat_that_cannot_be_used_is_named(tmp_path, old, new, words):
     assert old in XML
     (tmp_path / "a.xml").write_text(XML.replace(old, new, 1))
     with pytest.raises(DataError, match=words):
-        READERS["cvat"](tmp_path / "a.xml")
+        annotation_format("cvat", "test").read(tmp_path / "a.xml")
 
 
 READ_BY_DATUMARO = """
@@ -97,14 +98,14 @@ def test_another_reader_of_cvat_finds_the_same_boxes(tmp_path):
         [python, "-c", READ_BY_DATUMARO, tmp_path / "cvat"], capture_output=True, text=True, check=True
     )
     found = json.loads(told.stdout.splitlines()[-1])
-    records = READERS["coco"](tmp_path / "instances_pool.json")
+    records = annotation_format("coco", "test").read(tmp_path / "instances_pool.json")
     names = {category.id: category.name for category in records.categories}
-    expected = {image.id: [] for image in records.images}
+    expected = {image.image_id: [] for image in records.images}
     for box in records.annotations:
         expected[box.image_id].append([names[box.category_id], *box.bbox])
     assert len(found) == 30
     for image in records.images:
-        theirs, ours = found[image.file_name.rpartition(".")[0]], sorted(expected[image.id])
+        theirs, ours = found[image.file_name.rpartition(".")[0]], sorted(expected[image.image_id])
         assert [row[0] for row in theirs] == [row[0] for row in ours]
         assert np.allclose([row[1:] for row in theirs], [row[1:] for row in ours], atol=0.01)
 
@@ -123,7 +124,7 @@ def value(x, y, w, h, rotation=0, label="cat", **more):
 
 def read(tmp_path, tasks):
     (tmp_path / "tasks.json").write_text(json.dumps(tasks))
-    return validate(READERS["label_studio"](tmp_path / "tasks.json"), "x")
+    return validate(annotation_format("label_studio", "test").read(tmp_path / "tasks.json"), "x")
 
 
 def test_rotation_turns_about_the_top_left_in_pixels(tmp_path):
@@ -171,10 +172,10 @@ def test_regions_there_and_back_in_pixels():
         size = (int(random.integers(1, 5000)), int(random.integers(1, 5000)))
         low, high = np.sort(random.uniform(0, size, (2, 2)), axis=0)
         corners = (*low, *high)
-        label, found = label_studio.corners_of(label_studio.region(corners, "a b", size, number), size)
+        label, found = parsed_region(region(corners, "a b", size, number), size)
         assert label == "a b"
         assert np.allclose(found, corners, atol=1e-6)
-    assert '<Label value="a &lt;b&gt;"' in label_studio.label_config(["a <b>"])
+    assert '<Label value="a &lt;b&gt;"' in label_config(["a <b>"])
 
 
 def test_the_commands_know_the_formats(tmp_path):
@@ -209,7 +210,7 @@ def test_a_half_labeled_folder_becomes_a_pool_with_its_seed_set(tmp_path):
     told = CliRunner().invoke(app, [*command, "--classes", "dog,bird"])
     assert told.exit_code == 0, told.output
     assert "5 images, 2 of them labeled with 2 boxes" in told.output
-    pool = validate(READERS["coco"](tmp_path / "p" / "pool.json"), "p")
+    pool = validate(annotation_format("coco", "test").read(tmp_path / "p" / "pool.json"), "p")
     assert pool.class_names == ("cat", "dog", "bird")
     by_name = {record.file_name: image_id for image_id, record in pool.images.items()}
     assert by_name["a/x.jpg"] == 4, "ids of what is labeled are kept"
@@ -227,8 +228,8 @@ def test_names_that_are_not_clear_match_nothing(tmp_path):
     with pytest.raises(DataError, match="is not in the image folder"):
         import_project(images, tmp_path / "p", annotations=tmp_path / "export.json", format_="label_studio")
     records = [ImageRecord(ImageId(k), f"{folder}/x.jpg", 200, 100) for k, folder in enumerate("ab")]
-    found = answers_of_records(READERS["label_studio"](tmp_path / "export.json"), records, ["cat"])
-    assert found == {}
+    read_back = annotation_format("label_studio", "test").read(tmp_path / "export.json")
+    assert submissions_of_records(read_back, records) == {}
 
 
 def test_a_folder_without_labels_needs_class_names(tmp_path):

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from alloop.data.convert import convert_annotations
 from alloop.data.formats.coco import read_coco, write_coco
+from alloop.data.formats.table import annotation_format
 from alloop.data.images import image_path
-from alloop.data.records import Box, Category, Image, Records, find_problems, validate
-from alloop.data.splits import READERS, default_image_folder
+from alloop.data.records import Box, Category, Records
+from alloop.data.validation import find_problems, validate
 from alloop.errors import AlloopError, DataError
+from alloop.values import ImageRecord
 
 
 def tree(**changes):
@@ -126,7 +128,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path, number):
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_records_made_in_python_are_held_to_the_same_rule(number):
     box = Box(3, 1, 0, (1.0, number, 5.0, 5.0))
-    records = Records([Image(1, "a.png", 9, 9)], [Category(0, "cat")], [box])
+    records = Records([ImageRecord(1, "a.png", 9, 9)], [Category(0, "cat")], [box])
     with pytest.raises(DataError, match=r"id 3.*not finite"):
         validate(records, "x")
 
@@ -217,7 +219,7 @@ def test_a_converted_file_that_went_missing_is_no_empty_image(tmp_path, kind, lo
     convert_annotations(tmp_path / "a.json", tmp_path / "out", "coco", kind)
     (tmp_path / "out" / lost).unlink()
     with pytest.raises(DataError, match=r"image 7.*a\.(xml|txt)"):
-        READERS[kind](tmp_path / "out")
+        annotation_format(kind, "test").read(tmp_path / "out")
 
 
 @pytest.mark.parametrize("kind", ["voc", "yolo", "cvat", "label_studio"])
@@ -252,7 +254,7 @@ def test_thousands_of_mutated_folders_are_read_or_refused_by_name(tmp_path, kind
             data = data[:at] + chance.choice(odd) + data[at + chance.randint(0, 5) :]
         (tmp_path / "good" / path).write_bytes(data)
         try:
-            read_back = validate(READERS[kind](tmp_path / "good"), "m")
+            read_back = validate(annotation_format(kind, "test").read(tmp_path / "good"), "m")
             assert all(np.isfinite(a.boxes).all() for a in read_back.annotations.values())
             outcomes[True] += 1
         except DataError:
@@ -322,7 +324,7 @@ def test_real_files_of_other_tools(tmp_path):
         "<depth>3</depth></size><object><name>dog</name><pose>Left</pose><truncated>1</truncated><difficult>1"
         "</difficult><bndbox><xmin>5</xmin><ymin>6</ymin><xmax>15</xmax><ymax>26</ymax></bndbox></object></annotation>"
     )
-    records = READERS["voc"](voc)
+    records = annotation_format("voc", "test").read(voc)
     assert records.annotations[0].bbox == (5, 6, 10, 20)
     assert records.annotations[0].iscrowd == 1
     yolo = tmp_path / "yolo"
@@ -334,7 +336,7 @@ def test_real_files_of_other_tools(tmp_path):
         Image.new("RGB", (100, 50)).save(yolo / "images" / f"{name}.png")
     (yolo / "labels" / "a.txt").write_text("1 0.5 0.5 0.2 0.4\n")
     (yolo / "data.yaml").write_text("names: [cat, dog]\n")
-    records = READERS["yolo"](yolo)
+    records = annotation_format("yolo", "test").read(yolo)
     assert len(records.images) == 2
     assert np.allclose(records.annotations[0].bbox, (40, 15, 20, 20))
     assert records.annotations[0].category_id == 1
@@ -352,9 +354,14 @@ def test_splits_of_voc_and_yolo_as_other_tools_lay_them_out(tmp_path):
         )
     (voc / "ImageSets/Main/train.txt").write_text("a\nc\n")
     (voc / "ImageSets/Main/cat_train.txt").write_text("a  1\nb -1\n")
-    assert [i.file_name for i in READERS["voc"](voc / "ImageSets/Main/train.txt").images] == ["a.jpg", "c.jpg"]
-    assert [i.file_name for i in READERS["voc"](voc / "ImageSets/Main/cat_train.txt").images] == ["a.jpg"]
-    assert default_image_folder(voc / "ImageSets/Main/train.txt", "voc") == voc / "JPEGImages"
+    assert [i.file_name for i in annotation_format("voc", "test").read(voc / "ImageSets/Main/train.txt").images] == [
+        "a.jpg",
+        "c.jpg",
+    ]
+    assert [
+        i.file_name for i in annotation_format("voc", "test").read(voc / "ImageSets/Main/cat_train.txt").images
+    ] == ["a.jpg"]
+    assert annotation_format("voc", "test").image_folder(voc / "ImageSets/Main/train.txt") == voc / "JPEGImages"
     yolo = tmp_path / "yolo"
     for split in ("train", "val"):
         for name in ("labels", "images"):
@@ -362,12 +369,12 @@ def test_splits_of_voc_and_yolo_as_other_tools_lay_them_out(tmp_path):
         Image.new("RGB", (100, 50)).save(yolo / "images" / split / f"{split}.png")
         (yolo / "labels" / split / f"{split}.txt").write_text("0 0.1 0.2 0.5 0.2 0.5 0.6\n")
     (yolo / "data.yaml").write_text("names: {0: cat}\n")
-    records = READERS["yolo"](yolo / "labels" / "val")
+    records = annotation_format("yolo", "test").read(yolo / "labels" / "val")
     assert [i.file_name for i in records.images] == ["val.png"]
     assert np.allclose(records.annotations[0].bbox, (10, 10, 40, 20))
     assert json.loads(bytes(records.annotations[0].segmentation)) == [pytest.approx([10, 10, 50, 10, 50, 30])]
-    assert default_image_folder(yolo / "labels" / "val", "yolo") == yolo / "images" / "val"
-    assert len(READERS["yolo"](yolo).images) == 2
+    assert annotation_format("yolo", "test").image_folder(yolo / "labels" / "val") == yolo / "images" / "val"
+    assert len(annotation_format("yolo", "test").read(yolo).images) == 2
 
 
 @pytest.mark.parametrize(
@@ -382,7 +389,7 @@ def test_bad_yolo_lines_name_file_and_line(tmp_path, line):
     (tmp_path / "labels" / "a.txt").write_text(line)
     (tmp_path / "classes.txt").write_text("cat\n")
     with pytest.raises(DataError, match=r"a\.txt: line 1"):
-        READERS["yolo"](tmp_path)
+        annotation_format("yolo", "test").read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -398,7 +405,7 @@ def test_bad_yolo_lines_name_file_and_line(tmp_path, line):
 def test_bad_voc_files_are_named(tmp_path, xml):
     (tmp_path / "bad.xml").write_text(xml)
     with pytest.raises(DataError, match=r"bad\.xml"):
-        READERS["voc"](tmp_path)
+        annotation_format("voc", "test").read(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../x.png", "/etc/passwd", "a/../../x.png", "a\\..\\x.png", "a\0.png", "link/x.png"])

@@ -14,17 +14,19 @@ from typer.testing import CliRunner
 
 from alloop.cli.app import app
 from alloop.config import load_config, parse_config
-from alloop.data.formats.label_studio import region
-from alloop.data.splits import READERS
+from alloop.data.formats.label_studio_tasks import region
+from alloop.data.formats.table import annotation_format
+from alloop.data.submissions import DrawnBox, ImageSubmissions, Submission
 from alloop.errors import AlloopError, ConfigError, DataError, UnreachableError, WaitingError
 from alloop.ledger.requests import AnnotationRequests, Rates
 from alloop.ledger.store import open_ledger, read_ledger
 from alloop.loop.engine import run_experiment, trained_on_everything
 from alloop.loop.querying import QuerySession, counting_threshold, expected_boxes
-from alloop.oracles.answers import Reading, answer_of_boxes, answer_of_task
-from alloop.oracles.folder import FolderPeople, records_of, task_tree
+from alloop.oracles.answers import AnswerRules, answer_of, answer_of_task
+from alloop.oracles.folder import FolderOracle
 from alloop.oracles.label_studio import Server
 from alloop.oracles.oracle import Edits, PreAnnotations, Task, edits
+from alloop.oracles.tasks import records_of, task_tree
 from alloop.report.curve import draw
 from alloop.report.text import to_json
 from alloop.results.compare import compare_runs
@@ -99,7 +101,7 @@ def test_a_stop_between_asking_and_handing_over_loses_nothing(files, tmp_path, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(FolderPeople, "push", stop)
+        patch.setattr(FolderOracle, "push", stop)
         with pytest.raises(KeyboardInterrupt):
             run_experiment(config, tmp_path / "run", TABLE)
     with pytest.raises(WaitingError):
@@ -229,7 +231,7 @@ def test_the_first_batch_needs_no_label(files, tmp_path):
 
 
 def test_what_is_labeled_already_is_the_seed_set(files, tmp_path):
-    ids = [image.id for image in READERS["coco"](files / "instances_pool.json").images][:5]
+    ids = [image.image_id for image in annotation_format("coco", "test").read(files / "instances_pool.json").images][:5]
     (tmp_path / "labeled.txt").write_text("\n".join(map(str, ids)))
     tree = tree_of(files, tmp_path / "people")
     tree["data"]["train"]["annotations"] = str(files / "instances_pool.json")
@@ -269,7 +271,7 @@ def test_expected_boxes_are_counted_as_people_counted_the_labeled_images():
 def test_a_server_that_is_away_is_waited_for(files, tmp_path, monkeypatch):
     config, pauses = tmp_path / "c.yaml", []
     config.write_text(yaml.safe_dump(tree_of(files, "people", loop={"seed_set": 6, "query_size": 4, "rounds": 1})))
-    people, pull = Annotator(files, tmp_path / "people"), FolderPeople.pull
+    people, pull = Annotator(files, tmp_path / "people"), FolderOracle.pull
 
     def away(*arguments):
         if len(pauses) < 2:
@@ -277,7 +279,7 @@ def test_a_server_that_is_away_is_waited_for(files, tmp_path, monkeypatch):
         people.answer(0)
         return pull(*arguments)
 
-    monkeypatch.setattr(FolderPeople, "pull", away)
+    monkeypatch.setattr(FolderOracle, "pull", away)
     monkeypatch.setattr("alloop.cli.runs.time.sleep", pauses.append)
     command = ["run", str(config), "--out", str(tmp_path / "run"), "--quiet"]
     assert CliRunner().invoke(app, command).exit_code == 1
@@ -463,7 +465,7 @@ def labeled(seconds, *boxes, person=1, number=1, skipped=False, label="cat"):
 
 def state_of(*annotations, policy="newest", drafts=()):
     task = {"data": {"alloop_id": 3}, "annotations": list(annotations), "drafts": list(drafts)}
-    return answer_of_task(task, RECORD, Reading(["cat", "dog"], policy, 7.0))
+    return answer_of_task(task, RECORD, AnswerRules(["cat", "dog"], policy, 7.0))
 
 
 def test_states_of_a_task():
@@ -518,7 +520,7 @@ def test_work_is_charged_by_its_increase_and_capped(tmp_path):
         assert told.predicted_boxes == 3.0
         assert questions.set_aside() == {ids[2]}
         questions.ask(2, Selection((ImageId(23),), np.zeros(1)), [1.0], {})
-        again = answer_of_task({"annotations": [labeled(50, box)]}, RECORD, Reading(["cat"]))
+        again = answer_of_task({"annotations": [labeled(50, box)]}, RECORD, AnswerRules(["cat"]))
         ledger.write("UPDATE round SET metrics = '{}'")
         questions.book(2, {ImageId(23): again}, Rates(), cap=600)
         assert next(c.seconds for c in ledger.charges() if c.image_id == 23) == 20.0, "30 of these 50 were paid"
@@ -535,7 +537,8 @@ def test_boxes_shown_travel_as_records():
     tree = task_tree(Task(RECORD, shown), ["cat", "dog"], "r001")
     assert tree["predictions"][0]["model_version"] == "r001"
     assert msgspec.json.encode(tree)
-    assert answer_of_boxes(RECORD, [("cat", (0, 0, float("nan"), 1), 0)], ["cat"]).state == "invalid"
+    given = ImageSubmissions((Submission((DrawnBox("cat", (0, 0, float("nan"), 1)),)),))
+    assert answer_of(given, RECORD, AnswerRules(["cat"])).state == "invalid"
 
 
 def test_the_loop_counts_what_images_will_cost_unless_the_strategy_knows():

@@ -29,13 +29,13 @@ from typer.testing import CliRunner
 from alloop.cli.app import app
 from alloop.config import parse_config
 from alloop.config.blocks import OracleConfig
-from alloop.data.formats.label_studio import region
+from alloop.data.formats.label_studio_tasks import region
 from alloop.data.images import FolderImages
 from alloop.errors import AlloopError, ConfigError, WaitingError
 from alloop.ledger.requests import AnnotationRequests
 from alloop.ledger.store import read_ledger
 from alloop.loop.engine import run_experiment
-from alloop.oracles.answers import Reading
+from alloop.oracles.answers import AnswerRules
 from alloop.oracles.label_studio import LabelStudioPeople
 from alloop.oracles.oracle import PreAnnotations, Task
 from alloop.values import ImageId, ImageRecord
@@ -179,7 +179,7 @@ class Person:
     def __init__(self, files, server, title):
         records = Annotator(files, files).records
         names = {category.id: category.name for category in records.categories}
-        self.truth = {image.id: [] for image in records.images}
+        self.truth = {image.image_id: [] for image in records.images}
         for box in records.annotations:
             x, y, w, h = box.bbox
             self.truth[box.image_id].append((names[box.category_id], (x, y, x + w, y + h)))
@@ -320,7 +320,7 @@ def test_bccd_with_a_script_as_the_annotator_gives_the_simulated_curve(server, t
 def people(server, title, images=(), **more):
     config = OracleConfig(**oracle(server, title, **more))
     source = FolderImages(server.images / "images", {record.image_id: record for record in images})
-    return LabelStudioPeople.of(config, source, Reading(NAMES, config.policy, config.default_seconds))
+    return LabelStudioPeople.of(config, source, AnswerRules(NAMES, config.policy, config.default_seconds))
 
 
 def tasks_of(count, shown=True):
@@ -588,4 +588,4 @@ def test_addresses_that_are_none_are_refused(tmp_path):
     for url in ("localhost:8080", "ftp://x", "http://", "http://user:pass@host", "file:///etc/passwd"):
         config = OracleConfig(name="label_studio", url=url, project="p")
         with pytest.raises(ConfigError, match=r"oracle\.url"):
-            LabelStudioPeople.of(config, FolderImages(tmp_path, {}), Reading(NAMES))
+            LabelStudioPeople.of(config, FolderImages(tmp_path, {}), AnswerRules(NAMES))

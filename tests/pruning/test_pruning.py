@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from alloop.cli.app import app
 from alloop.data.formats.coco import read_coco
-from alloop.data.records import validate
+from alloop.data.validation import validate
 from alloop.errors import ConfigError, DataError, StrategyError
 from alloop.geometry.masks import decode_mask, decode_patch, encode_mask
 from alloop.pruning.coco_file import subset_json

@@ -4,9 +4,8 @@ import shutil
 import threading
 from http.server import ThreadingHTTPServer
 
-from alloop.data.convert import files_of
+from alloop.data.formats.table import annotation_format
 from alloop.data.records import Records
-from alloop.data.splits import READERS
 from alloop.ledger.audit import audit
 from alloop.ledger.store import read_ledger
 from tests.support import small_tree
@@ -29,7 +28,7 @@ class Annotator:
 
     def __init__(self, files, folder, format_="coco"):
         self.folder, self.format = folder, format_
-        self.records = READERS["coco"](files / "instances_pool.json")
+        self.records = annotation_format("coco", "test").read(files / "instances_pool.json")
 
     def tasks(self, round_):
         root = self.folder / f"round_{round_:03d}" / "images"
@@ -37,7 +36,7 @@ class Annotator:
 
     def part(self, names):
         images = [image for image in self.records.images if image.file_name in names]
-        ids = {image.id for image in images}
+        ids = {image.image_id for image in images}
         return Records(images, self.records.categories, [b for b in self.records.annotations if b.image_id in ids])
 
     def answer(self, round_, names=None):
@@ -45,7 +44,7 @@ class Annotator:
         records = self.part(self.tasks(round_) if names is None else names)
         target = place / ("answers.json" if self.format == "coco" else "answers")
         shutil.rmtree(target, ignore_errors=True)
-        for path, data in files_of(records, target, self.format).items():
+        for path, data in annotation_format(self.format, "test").files(records, target).items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         if self.format == "label_studio":

@@ -1,27 +1,34 @@
-"""COCO instance files: read fast into typed records, told apart slowly only when something is wrong."""
+"""COCO instance files. They are decoded fast into typed records; only a file that does not fit is looked at slowly."""
 
 import gzip
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from alloop.data.records import Box, Category, Image, Records
+from alloop.data.formats.format import Format, every_image, folder_of_file
+from alloop.data.formats.names import match_names
+from alloop.data.records import Box, Category, Records
+from alloop.data.submissions import DrawnBox, ImageSubmissions, Submission, size_problem
 from alloop.errors import DataError
+from alloop.values import ImageId, ImageRecord
 
 
 class _File(msgspec.Struct):
-    """A file whose annotations are told apart but not yet read."""
+    """A file whose annotations are separate texts that are not decoded yet."""
 
-    images: list[Image]
+    images: list[ImageRecord]
     categories: list[Category]
     annotations: list[msgspec.Raw] = []
 
 
-_FILE, _BOX = msgspec.json.Decoder(_File), msgspec.json.Decoder(Box)
-_SHAPES: dict[str, type] = {"images": Image, "categories": Category, "annotations": Box}
+_FILE = msgspec.json.Decoder(_File)
+_BOX = msgspec.json.Decoder(Box)
+LISTED = 10  # misshapen records that an error message lists
+_SHAPES: dict[str, type] = {"images": ImageRecord, "categories": Category, "annotations": Box}
 
 
 def read_coco(path: Path) -> Records:
@@ -43,7 +50,7 @@ def read_coco(path: Path) -> Records:
 
 
 class _Boxes(Sequence[Box]):
-    """The annotations of a file, read from their text each time: a million objects would fill the memory."""
+    """The annotations of a file, decoded from their texts on every pass: a million objects would fill the memory."""
 
     def __init__(self, texts: list[msgspec.Raw]) -> None:
         self._texts = texts
@@ -61,7 +68,11 @@ class _Boxes(Sequence[Box]):
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file as it is, unpacked if it is gzipped."""
+    """Return the bytes of a file, unpacked if it is gzipped.
+
+    Raises:
+        DataError: it cannot be read or unpacked.
+    """
     try:
         data = path.read_bytes()
         return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
@@ -71,7 +82,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _refuse_repeated_keys(path: Path, data: bytes, records: Records) -> None:
-    """A key given twice would silently hide boxes; counting keys is cheap, looking is not."""
+    """Raise DataError when a key stands twice in an object: the decoder would silently drop boxes.
+
+    Counting the keys is cheap; only a file with too many of them is parsed again.
+    """
     expected = {
         b'"annotations"': 1,
         b'"images"': 1,
@@ -85,7 +99,11 @@ def _refuse_repeated_keys(path: Path, data: bytes, records: Records) -> None:
 
 
 def _parse_slowly(path: Path, data: bytes) -> Any:
-    """Parse with the standard library, which can tell what msgspec only refuses."""
+    """Parse with the standard library, whose hooks can name what msgspec only refuses.
+
+    Raises:
+        DataError: not JSON, a number such as NaN, or a key that stands twice in one object.
+    """
 
     def no_constant(text: str) -> Any:
         msg = f"{path}: holds the number {text}, which is not JSON; find the record that was divided by zero"
@@ -108,7 +126,7 @@ def _parse_slowly(path: Path, data: bytes) -> Any:
 
 
 def _explain(path: Path, data: bytes, error: Exception) -> DataError:
-    """Name the first records that do not fit."""
+    """Return an error that names the first records that do not fit."""
     try:
         tree = _parse_slowly(path, data)
     except DataError as better:
@@ -122,12 +140,12 @@ def _explain(path: Path, data: bytes, error: Exception) -> DataError:
             return DataError(
                 f"{path}: key {key!r} is missing; a COCO instance file has images, annotations, categories"
             )
-    found = list(_misshapen(tree))
-    listed = "\n  ".join(found[:10]) or str(error)
+    listed = "\n  ".join(itertools.islice(_misshapen(tree), LISTED)) or str(error)
     return DataError(f"{path}: cannot be used until these records are mended:\n  {listed}")
 
 
-def _misshapen(tree: dict[str, Any]) -> Iterable[str]:
+def _misshapen(tree: dict[str, Any]) -> Iterator[str]:
+    """Describe each record that does not fit its type."""
     for key, shape in _SHAPES.items():
         rows = tree.get(key, [])
         if not isinstance(rows, list):
@@ -141,13 +159,15 @@ def _misshapen(tree: dict[str, Any]) -> Iterable[str]:
                 yield f"{key}[{position}], id {name}: {error}"
 
 
-def coco_tree(records: Records) -> dict[str, Any]:
-    """Records as a COCO tree ready for `msgspec.json.encode`; segmentations keep their bytes."""
-    return {
-        "images": records.images,
-        "annotations": [_box_tree(box) for box in records.annotations],
-        "categories": records.categories,
-    }
+def write_coco(records: Records) -> bytes:
+    """Return the bytes of a COCO JSON file; segmentations keep their text."""
+    return msgspec.json.encode(
+        {
+            "images": records.images,
+            "annotations": [_box_tree(box) for box in records.annotations],
+            "categories": records.categories,
+        }
+    )
 
 
 def _box_tree(box: Box) -> dict[str, Any]:
@@ -166,6 +186,50 @@ def _box_tree(box: Box) -> dict[str, Any]:
     return tree
 
 
-def write_coco(records: Records) -> bytes:
-    """COCO JSON bytes."""
-    return msgspec.json.encode(coco_tree(records))
+def submissions_of_records(records: Records, images: Sequence[ImageRecord]) -> dict[ImageId, ImageSubmissions]:
+    """Return one submission for each image of the pool that a file lists."""
+    boxes, names = records.boxes_by_image(), records.category_names()
+    matches = match_names([listed.file_name for listed in records.images], images)
+    submissions = {}
+    for listed in records.images:
+        if listed.file_name in matches:
+            image = matches[listed.file_name]
+            submission = _submission(boxes[listed.image_id], names, listed, image)
+            submissions[image.image_id] = ImageSubmissions((submission,))
+    return submissions
+
+
+def _submission(boxes: Sequence[Box], names: Mapping[int, str], listed: ImageRecord, image: ImageRecord) -> Submission:
+    problem = size_problem((listed.width, listed.height), (image.width, image.height))
+    if problem:
+        return Submission(problem=problem)
+    drawn = (DrawnBox(names.get(b.category_id, f"category {b.category_id}"), b.bbox, b.iscrowd) for b in boxes)
+    return Submission(tuple(drawn))
+
+
+def _files(records: Records, target: Path) -> dict[Path, bytes]:
+    return {target: write_coco(records)}
+
+
+def _task_files(folder: Path, records: Records, _scores: Mapping[ImageId, Sequence[float]]) -> dict[Path, bytes]:
+    return {folder / "tasks.json": write_coco(records)}
+
+
+def _submissions(
+    path: Path, images: Sequence[ImageRecord], _class_names: Sequence[str]
+) -> dict[ImageId, ImageSubmissions]:
+    return submissions_of_records(read_coco(path), images)
+
+
+COCO = Format(
+    title="COCO JSON, plain or gzipped",
+    how_to_answer="Write answers.json: COCO, with every finished image in its list of images, also the empty ones.",
+    read=read_coco,
+    files=_files,
+    guess=lambda path: not path.is_dir() and path.suffix not in (".xml", ".zip", ".txt"),
+    image_folder=folder_of_file,
+    finished=every_image,
+    task_files=_task_files,
+    submissions=_submissions,
+    keeps_masks=True,
+)

@@ -1,65 +1,82 @@
 """CVAT for images 1.1: one XML file for all images. A folder or an exported zip holds it as `annotations.xml`.
 
-Corners are pixels of the image as displayed; `rotation` turns a box clockwise about its centre, and its
-extent is taken. An image tagged `alloop_skip` was set aside, one tagged `alloop_done` is finished
-even without a box: CVAT's file does not tell an empty image from one that nobody looked at.
+Corners are pixels of the image as displayed. `rotation` turns a box clockwise about its centre, and its
+extent is taken. An image tagged `alloop_skip` is set aside; one tagged `alloop_done` is finished
+even without a box, since CVAT's file does not distinguish an empty image from one that nobody looked at.
 """
 
 import math
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from alloop.data.formats.sidecar import read_sidecar, refuse_lost_images
-from alloop.data.records import Box, Category, Image, Records
+from alloop.data.formats.classes import ClassIds
+from alloop.data.formats.coco import submissions_of_records
+from alloop.data.formats.format import Format, folder_of_file
+from alloop.data.formats.names import match_names
+from alloop.data.formats.sidecar import NO_SIDECAR, Sidecar, read_sidecar, refuse_lost_images, sidecar_file
+from alloop.data.formats.xml_file import finite_number, parse_xml, unreadable, whole_number, xml_bytes
+from alloop.data.records import Box, Category, Records
+from alloop.data.submissions import ImageSubmissions, Submission
 from alloop.errors import DataError
+from alloop.geometry.boxes import Corners, corners_from_xywh, extent_of_rotated, xywh_from_corners
+from alloop.values import ImageId, ImageRecord
 
 NAME = "annotations.xml"
+KIND = "CVAT 1.1"
 DONE, SKIP = "alloop_done", "alloop_skip"
-
-Corners = tuple[float, float, float, float]
 
 
 def read_cvat(path: Path) -> Records:
-    """Read a CVAT 1.1 XML file, the folder or the zip that holds it. Tracks and shapes other than boxes are refused.
+    """Read a CVAT 1.1 XML file, or the folder or zip that holds it. Tracks and shapes other than boxes are refused.
 
     Ids, class order and crowd flags come from the sidecar where there is one, else from the file.
 
     Raises:
         DataError: not such a file, or an element that lacks what CVAT writes, named with its image.
     """
-    root, side = _root(path), read_sidecar(path) if path.is_dir() else None
+    root, side = _root(path), read_sidecar(path) or NO_SIDECAR
     if root.find("track") is not None:
         msg = f"{path}: holds tracks of a video task; export it as 'CVAT for images 1.1'"
         raise DataError(msg)
-    categories = list(side.categories) if side else _categories(root)
-    ids = {category.name: category.id for category in categories}
-    known = {image.file_name: image.id for image in side.images} if side else {}
-    crowd = {image_id: set(numbers) for image_id, numbers in side.crowd.items()} if side else {}
-    images: list[Image] = []
+    classes, known_ids = ClassIds(side.categories or _categories(root), first=1), side.image_ids()
+    images: list[ImageRecord] = []
     boxes: list[Box] = []
     for element in root.iter("image"):
         where = f"{path}: image {element.get('name', '?')!r}"
-        name = _attribute(element, "name", where)
-        number, width, height = (_whole(element, key, where) for key in ("id", "width", "height"))
-        image = Image(known.get(name, number), name, width, height)
+        image = _image(element, known_ids, where)
         images.append(image)
-        _refuse_other_shapes(element, where)
-        for number, item in enumerate(element.iter("box")):
-            label = _attribute(item, "label", where)
-            if label not in ids:
-                ids[label] = max(ids.values(), default=0) + 1
-                categories.append(Category(ids[label], label))
-            x1, y1, x2, y2 = _corners(item, where)
-            flag = int(number in crowd.get(image.id, ()))
-            boxes.append(Box(len(boxes) + 1, image.id, ids[label], (x1, y1, x2 - x1, y2 - y1), flag))
+        boxes += _boxes(element, image, side, classes, len(boxes) + 1, where)
     refuse_lost_images(path, side, images)
-    return Records(images, categories, boxes)
+    return Records(images, classes.categories, boxes)
+
+
+def _image(element: ET.Element, known_ids: Mapping[str, ImageId], where: str) -> ImageRecord:
+    others = {item.tag for item in element} - {"box", "tag"}
+    if others:
+        msg = f"{where}: holds {', '.join(sorted(others))}; only boxes and tags are understood"
+        raise DataError(msg)
+    name = _attribute(element, "name", where)
+    number, width, height = (whole_number(*_named(element, key, where)) for key in ("id", "width", "height"))
+    return ImageRecord(known_ids.get(name, ImageId(number)), name, width, height)
+
+
+def _boxes(
+    element: ET.Element, image: ImageRecord, side: Sidecar, classes: ClassIds, first_id: int, where: str
+) -> Iterator[Box]:
+    for position, item in enumerate(element.iter("box")):
+        category_id = classes.id_of(_attribute(item, "label", where))
+        bbox, crowd = xywh_from_corners(_corners(item, where)), side.is_crowd(image.image_id, position)
+        yield Box(first_id + position, image.image_id, category_id, bbox, int(crowd))
 
 
 def cvat_tags(path: Path) -> dict[str, set[str]]:
-    """The labels that each image is tagged with, by file name."""
+    """Return the tags of each image, by file name.
+
+    Raises:
+        DataError: not a CVAT 1.1 file.
+    """
     return {
         element.get("name", ""): {tag.get("label", "") for tag in element.iter("tag")}
         for element in _root(path).iter("image")
@@ -69,13 +86,9 @@ def cvat_tags(path: Path) -> dict[str, set[str]]:
 def _root(path: Path) -> ET.Element:
     try:
         data = _bytes(path)
-        if b"<!ENTITY" in data:
-            msg = f"{path}: holds an XML entity, which a CVAT file has no use for; remove it"
-            raise DataError(msg)
-        root = ET.fromstring(data)  # entities refused above, expat itself limits expansion
-    except (OSError, KeyError, zipfile.BadZipFile, ET.ParseError, ValueError, LookupError, RecursionError) as error:
-        msg = f"{path}: expected a CVAT 1.1 XML file, but it cannot be read ({error})"
-        raise DataError(msg) from error
+    except (OSError, KeyError, zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError) as error:
+        raise unreadable(path, KIND, error) from error
+    root = parse_xml(data, path, KIND)
     if root.tag != "annotations":
         msg = f"{path}: expected a CVAT 1.1 XML file with <annotations>, found <{root.tag}>"
         raise DataError(msg)
@@ -93,86 +106,107 @@ def _bytes(path: Path) -> bytes:
 
 def _categories(root: ET.Element) -> list[Category]:
     names = [element.findtext("name") or "" for element in root.iter("label")]
-    return [Category(k, name) for k, name in enumerate(n for n in names if n not in ("", DONE, SKIP))]
-
-
-def _refuse_other_shapes(element: ET.Element, where: str) -> None:
-    others = {item.tag for item in element} - {"box", "tag"}
-    if others:
-        msg = f"{where}: holds {', '.join(sorted(others))}; only boxes and tags are understood"
-        raise DataError(msg)
+    classes = [name for name in names if name not in ("", DONE, SKIP)]
+    return [Category(number, name) for number, name in enumerate(classes)]
 
 
 def _attribute(element: ET.Element, key: str, where: str) -> str:
-    found = element.get(key)
-    if not found:
-        msg = f"{where}: attribute {key!r} of <{element.tag}> is missing or empty"
-        raise DataError(msg)
-    return found
+    return _named(element, key, where)[0]
 
 
-def _number(element: ET.Element, key: str, where: str) -> float:
-    text = _attribute(element, key, where)
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    if not abs(number) < float("inf"):
-        msg = f"{where}: attribute {key!r} of <{element.tag}>: expected a finite number, found {text[:40]!r}"
-        raise DataError(msg)
-    return number
-
-
-def _whole(element: ET.Element, key: str, where: str) -> int:
-    number = _number(element, key, where)
-    if not number.is_integer():
-        msg = f"{where}: attribute {key!r} of <{element.tag}>: expected a whole number, found {number:g}"
-        raise DataError(msg)
-    return int(number)
+def _named(element: ET.Element, key: str, where: str) -> tuple[str, str]:
+    """Return the text of a required attribute, and how messages call the attribute."""
+    text, name = element.get(key), f"{where}: attribute {key!r} of <{element.tag}>"
+    if not text:
+        raise DataError(f"{name} is missing or empty")
+    return text, name
 
 
 def _corners(item: ET.Element, where: str) -> Corners:
-    x1, y1, x2, y2 = (_number(item, key, where) for key in ("xtl", "ytl", "xbr", "ybr"))
-    angle = math.radians(_number(item, "rotation", where)) if item.get("rotation") else 0.0
+    x1, y1, x2, y2 = (finite_number(*_named(item, key, where)) for key in ("xtl", "ytl", "xbr", "ybr"))
+    angle = math.radians(finite_number(*_named(item, "rotation", where))) if item.get("rotation") else 0.0
     return extent_of_rotated((x1, y1, x2, y2), angle, ((x1 + x2) / 2, (y1 + y2) / 2))
 
 
-def extent_of_rotated(box: Corners, angle: float, centre: tuple[float, float]) -> Corners:
-    """The upright box around a box turned clockwise on the screen by `angle` radians about a point."""
-    if not angle:
-        return box
-    (x1, y1, x2, y2), (cx, cy) = box, centre
-    sin, cos = math.sin(angle), math.cos(angle)
-    turned = [
-        (cx + (x - cx) * cos - (y - cy) * sin, cy + (x - cx) * sin + (y - cy) * cos) for x in (x1, x2) for y in (y1, y2)
-    ]
-    xs, ys = [x for x, _ in turned], [y for _, y in turned]
-    return min(xs), min(ys), max(xs), max(ys)
-
-
-def cvat_xml(records: Records, done: Iterable[int] = ()) -> bytes:
-    """A CVAT 1.1 file; images of `done` are tagged as finished."""
-    finished = set(done)
+def cvat_xml(records: Records, finished: Collection[ImageId] = ()) -> bytes:
+    """Return the bytes of a CVAT 1.1 file; the finished images are tagged."""
     root = ET.Element("annotations")
     ET.SubElement(root, "version").text = "1.1"
+    _add_labels(root, records)
+    boxes, names = records.boxes_by_image(), records.category_names()
+    for image in records.images:
+        element = _add_image(root, image)
+        if image.image_id in finished:
+            ET.SubElement(element, "tag", label=DONE, source="manual")
+        for box in boxes[image.image_id]:
+            _add_box(element, box, names[box.category_id])
+    return xml_bytes(root)
+
+
+def _add_labels(root: ET.Element, records: Records) -> None:
     labels = ET.SubElement(ET.SubElement(ET.SubElement(root, "meta"), "task"), "labels")
     for name in [*(category.name for category in records.categories), DONE, SKIP]:
         label = ET.SubElement(labels, "label")
         ET.SubElement(label, "name").text = name
         ET.SubElement(label, "attributes")
-    names = {category.id: category.name for category in records.categories}
-    elements = {}
-    for image in records.images:
-        facts = {"id": str(image.id), "name": image.file_name, "width": str(image.width), "height": str(image.height)}
-        elements[image.id] = ET.SubElement(root, "image", facts)
-        if image.id in finished:
-            ET.SubElement(elements[image.id], "tag", label=DONE, source="manual")
-    for box in records.annotations:
-        x, y, w, h = box.bbox
-        edges = {"xtl": x, "ytl": y, "xbr": x + w, "ybr": y + h}
-        corners = {key: f"{value:.10g}" for key, value in edges.items()}
-        facts = {"label": names[box.category_id], "source": "manual", "occluded": "0", "z_order": "0"}
-        ET.SubElement(elements[box.image_id], "box", facts | corners)
-    ET.indent(root)
-    data: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
-    return data
+
+
+def _add_image(root: ET.Element, image: ImageRecord) -> ET.Element:
+    size = {"width": str(image.width), "height": str(image.height)}
+    return ET.SubElement(root, "image", {"id": str(image.image_id), "name": image.file_name} | size)
+
+
+def _add_box(element: ET.Element, box: Box, label: str) -> None:
+    corners = zip(("xtl", "ytl", "xbr", "ybr"), corners_from_xywh(box.bbox), strict=True)
+    attributes = {"label": label, "source": "manual", "occluded": "0", "z_order": "0"}
+    ET.SubElement(element, "box", attributes | {key: f"{value:.10g}" for key, value in corners})
+
+
+def _files(records: Records, target: Path) -> dict[Path, bytes]:
+    every = {image.image_id for image in records.images}
+    return {target / NAME: cvat_xml(records, every)} | sidecar_file(records, target)
+
+
+def _finished(path: Path, records: Records) -> set[ImageId]:
+    """Return the images that have a box or are tagged as done, without those that are set aside."""
+    tags, drawn = cvat_tags(path), {box.image_id for box in records.annotations}
+    return {
+        image.image_id
+        for image in records.images
+        if SKIP not in tags[image.file_name] and (image.image_id in drawn or DONE in tags[image.file_name])
+    }
+
+
+def _task_files(folder: Path, records: Records, _scores: Mapping[ImageId, Sequence[float]]) -> dict[Path, bytes]:
+    return {folder / "tasks.xml": cvat_xml(records)}
+
+
+def _submissions(
+    path: Path, images: Sequence[ImageRecord], _class_names: Sequence[str]
+) -> dict[ImageId, ImageSubmissions]:
+    drawn, tags = submissions_of_records(read_cvat(path), images), cvat_tags(path)
+    return {
+        image.image_id: _tagged(drawn[image.image_id], tags[name]) for name, image in match_names(tags, images).items()
+    }
+
+
+def _tagged(drawn: ImageSubmissions, tags: Collection[str]) -> ImageSubmissions:
+    if SKIP in tags:
+        return ImageSubmissions((Submission(is_skip=True),))
+    if DONE in tags:
+        return drawn
+    return ImageSubmissions(has_draft=any(submission.boxes for submission in drawn.submissions))
+
+
+CVAT = Format(
+    title="CVAT for images 1.1, as XML, zip or folder",
+    how_to_answer="Export 'CVAT for images 1.1' as answers.zip or answers.xml. Tag a finished image with alloop_done "
+    "and one that should be set aside with alloop_skip: the file does not tell an empty image from an untouched one.",
+    read=read_cvat,
+    files=_files,
+    guess=lambda path: path.suffix in (".xml", ".zip") or (path / NAME).is_file(),
+    image_folder=folder_of_file,
+    finished=_finished,
+    task_files=_task_files,
+    submissions=_submissions,
+)

@@ -5,22 +5,38 @@ from pathlib import Path
 
 import msgspec
 
-from alloop.data.records import Category, Image
+from alloop.data.records import Category, Records
 from alloop.errors import DataError
+from alloop.values import ImageId, ImageRecord
 
 NAME = "alloop.json"
 
 
 class Sidecar(msgspec.Struct):
-    """The facts that make a conversion there and back lossless; `crowd` lists box numbers by image id."""
+    """The facts that make a conversion lossless. `crowd` lists the positions of crowd boxes within each image."""
 
-    images: list[Image]
+    images: list[ImageRecord]
     categories: list[Category]
-    crowd: dict[int, list[int]] = {}
+    crowd: dict[ImageId, list[int]] = {}
+
+    def image_ids(self) -> dict[str, ImageId]:
+        """Return the image ids by file name."""
+        return {image.file_name: image.image_id for image in self.images}
+
+    def is_crowd(self, image_id: ImageId, position: int) -> bool:
+        """Return whether the box at this position within its image marks a crowd."""
+        return position in self.crowd.get(image_id, ())
+
+
+NO_SIDECAR = Sidecar([], [])
 
 
 def read_sidecar(folder: Path) -> Sidecar | None:
-    """The sidecar of a folder, if it has one."""
+    """Read the sidecar of a folder; None where there is none, or where `folder` is a file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     path = folder / NAME
     if not path.is_file():
         return None
@@ -31,14 +47,24 @@ def read_sidecar(folder: Path) -> Sidecar | None:
         raise DataError(msg) from error
 
 
-def refuse_lost_images(path: Path, side: Sidecar | None, images: Sequence[Image]) -> None:
-    """An image that the sidecar lists and the file has lost is no empty image.
+def sidecar_file(records: Records, target: Path) -> dict[Path, bytes]:
+    """Return the sidecar of some records as a file inside `target`."""
+    crowd = {
+        image_id: [position for position, box in enumerate(boxes) if box.iscrowd]
+        for image_id, boxes in records.boxes_by_image().items()
+    }
+    side = Sidecar(records.images, records.categories, {image_id: rows for image_id, rows in crowd.items() if rows})
+    return {target / NAME: msgspec.json.encode(side)}
+
+
+def refuse_lost_images(path: Path, side: Sidecar | None, images: Sequence[ImageRecord]) -> None:
+    """Check that every image of the sidecar is still in the file: a lost image is not an empty one.
 
     Raises:
-        DataError: naming the first one.
+        DataError: naming the first lost image.
     """
-    found = {image.id for image in images}
+    present = {image.image_id for image in images}
     for image in side.images if side else ():
-        if image.id not in found:
-            name = f"image {image.id} ({image.file_name})"
+        if image.image_id not in present:
+            name = f"image {image.image_id} ({image.file_name})"
             raise DataError(f"{path}: {name} is listed in {NAME}, but the file has lost it; restore it")

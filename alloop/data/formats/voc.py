@@ -1,67 +1,52 @@
-"""Pascal VOC folders: one XML file an image. Corners are taken as written, `difficult` is the crowd flag."""
+"""Pascal VOC folders: one XML file per image. Corners are taken as written, `difficult` is the crowd flag."""
 
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from alloop.data.formats.sidecar import read_sidecar
-from alloop.data.records import Box, Category, Image, Records
+from alloop.data.formats.classes import ClassIds
+from alloop.data.formats.format import Format, every_image
+from alloop.data.formats.sidecar import NO_SIDECAR, Sidecar, read_sidecar, sidecar_file
+from alloop.data.formats.xml_file import finite_number, parse_xml, unreadable, whole_number, xml_bytes
+from alloop.data.records import Box, Records
+from alloop.data.submissions import DrawnBox, ImageSubmissions, Submission, size_problem
 from alloop.errors import DataError
+from alloop.geometry.boxes import corners_from_xywh, xywh_from_corners
+from alloop.values import ImageId, ImageRecord
 
 
-def read_voc(folder: Path) -> Records:
+def read_voc(path: Path) -> Records:
     """Read a folder of XML files (or its `Annotations` subfolder), or a list of it such as `ImageSets/Main/train.txt`.
 
-    Ids and class order come from the sidecar where there is one, else from sorted names.
+    Ids and class order come from the sidecar where there is one, else classes are sorted by name.
 
     Raises:
         DataError: no XML, or a file that lacks what VOC requires, named with its key.
     """
-    folder, stems = voc_root(folder)
-    inner = folder / "Annotations"
-    source = inner if inner.is_dir() else folder
-    paths = sorted(source.rglob("*.xml")) if stems is None else [source / f"{stem}.xml" for stem in stems]
+    folder, stems = voc_root(path)
+    source = folder / "Annotations" if (folder / "Annotations").is_dir() else folder
+    files = sorted(source.rglob("*.xml")) if stems is None else [source / f"{stem}.xml" for stem in stems]
     side = read_sidecar(folder)
-    if not paths and side is None:
+    if not files and side is None:
         msg = f"{folder}: expected a folder of Pascal VOC XML files, found none"
         raise DataError(msg)
-    known_ids = {image.file_name: image.id for image in side.images} if side else {}
-    images: list[Image] = []
-    drawn: list[tuple[int, str, tuple[float, float, float, float], int]] = []
-    free_id = max(known_ids.values(), default=0)
-    for path in paths:
-        root = _parse(path)
-        file_name = _text(root, "filename", path)
-        if file_name not in known_ids:
-            free_id += 1
-        image_id = known_ids.get(file_name, free_id)
-        size = (_number(root, "size/width", path), _number(root, "size/height", path))
-        if not all(side.is_integer() for side in size):
-            msg = f"{path}: <size>: expected whole pixels, found {size[0]:g} x {size[1]:g}"
-            raise DataError(msg)
-        images.append(Image(image_id, file_name, int(size[0]), int(size[1])))
-        drawn += [(image_id, *_object(item, path)) for item in root.findall("object")]
-    if side and stems is None:
-        found = {image.file_name for image in images}
-        for image in side.images:
-            if image.file_name not in found:
-                lost = source / Path(image.file_name).with_suffix(".xml")
-                msg = f"{folder}: image {image.id} is listed in alloop.json, but {lost} is missing; restore it"
-                raise DataError(msg)
-    names = sorted({name for _, name, _, _ in drawn})
-    categories = list(side.categories) if side else []
-    unlisted = [name for name in names if name not in {c.name for c in categories}]
-    first = max((c.id for c in categories), default=0) + 1
-    categories += [Category(first + number, name) for number, name in enumerate(unlisted)]
-    ids = {category.name: category.id for category in categories}
-    boxes = [
-        Box(number, image_id, ids[name], bbox, crowd)
-        for number, (image_id, name, bbox, crowd) in enumerate(drawn, start=1)
-    ]
-    return Records(images, categories, boxes)
+    known_ids = (side or NO_SIDECAR).image_ids()
+    free_ids = itertools.count(max(known_ids.values(), default=0) + 1)
+    images: list[ImageRecord] = []
+    drawn: list[tuple[ImageRecord, DrawnBox]] = []
+    for file in files:
+        root = _parse(file)
+        image = _image(root, file, known_ids, free_ids)
+        images.append(image)
+        drawn += [(image, box) for box in _drawn(root, file)]
+    if stems is None:
+        _refuse_lost_files(folder, source, side, images)
+    return _records(images, drawn, side or NO_SIDECAR)
 
 
 def voc_root(path: Path) -> tuple[Path, list[str] | None]:
-    """The folder of a VOC data set, and the stems that a list of `ImageSets` names.
+    """Return the folder of a VOC data set, and the stems that a list of `ImageSets` names.
 
     Raises:
         DataError: a list that cannot be read.
@@ -74,79 +59,142 @@ def voc_root(path: Path) -> tuple[Path, list[str] | None]:
         msg = f"{path}: expected a list of image names, but it cannot be read ({error})"
         raise DataError(msg) from error
     if any(len(words) > 1 and words[1] not in ("0", "1", "-1") for words in lines) or len(path.parents) < 3:
-        msg = f"{path}: expected one image name a line, as in ImageSets/Main/train.txt"
+        msg = f"{path}: expected one image name per line, as in ImageSets/Main/train.txt"
         raise DataError(msg)
     return path.parents[2], [words[0] for words in lines if words[1:] != ["-1"]]
 
 
-def _parse(path: Path) -> ET.Element:
-    try:
-        data = path.read_bytes()
-        if b"<!ENTITY" in data:
-            msg = f"{path}: holds an XML entity, which a VOC file has no use for; remove it"
+def _image(root: ET.Element, file: Path, known_ids: Mapping[str, ImageId], free_ids: Iterator[int]) -> ImageRecord:
+    name = _text(root, "filename", file)
+    width = whole_number(_text(root, "size/width", file), f"{file}: <size/width>")
+    height = whole_number(_text(root, "size/height", file), f"{file}: <size/height>")
+    image_id = known_ids[name] if name in known_ids else ImageId(next(free_ids))
+    return ImageRecord(image_id, name, width, height)
+
+
+def _refuse_lost_files(folder: Path, source: Path, side: Sidecar | None, images: Sequence[ImageRecord]) -> None:
+    """Check that every image of the sidecar still has its file: a lost file is not an empty image."""
+    present = {image.file_name for image in images}
+    for image in side.images if side else ():
+        if image.file_name not in present:
+            lost = source / Path(image.file_name).with_suffix(".xml")
+            msg = f"{folder}: image {image.image_id} is listed in alloop.json, but {lost} is missing; restore it"
             raise DataError(msg)
-        return ET.fromstring(data)  # entities refused above, expat itself limits expansion
-    except (OSError, ET.ParseError, ValueError, LookupError, RecursionError) as error:
-        msg = f"{path}: expected a VOC XML file, but it cannot be read ({error})"
-        raise DataError(msg) from error
 
 
-def _text(element: ET.Element, key: str, path: Path) -> str:
-    found = element.findtext(key)
-    if found is None or not found.strip():
-        msg = f"{path}: key <{key}> is missing or empty"
-        raise DataError(msg)
-    return found.strip()
+def _records(images: list[ImageRecord], drawn: Sequence[tuple[ImageRecord, DrawnBox]], side: Sidecar) -> Records:
+    classes = ClassIds(side.categories, first=1)
+    for name in sorted({box.label for _, box in drawn}):
+        classes.id_of(name)
+    boxes = [
+        Box(number, image.image_id, classes.id_of(box.label), box.bbox, box.iscrowd)
+        for number, (image, box) in enumerate(drawn, start=1)
+    ]
+    return Records(images, classes.categories, boxes)
 
 
-def _number(element: ET.Element, key: str, path: Path) -> float:
-    text = _text(element, key, path)
+def _parse(file: Path) -> ET.Element:
     try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    if not abs(number) < float("inf"):
-        msg = f"{path}: <{key}>: expected a finite number, found {text[:40]!r}"
+        data = file.read_bytes()
+    except (OSError, ValueError) as error:
+        raise unreadable(file, "VOC", error) from error
+    return parse_xml(data, file, "VOC")
+
+
+def _text(element: ET.Element, key: str, file: Path) -> str:
+    text = element.findtext(key)
+    if text is None or not text.strip():
+        msg = f"{file}: key <{key}> is missing or empty"
         raise DataError(msg)
-    return number
+    return text.strip()
 
 
-def _object(item: ET.Element, path: Path) -> tuple[str, tuple[float, float, float, float], int]:
-    x1, y1, x2, y2 = (_number(item, f"bndbox/{key}", path) for key in ("xmin", "ymin", "xmax", "ymax"))
-    difficult = (item.findtext("difficult") or "0").strip()
-    if difficult not in ("0", "1"):
-        msg = f"{path}: <difficult>: expected 0 or 1, found {difficult[:40]!r}"
-        raise DataError(msg)
-    return _text(item, "name", path), (x1, y1, x2 - x1, y2 - y1), int(difficult)
+def _number(element: ET.Element, key: str, file: Path) -> float:
+    return finite_number(_text(element, key, file), f"{file}: <{key}>")
 
 
-def voc_file(path: Path) -> tuple[tuple[float, float], list[tuple[str, tuple[float, float, float, float], int]]]:
-    """One VOC file: the size of its image, and label, corners and `difficult` of each box.
-
-    Raises:
-        DataError: as `read_voc`.
-    """
-    root = _parse(path)
-    size = (_number(root, "size/width", path), _number(root, "size/height", path))
-    objects = [_object(item, path) for item in root.findall("object")]
-    return size, [(name, (x, y, x + w, y + h), crowd) for name, (x, y, w, h), crowd in objects]
+def _drawn(root: ET.Element, file: Path) -> Iterator[DrawnBox]:
+    for item in root.findall("object"):
+        x1, y1, x2, y2 = (_number(item, f"bndbox/{key}", file) for key in ("xmin", "ymin", "xmax", "ymax"))
+        difficult = (item.findtext("difficult") or "0").strip()
+        if difficult not in ("0", "1"):
+            msg = f"{file}: <difficult>: expected 0 or 1, found {difficult[:40]!r}"
+            raise DataError(msg)
+        yield DrawnBox(_text(item, "name", file), xywh_from_corners((x1, y1, x2, y2)), int(difficult))
 
 
-def voc_xml(image: Image, boxes: list[tuple[str, Box]]) -> bytes:
-    """One VOC file; `boxes` are (class name, box) pairs."""
+def voc_xml(image: ImageRecord, boxes: Sequence[Box], names: Mapping[int, str]) -> bytes:
+    """Return the bytes of one VOC file; `names` are the class names by category id."""
     root = ET.Element("annotation")
     ET.SubElement(root, "filename").text = image.file_name
     size = ET.SubElement(root, "size")
     for key, value in (("width", image.width), ("height", image.height), ("depth", 3)):
         ET.SubElement(size, key).text = str(value)
-    for name, box in boxes:
+    for box in boxes:
         item = ET.SubElement(root, "object")
-        ET.SubElement(item, "name").text = name
+        ET.SubElement(item, "name").text = names[box.category_id]
         ET.SubElement(item, "difficult").text = str(box.iscrowd)
         bndbox = ET.SubElement(item, "bndbox")
-        x, y, w, h = box.bbox
-        for key, edge in (("xmin", x), ("ymin", y), ("xmax", x + w), ("ymax", y + h)):
+        for key, edge in zip(("xmin", "ymin", "xmax", "ymax"), corners_from_xywh(box.bbox), strict=True):
             ET.SubElement(bndbox, key).text = f"{edge:.10g}"
-    ET.indent(root)
-    data: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
-    return data
+    return xml_bytes(root)
+
+
+def _xml_files(records: Records, target: Path) -> dict[Path, bytes]:
+    """Return one file per image, also for empty images.
+
+    Raises:
+        DataError: two images whose names differ only in the suffix.
+    """
+    boxes, names = records.boxes_by_image(), records.category_names()
+    files: dict[Path, bytes] = {}
+    for image in records.images:
+        file = target / "Annotations" / Path(image.file_name).with_suffix(".xml")
+        if file in files:
+            msg = f"image {image.image_id}: {file.name} is taken; VOC needs names that differ before the suffix"
+            raise DataError(msg)
+        files[file] = voc_xml(image, boxes[image.image_id], names)
+    return files
+
+
+def _files(records: Records, target: Path) -> dict[Path, bytes]:
+    return _xml_files(records, target) | sidecar_file(records, target)
+
+
+def _image_folder(path: Path) -> Path:
+    folder, _ = voc_root(path)
+    return folder / "JPEGImages" if (folder / "JPEGImages").is_dir() else folder
+
+
+def _task_files(folder: Path, records: Records, _scores: Mapping[ImageId, Sequence[float]]) -> dict[Path, bytes]:
+    return _xml_files(records, folder / "tasks")
+
+
+def _submissions(
+    path: Path, images: Sequence[ImageRecord], _class_names: Sequence[str]
+) -> dict[ImageId, ImageSubmissions]:
+    """Return a submission for each image of the pool whose file is there."""
+    files = {image: path / "Annotations" / Path(image.file_name).with_suffix(".xml") for image in images}
+    return {
+        image.image_id: ImageSubmissions((_submission(file, image),)) for image, file in files.items() if file.is_file()
+    }
+
+
+def _submission(file: Path, image: ImageRecord) -> Submission:
+    root = _parse(file)
+    width, height = _number(root, "size/width", file), _number(root, "size/height", file)
+    problem = size_problem((width, height), (image.width, image.height))
+    return Submission(problem=problem) if problem else Submission(tuple(_drawn(root, file)))
+
+
+VOC = Format(
+    title="Pascal VOC, a folder of XML files or a list of ImageSets",
+    how_to_answer="Write answers/Annotations/NAME.xml for every finished image, without an object for an empty one.",
+    read=read_voc,
+    files=_files,
+    guess=lambda path: path.suffix == ".txt" or path.is_dir(),
+    image_folder=_image_folder,
+    finished=every_image,
+    task_files=_task_files,
+    submissions=_submissions,
+)

@@ -1,0 +1,49 @@
+"""One image's annotations as JSON text and as a hash: what the ledger stores beside a charge."""
+
+import hashlib
+import json
+
+import numpy as np
+
+from alloop.values import Annotations
+
+
+def annotation_sha256(truth: Annotations) -> str:
+    """Return the sha256 of one image's annotations; a charge is booked for exactly these."""
+    digest = hashlib.sha256()
+    for column in (truth.boxes, truth.labels, truth.crowd, truth.trainable):
+        digest.update(column.tobytes())
+    for mask in truth.masks:
+        digest.update(b"\0" if mask is None else mask)
+    return digest.hexdigest()
+
+
+def annotations_to_json(truth: Annotations) -> str:
+    """Encode annotations; `annotations_from_json` restores every number exactly."""
+    return json.dumps(
+        {
+            "boxes": truth.boxes.tolist(),
+            "labels": truth.labels.tolist(),
+            "crowd": truth.crowd.tolist(),
+            "trainable": truth.trainable.tolist(),
+            "masks": [None if mask is None else bytes(mask).decode() for mask in truth.masks],
+        },
+        allow_nan=False,
+        sort_keys=True,
+    )
+
+
+def annotations_from_json(text: str) -> Annotations:
+    """Decode what `annotations_to_json` wrote.
+
+    Raises:
+        ValueError, KeyError, TypeError: any other text.
+    """
+    tree = json.loads(text)
+    return Annotations(
+        boxes=np.array(tree["boxes"], dtype=np.float32).reshape(-1, 4),
+        labels=tree["labels"],
+        crowd=tree["crowd"],
+        trainable=tree["trainable"],
+        masks=tuple(None if mask is None else mask.encode() for mask in tree["masks"]),
+    )

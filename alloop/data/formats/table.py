@@ -1,0 +1,46 @@
+"""The table of annotation formats. A format of your own is named by its import path, `package.module:FORMAT`."""
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alloop.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from alloop.data.formats.format import Format
+
+# From the most general to the most particular: the format of a file is guessed from the end of the table.
+FORMATS = {
+    "coco": "alloop.data.formats.coco:COCO",
+    "voc": "alloop.data.formats.voc:VOC",
+    "yolo": "alloop.data.formats.yolo:YOLO",
+    "label_studio": "alloop.data.formats.label_studio:LABEL_STUDIO",
+    "cvat": "alloop.data.formats.cvat:CVAT",
+}
+
+
+def annotation_format(name: str, key: str) -> "Format":
+    """Return the format of a name.
+
+    Args:
+        name: a name of the table, or an import path `package.module:FORMAT`.
+        key: the key of the config or the option that holds the name, for messages.
+
+    Raises:
+        ConfigError: the name is unknown, or nothing can be imported from the path.
+    """
+    module, colon, attribute = FORMATS.get(name, name).partition(":")
+    if not colon:
+        msg = f"{key}: {name!r} is no annotation format{nearest(name, FORMATS)}; your own is 'package.module:FORMAT'"
+        raise ConfigError(msg)
+    try:
+        found: Format = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        msg = f"{key}: {name!r} cannot be imported ({error}). Is the package installed and the name right?"
+        raise ConfigError(msg) from error
+    return found
+
+
+def guess_format(path: Path) -> str:
+    """Return the name of the format that a file or folder looks like; `coco` when it looks like none."""
+    return next((name for name in reversed(FORMATS) if annotation_format(name, "format").guess(path)), "coco")

@@ -1,0 +1,145 @@
+"""The rules that annotation records must pass before they become a data set.
+
+A record gets one of four verdicts, in falling severity:
+
+- *refused*: the file cannot be used until a person mends it (ambiguous ids, numbers that are not
+  finite, unknown images or categories).
+- *skipped*: paid for, since a person drew it, but neither trained on nor evaluated (no area, less
+  than one pixel wide or high inside the image, marked `ignore`).
+- *clipped*: reaches over the edge of its image and is cut to it.
+- *noted*: used as it is, but worth knowing (a repeated annotation id, one file under two image ids).
+
+Crowd records are paid for and never trained on; evaluation ignores their regions, as in COCO.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+
+from alloop.data.data_set import MIN_SIDE, DataSet, GroupedAnnotations, Problem, Verdict
+from alloop.data.records import Box, Records
+from alloop.errors import DataError
+from alloop.values import ImageRecord
+
+MAX_SIDE = 100_000  # pixels; a larger declared image is a typing error
+CLIP_TOLERANCE = 1e-3  # pixels; what the rounding of a format shaves off is not worth a message
+INT64 = range(-(2**63), 2**63)
+LISTED = 10  # refused records that the error message lists
+
+Finding = tuple[Verdict, str]  # the verdict and the reason
+
+
+def validate(records: Records, name: str) -> DataSet:
+    """Check records and turn them into a data set; `DataSet.boxes` equals the number of records.
+
+    Args:
+        records: what a format has read.
+        name: how messages call the file.
+
+    Raises:
+        DataError: when any record is refused; the message lists the first ones.
+    """
+    problems = find_problems(records, name)
+    _raise_refused(problems, name)
+    images = {image.image_id: image for image in records.images}
+    return DataSet(
+        name=name,
+        images=images,
+        annotations=GroupedAnnotations(records),
+        class_names=tuple(category.name for category in records.categories),
+        category_ids=tuple(category.id for category in records.categories),
+        problems=tuple(problems),
+    )
+
+
+def find_problems(records: Records, name: str) -> list[Problem]:
+    """Return every finding about a file: images first, then categories, then annotations, each in file order."""
+    return [*_image_problems(records, name), *_category_problems(records, name), *_box_problems(records, name)]
+
+
+def _raise_refused(problems: Sequence[Problem], name: str) -> None:
+    refused = [problem for problem in problems if problem.verdict == "refused"]
+    if refused:
+        listed = "\n  ".join(str(problem) for problem in refused[:LISTED])
+        more = f"\n  and {len(refused) - LISTED} more" if len(refused) > LISTED else ""
+        msg = f"{name}: cannot be used until these records are mended:\n  {listed}{more}"
+        raise DataError(msg)
+
+
+def _repeated(ids: list[int]) -> list[int]:
+    if len(set(ids)) == len(ids):  # the usual case, and a set takes half the memory of a counter
+        return []
+    return [number for number, count in Counter(ids).items() if count > 1]
+
+
+def _image_problems(records: Records, name: str) -> Iterator[Problem]:
+    for image_id in _repeated([image.image_id for image in records.images]):
+        where = f"{name}: images: id {image_id}"
+        yield Problem("refused", where, "two images share this id; give each its own")
+    for image in records.images:
+        for verdict, reason in _image_findings(image):
+            yield Problem(verdict, f"{name}: images: id {image.image_id}", reason)
+    files = Counter(image.file_name for image in records.images)
+    for file, count in files.items():
+        if count > 1 and file:
+            yield Problem("noted", f"{name}: images: file_name {file!r}", f"{count} images share this file")
+
+
+def _image_findings(image: ImageRecord) -> Iterator[Finding]:
+    if image.image_id not in INT64:
+        yield "refused", "the id does not fit into 64 bits"
+    if not (0 < image.width <= MAX_SIDE and 0 < image.height <= MAX_SIDE):
+        yield "refused", f"expected a size of 1 to {MAX_SIDE} pixels, found {image.width} x {image.height}"
+    if not image.file_name:
+        yield "refused", "file_name is empty"
+
+
+def _category_problems(records: Records, name: str) -> Iterator[Problem]:
+    if not records.categories:
+        yield Problem("refused", f"{name}: categories", "the list is empty; a detector needs a class")
+    for number in _repeated([category.id for category in records.categories]):
+        yield Problem("refused", f"{name}: categories: id {number}", "two categories share this id")
+    names = Counter(category.name for category in records.categories)
+    for text, count in names.items():
+        if count > 1:
+            yield Problem("refused", f"{name}: categories: name {text!r}", f"{count} categories share this name")
+
+
+def _box_problems(records: Records, name: str) -> Iterator[Problem]:
+    for number in _repeated([box.id for box in records.annotations]):
+        where = f"{name}: annotations: id {number}"
+        yield Problem("noted", where, "several records share this id; each counts as a box")
+    images = {image.image_id: image for image in records.images}
+    categories = {category.id for category in records.categories}
+    for box in records.annotations:
+        for verdict, reason in _box_findings(box, images.get(box.image_id), categories):
+            yield Problem(verdict, f"{name}: annotations: id {box.id}", reason)
+
+
+def _box_findings(box: Box, image: ImageRecord | None, categories: Collection[int]) -> Iterator[Finding]:
+    if image is None:
+        yield "refused", f"image_id {box.image_id} is not among the images"
+    else:
+        yield from _geometry_findings(box, image)
+    if box.category_id not in categories:
+        yield "refused", f"category_id {box.category_id} is not among the categories"
+    if box.id not in INT64:
+        yield "refused", "the id does not fit into 64 bits"
+    if box.iscrowd not in (0, 1):
+        yield "refused", f"iscrowd: expected 0 or 1, found {box.iscrowd}"
+    if box.ignore:
+        yield "skipped", "ignore is set; paid, not trained on"
+
+
+def _geometry_findings(box: Box, image: ImageRecord) -> Iterator[Finding]:
+    x, y, w, h = box.bbox
+    text = f"bbox {list(box.bbox)}"
+    if not all(abs(number) < float("inf") for number in box.bbox):
+        yield "refused", f"{text} (image {box.image_id}) holds a number that is not finite"
+        return
+    inside_w = min(x + w, image.width) - max(x, 0)
+    inside_h = min(y + h, image.height) - max(y, 0)
+    size = f"image {box.image_id} ({image.width} x {image.height})"
+    if inside_w < MIN_SIDE or inside_h < MIN_SIDE:
+        yield "skipped", f"{text} is less than {MIN_SIDE:g} px wide or high inside {size}; paid, not trained on"
+    elif inside_w < w - CLIP_TOLERANCE or inside_h < h - CLIP_TOLERANCE:
+        yield "clipped", f"{text} reaches over the edge of {size}"
