@@ -75,6 +75,7 @@ def _rich(table: Table, *, framed: bool) -> Any:
 
     frame = box.SIMPLE_HEAD if framed else None  # rich draws it with ASCII where the encoding has nothing else
     drawn = rich_table.Table(box=frame, pad_edge=False, padding=(0, 1) if framed else (0, 2, 0, 0))
+    drawn.show_header = any(table.columns)
     for number, column in enumerate(table.columns):
         # Text instead of a string: rich would read square brackets in a class name as colours
         drawn.add_column(Text(column), justify="left" if number < table.left else "right", overflow="fold")

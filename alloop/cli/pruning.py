@@ -78,6 +78,7 @@ def prune_study(
     from alloop.progress import Progress  # noqa: PLC0415
     from alloop.pruning.report import write_pruned  # noqa: PLC0415
     from alloop.pruning.study import PruneStudy  # noqa: PLC0415
+    from alloop.tables import show  # noqa: PLC0415
 
     study = PruneStudy(
         load_config(config, overrides),
@@ -89,5 +90,5 @@ def prune_study(
         workers=workers,
     )
     failures = study.run(Progress(quiet=quiet), quiet=quiet)
-    print(write_pruned(study.results(), study.out))
+    show(*write_pruned(study.results(), study.out))
     refuse_failures(failures)

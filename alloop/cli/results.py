@@ -26,10 +26,10 @@ TestName = Annotated[
 
 def status(folder: AnyFolder) -> None:
     """Print where a run stands, or every run of a study. It may be running."""
-    from alloop.results.status import status_lines  # noqa: PLC0415
+    from alloop.results.status import status_blocks  # noqa: PLC0415
+    from alloop.tables import show  # noqa: PLC0415
 
-    for line in status_lines(folder):
-        print(line)
+    show(*status_blocks(folder))
 
 
 def ledger(
@@ -92,10 +92,12 @@ def compare(
     Example: alloop compare runs/demo_study --target-ap 0.3
     """
     from alloop.budget.prices import cost_model  # noqa: PLC0415
-    from alloop.report.text import class_lines, classes_json, dumps, to_csv, to_json, to_table  # noqa: PLC0415
+    from alloop.report.numbers import classes_json, dumps, to_csv, to_json  # noqa: PLC0415
+    from alloop.report.text import class_blocks, comparison_blocks  # noqa: PLC0415
     from alloop.results.class_balance import class_balance  # noqa: PLC0415
     from alloop.results.compare import compare_runs  # noqa: PLC0415
     from alloop.results.published import published_table  # noqa: PLC0415
+    from alloop.tables import show  # noqa: PLC0415
 
     comparison = compare_runs(folders, metric, test, cost_model(cost))
     balance = class_balance(comparison) if classes else None
@@ -104,11 +106,11 @@ def compare(
     elif output == "csv":
         print(to_csv(comparison), end="")
     else:
-        print(to_table(comparison, target_ap, at_paid))
+        show(*comparison_blocks(comparison, target_ap, at_paid))
         if classes:
-            print("", *class_lines(balance), sep="\n")
+            show("", *class_blocks(balance))
         if paper is not None:
-            print("", *published_table(paper, comparison), sep="\n")
+            show("", *published_table(paper, comparison))
 
 
 def report(

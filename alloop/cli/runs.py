@@ -188,10 +188,11 @@ def refuse_failures(failures: "Sequence[Failure]") -> None:
 def _show_comparison(folder: Path, title: str) -> None:
     """Print the comparison of a study, and write its report."""
     from alloop.report.page import write_report  # noqa: PLC0415
-    from alloop.report.text import to_table  # noqa: PLC0415
+    from alloop.report.text import comparison_blocks  # noqa: PLC0415
     from alloop.results.compare import compare_runs  # noqa: PLC0415
+    from alloop.tables import show  # noqa: PLC0415
 
     comparison = compare_runs([folder], "ap50")
-    print(to_table(comparison))
+    show(*comparison_blocks(comparison))
     write_report(comparison, folder / "report.html", title)
     print(f"\nReport: {folder / 'report.html'}")

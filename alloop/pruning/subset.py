@@ -17,7 +17,7 @@ from alloop.errors import ConfigError
 from alloop.plugins import load_class
 from alloop.progress import Progress
 from alloop.query import FittedDetector, Query
-from alloop.results.curves import class_divergence, class_entropy
+from alloop.results.class_balance import class_divergence, class_entropy
 from alloop.strategy import InstanceStrategy, Strategy, checked_selection, uses_labels
 from alloop.values import ImageId, InstanceScores, Selection
 

@@ -1,140 +1,66 @@
-"""A comparison as JSON of the fixed form, as CSV, and as a plain table for a terminal."""
+"""A comparison as tables and sentences for a terminal."""
 
-import csv
-import io
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
-
-import numpy as np
 
 from alloop.budget.prices import BOXES, IMAGES, CostModel
-from alloop.ledger.store import RoundRecord
+from alloop.report.numbers import counted, mean_rows, priced_columns
 from alloop.results.class_balance import ClassBalance
 from alloop.results.compare import Comparison, Versus, compared, flips, mean_curve
 from alloop.results.curves import ap_at, boxes_to_reach
-from alloop.results.runs import Run
-
-_COLUMNS = ("strategy", "random_seed", "label_using", "round", "images", "boxes", "ap", "ap50", "ap75")
-_NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}
-
-
-def to_json(comparison: Comparison) -> dict[str, Any]:
-    """The fixed machine-readable form."""
-    keys = ("ap", "ap50", "ap75")
-    return {
-        "metric": comparison.metric,
-        "cost": asdict(comparison.cost),
-        "runs": [
-            {
-                "strategy": run.strategy,
-                "random_seed": run.random_seed,
-                "label_using": run.label_using,
-                "paid": list(run.paid),
-                "predicted_boxes": list(run.predicted_boxes),
-                "rounds": [
-                    {"round": r.round, "images": r.images, "boxes": r.boxes, **{key: r.metrics[key] for key in keys}}
-                    for r in run.rounds
-                ],
-            }
-            for run in comparison.runs
-        ],
-        "comparisons": [asdict(versus) for versus in comparison.versus],
-        "penalty_matrix": comparison.penalty_matrix,
-        "test": comparison.test,
-        "areas": comparison.areas,
-        "replay_noise": comparison.noise,
-    }
-
-
-def classes_json(balance: ClassBalance) -> dict[str, Any]:
-    """Boxes bought and AP at equal cost by class, for each strategy."""
-    return {
-        "names": balance.names,
-        "pool_boxes": None if balance.pool is None else balance.pool.tolist(),
-        "rare": balance.rare,
-        "groups": balance.groups,
-        "paid": balance.paid,
-        "strategies": [
-            {
-                "strategy": one.strategy,
-                "boxes": one.bought.tolist(),
-                "entropy": one.entropy(),
-                "divergence": one.divergence(balance.pool),
-                "ap": one.ap,
-                "rare_ap": one.ap_of(balance.rare),
-                "group_ap": {group: one.ap_of(names) for group, names in balance.groups.items()},
-            }
-            for one in balance.strategies
-        ],
-    }
-
-
-def to_csv(comparison: Comparison) -> str:
-    """One line a round of every run."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *_priced(comparison)])
-    for run in comparison.runs:
-        for paid, r in zip(run.paid, run.rounds, strict=True):
-            figures = ("" if (v := r.metrics[key]) is None else f"{v:.6f}" for key in ("ap", "ap50", "ap75"))
-            head = (run.strategy, run.random_seed, str(run.label_using).lower(), r.round, r.images, r.boxes)
-            writer.writerow([*head, *figures, *(f"{paid:.6g}" for _ in _priced(comparison))])
-    return buffer.getvalue()
-
-
-def _priced(comparison: Comparison) -> list[str]:
-    """A column for the cost where it is no count that stands there already."""
-    return [] if comparison.cost in (BOXES, IMAGES) else ["cost"]
-
-
-def counted(cost: CostModel) -> str:
-    """`boxes`, `images`, or `cost (draw, seconds)`."""
-    if cost in (BOXES, IMAGES):
-        return cost.name
-    return f"cost ({cost.name}{', ' if cost.unit else ''}{cost.unit})"
+from alloop.results.names import METRICS, metric_title
+from alloop.tables import Table, figure, plain
 
 
 def to_table(comparison: Comparison, target_ap: float | None = None, at_paid: float | None = None) -> str:
-    """Plain text for a terminal: one line a round and strategy (means over seeds), then the verdicts.
+    """Return `comparison_blocks` as plain text."""
+    return plain(*comparison_blocks(comparison, target_ap, at_paid))
+
+
+def comparison_blocks(
+    comparison: Comparison, target_ap: float | None = None, at_paid: float | None = None
+) -> list[str | Table]:
+    """Return a table with one row for each round and strategy (means over seeds), and then the verdicts.
 
     Args:
         comparison: what to show.
-        target_ap: also the boxes (or other cost) that each strategy needs for this AP.
-        at_paid: also the AP of each strategy at so many boxes (or at another cost).
+        target_ap: also show the boxes (or other cost) that each strategy needs for this AP.
+        at_paid: also show the AP of each strategy after this many boxes (or at another cost).
     """
-    runs, wide = comparison.runs, max([24, *(len(run.strategy) + 15 * run.label_using for run in comparison.runs)])
-    extra = "".join(f"{name:>12}" for name in _priced(comparison))
-    lines = [
-        f"{'strategy':<{wide}}{'round':>6}{'seeds':>6}{'images':>8}{'boxes':>9}{'AP':>8}{'AP50':>8}{'AP75':>8}{extra}"
-    ]
-    for row in mean_rows(runs):
-        figures = "".join(f"{'-' if row[k] is None else format(row[k], '.3f'):>8}" for k in ("ap", "ap50", "ap75"))
-        paid = "".join(f"{row['paid']:>12.6g}" for _ in _priced(comparison))
-        name = f"{row['strategy']}{' (uses labels)' if row['label_using'] else ''}"
-        head = f"{name:<{wide}}{row['round']:>6}{row['seeds']:>6}{row['images']:>8.0f}{row['boxes']:>9.0f}"
-        lines.append(f"{head}{figures}{paid}")
-    lines.append("")
-    lines += [sentence(v, comparison.cost) for v in comparison.versus] or ["No strategy to compare with random yet."]
-    lines += flip_lines(comparison)
-    if comparison.noise is not None:
-        lines.append(noise_sentence(comparison))
+    blocks: list[str | Table] = [_rounds_table(comparison), "", *_verdict_lines(comparison), *_flip_lines(comparison)]
+    if comparison.replicate_noise is not None:
+        blocks.append(noise_sentence(comparison))
     if comparison.areas:
-        listed = ", ".join(f"{name} {area:.3f}" for name, area in sorted(comparison.areas.items(), key=lambda i: -i[1]))
-        over = counted(comparison.cost)
-        lines += ["", f"Mean {comparison.metric.upper()} over the {over} that all strategies cover: {listed}"]
+        blocks += ["", _areas_sentence(comparison)]
     if target_ap is not None:
-        lines += ["", *_reach_lines(comparison, target_ap)]
+        blocks += ["", *_reach_lines(comparison, target_ap)]
     if at_paid is not None:
-        lines += ["", *_at_lines(comparison, at_paid)]
-    if any(run.facts.get("reference_is_test") == "true" for run in runs):
-        lines.append("The reference split is the test split: a strategy that looks at it has seen the test labels.")
-    return "\n".join(lines)
+        blocks += ["", *_at_lines(comparison, at_paid)]
+    if any(run.facts.get("reference_is_test") == "true" for run in comparison.runs):
+        blocks.append("The reference split is the test split: a strategy that looks at it has seen the test labels.")
+    return blocks
 
 
-def flip_lines(comparison: Comparison) -> list[str]:
-    """Where counting images instead of boxes (or boxes instead of anything else) would give another answer."""
+def _rounds_table(comparison: Comparison) -> Table:
+    priced = priced_columns(comparison)
+    rows = [
+        [
+            f"{row['strategy']}{' (uses labels)' if row['label_using'] else ''}",
+            *(f"{row[key]:.0f}" for key in ("round", "seeds", "images", "boxes")),
+            *(figure(row[key]) for key in METRICS),
+            *(f"{row['paid']:.6g}" for _ in priced),
+        ]
+        for row in mean_rows(comparison.runs)
+    ]
+    return Table(["strategy", "round", "seeds", "images", "boxes", *map(metric_title, METRICS), *priced], rows)
+
+
+def _verdict_lines(comparison: Comparison) -> list[str]:
+    sentences = [sentence(versus, comparison.cost) for versus in comparison.versus]
+    return sentences or ["No strategy to compare with random yet."]
+
+
+def _flip_lines(comparison: Comparison) -> list[str]:
+    """Return where counting images instead of boxes (or boxes instead of another cost) gives another verdict."""
     instead = IMAGES if comparison.cost == BOXES else BOXES
     other = compared((*comparison.runs, *comparison.replicates), comparison.metric, comparison.test, instead)
     return [
@@ -145,78 +71,65 @@ def flip_lines(comparison: Comparison) -> list[str]:
 
 
 def noise_sentence(comparison: Comparison) -> str:
-    """What a run and its repetition differ by."""
-    name, replicates = _NAMES[comparison.metric], len(comparison.replicates)
-    return f"Replay noise: repeated runs differ by up to {comparison.noise:.4f} {name} ({replicates} repetitions)"
+    """Return by how much a run and its replicate differ, in words."""
+    name, replicates = metric_title(comparison.metric), len(comparison.replicates)
+    noise = f"{comparison.replicate_noise:.4f} {name} ({replicates} replicates)"
+    return f"Replicate noise: a run and its replicate differ by up to {noise}"
 
 
-def class_lines(balance: ClassBalance | None) -> list[str]:
-    """What was bought of each class, and its AP at equal cost."""
+def _areas_sentence(comparison: Comparison) -> str:
+    areas = sorted(comparison.areas.items(), key=lambda item: -item[1])
+    listed = ", ".join(f"{name} {area:.3f}" for name, area in areas)
+    name, unit = metric_title(comparison.metric), counted(comparison.cost)
+    return f"Mean {name} over the {unit} that all strategies cover: {listed}"
+
+
+def class_blocks(balance: ClassBalance | None) -> list[str | Table]:
+    """Return the boxes bought of each class and the AP at equal cost, one pair of columns for each strategy."""
     if balance is None:
         return ["These runs did not record their classes."]
     paid = "where the curves share no range" if balance.paid is None else f"at {balance.paid:.6g} paid"
-    rare, width = set(balance.rare), max(18, *map(len, balance.names))  # 18: what stands before the pool in a group
-    lines = [f"Boxes bought and AP by class, AP {paid}; * are the rarest third of the classes"]
-    heads = "".join(f"{one.strategy[:22]:>24}" for one in balance.strategies)
-    lines.append(f"{'':<{width + 2}}{'pool':>8}{heads}")
-    pool = ["?" if balance.pool is None else f"{balance.pool[k]:.0f}" for k in range(len(balance.names))]
-    for k, name in enumerate(balance.names):
-        cells = "".join(f"{one.bought[-1][k]:>14.0f}{_figure(one.ap[name]):>10}" for one in balance.strategies)
-        lines.append(f"{name:<{width}}{' *' if name in rare else '  '}{pool[k]:>8}{cells}")
-    for title, values in (
-        *(
-            (f"AP, {group}", [_figure(one.ap_of(names)) for one in balance.strategies])
-            for group, names in balance.groups.items()
-        ),
-        ("entropy", [f"{one.entropy()[-1]:.3f}" for one in balance.strategies]),
-        ("KL from the pool", [_figure(one.divergence(balance.pool)[-1]) for one in balance.strategies]),
-    ):
-        lines.append(f"{title:<{width + 10}}" + "".join(f"{value:>24}" for value in values))
-    return lines
+    pool = ["?" if balance.pool is None else f"{boxes:.0f}" for boxes in balance.known]
+    rows = [
+        [
+            f"{name} *" if name in balance.rare else name,
+            pool[k],
+            *(cell for one in balance.strategies for cell in (f"{one.bought[-1][k]:.0f}", figure(one.ap[name]))),
+        ]
+        for k, name in enumerate(balance.names)
+    ]
+    heads = [cell for one in balance.strategies for cell in (one.strategy, "AP")]
+    return [
+        f"Boxes bought and AP by class, AP {paid}; * marks the rarest third of the classes",
+        Table(["class", "pool", *heads], [*rows, *_summary_rows(balance)]),
+    ]
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def mean_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Means over seeds by strategy and round."""
-    groups: dict[tuple[str, int], list[tuple[Run, RoundRecord, float]]] = {}
-    for run in runs:
-        for paid, record in zip(run.paid, run.rounds, strict=True):
-            groups.setdefault((run.strategy, record.round), []).append((run, record, paid))
-    rows = []
-    for (strategy, round_), members in groups.items():
-        row: dict[str, Any] = {
-            "strategy": strategy,
-            "round": round_,
-            "seeds": len(members),
-            "label_using": any(run.label_using for run, _, _ in members),
-            "images": float(np.mean([r.images for _, r, _ in members])),
-            "boxes": float(np.mean([r.boxes for _, r, _ in members])),
-            "paid": float(np.mean([paid for _, _, paid in members])),
-        }
-        for key in ("ap", "ap50", "ap75"):
-            values = [value for _, r, _ in members if (value := r.metrics[key]) is not None]
-            row[key] = float(np.mean(values)) if values else None
-        rows.append(row)
-    return rows
+def _summary_rows(balance: ClassBalance) -> list[list[str]]:
+    """Return rows for groups of classes, whose values stand in the second column of each strategy."""
+    summaries = {
+        f"AP, {group}": [figure(one.ap_of(names)) for one in balance.strategies]
+        for group, names in balance.groups.items()
+    }
+    summaries["entropy"] = [figure(one.entropy()[-1]) for one in balance.strategies]
+    summaries["KL from the pool"] = [figure(one.divergence(balance.pool)[-1]) for one in balance.strategies]
+    return [[title, "", *(cell for value in values for cell in ("", value))] for title, values in summaries.items()]
 
 
 def sentence(versus: Versus, cost: CostModel = BOXES) -> str:
-    """One verdict in words."""
-    name = _NAMES[versus.metric]
+    """Return one verdict in words."""
+    name = metric_title(versus.metric)
     text = f"{versus.strategy} against random at equal {counted(cost)}: {versus.difference:+.3f} {name}"
     if versus.interval is None:
-        text += f" ({versus.seeds} seed{'s' * (versus.seeds > 1)}; an interval needs several seeds)"
+        text += f" ({versus.seeds} seed{'' if versus.seeds == 1 else 's'}; an interval needs several seeds)"
     else:
         text += f" (95 % interval {versus.interval[0]:+.3f} to {versus.interval[1]:+.3f}, {versus.seeds} seeds)"
     text += f": {versus.verdict}"
     if versus.verdict == "inconclusive" and versus.detectable:
-        text += f" ({versus.seeds} seeds that differ so much find a difference of {versus.detectable:.3f})"
-    if versus.saving is not None:
-        fewer = f"fewer {cost.name}" if cost in (BOXES, IMAGES) else "less cost"
-        text += f"; random's best {name} with {versus.saving:.0%} {fewer}" if versus.saving >= 0 else ""
+        text += f" (with this spread, {versus.seeds} seeds detect a difference of {versus.detectable:.3f})"
+    if versus.saving is not None and versus.saving >= 0:
+        less = f"fewer {cost.name}" if cost in (BOXES, IMAGES) else "less cost"
+        text += f"; random's best {name} with {versus.saving:.0%} {less}"
     return text
 
 
@@ -231,16 +144,11 @@ def _reach_lines(comparison: Comparison, target: float) -> list[str]:
 def _at_lines(comparison: Comparison, paid: float) -> list[str]:
     lines = []
     for name in _strategies(comparison):
-        found = ap_at(*mean_curve(comparison.runs, name, comparison.metric), paid)
-        text = f"{found:.3f}" if found is not None else "outside its curve"
+        ap = ap_at(*mean_curve(comparison.runs, name, comparison.metric), paid)
+        text = "outside its curve" if ap is None else f"{ap:.3f}"
         lines.append(f"{name}: {comparison.metric} {text} at {paid:g} {counted(comparison.cost)}")
     return lines
 
 
-def _strategies(comparison: Comparison) -> list[str]:
+def _strategies(comparison: Comparison) -> Sequence[str]:
     return list(dict.fromkeys(run.strategy for run in comparison.runs if run.rounds and not run.full_label))
-
-
-def dumps(tree: Any) -> str:
-    """JSON without NaN."""
-    return json.dumps(tree, allow_nan=False, indent=2)

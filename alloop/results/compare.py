@@ -1,10 +1,10 @@
-"""Strategies against random on AP against what was paid: curves, differences with intervals, verdicts.
+"""Strategies against random: curves, differences with intervals, and verdicts, at an equal cost.
 
 Curves are interpolated on the range that both runs of a pair cover; pairs are matched by seed. The
 difference of a pair is the mean gap of the two curves over that range. Over several seeds it has an
 interval at 95 % and a p-value, which Holm's method corrects for the number of strategies. The verdict
-is inconclusive when the interval contains zero, when the corrected p-value passes 5 %, or when the
-interval lies within replay noise: the largest gap between a run and a repetition of it.
+is inconclusive when the interval contains zero, when the corrected p-value exceeds 5 %, or when the
+interval lies within the replicate noise: the largest gap between a run and a replicate of it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,12 +19,25 @@ from alloop.results.names import Metric, Test
 from alloop.results.runs import Run, find_runs, refuse_unlike
 from alloop.results.statistics import LEVEL, detectable, holm, interval_of, significance
 
-GRID = 101  # points of the common range
+GRID = 101  # number of points on the common range
 
 
 @dataclass(frozen=True, slots=True)
 class Versus:
-    """A strategy against random: mean difference in `metric` at equal cost, over seeds."""
+    """A strategy against random.
+
+    Attributes:
+        strategy: its name.
+        metric: the metric that the difference is in.
+        seeds: number of seeds that both strategies have.
+        difference: mean over the seeds of the gap between the two curves, at equal cost.
+        interval: 95 % interval of the difference; None for a single seed.
+        p_value: of a difference of 0, for this comparison alone.
+        verdict: `better`, `worse` or `inconclusive`.
+        saving: share of cost saved at random's best figure; None where it is not reached.
+        p_holm: the p-value after Holm's correction for all comparisons together.
+        detectable: the smallest true difference that is detected with a power of 80 %.
+    """
 
     strategy: str
     metric: str
@@ -40,7 +53,19 @@ class Versus:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Everything `compare` shows."""
+    """Everything that `alloop compare` shows.
+
+    Attributes:
+        runs: all runs but the replicates.
+        versus: one comparison with random for each other strategy.
+        penalty_matrix: entry [a][b] is 1 where a is clearly better than b, else 0.
+        metric: the metric of the curves.
+        test: the significance test.
+        areas: mean of each strategy's curve over the cost that all strategies cover.
+        cost: what the curves are drawn against.
+        replicates: runs that repeat another run.
+        replicate_noise: the largest gap between a run and a replicate of it; None without replicates.
+    """
 
     runs: tuple[Run, ...]
     versus: tuple[Versus, ...]
@@ -50,7 +75,7 @@ class Comparison:
     areas: dict[str, float] = field(default_factory=dict)
     cost: CostModel = BOXES
     replicates: tuple[Run, ...] = ()
-    noise: float | None = None
+    replicate_noise: float | None = None
 
 
 def compare_runs(
@@ -59,27 +84,28 @@ def compare_runs(
     """Compare every strategy with random.
 
     Args:
-        folders: of runs and studies, or one such folder.
-        metric: what the curves show.
+        folders: folders of runs and studies, or one such folder.
+        metric: the metric of the curves.
         test: `t`, or `permutation` of signs or `wilcoxon`, both with bootstrap intervals.
-        cost: what the curves are drawn over.
+        cost: what the curves are drawn against.
 
     Raises:
         ConfigError: no runs, or runs that cannot be compared.
     """
-    given = [folders] if isinstance(folders, str | Path) else folders
-    runs = find_runs([Path(folder) for folder in given], cost)
+    paths = [folders] if isinstance(folders, str | Path) else folders
+    runs = find_runs([Path(path) for path in paths], cost)
     refuse_unlike(runs)
     return compared(runs, metric, test, cost)
 
 
 def compared(runs: Sequence[Run], metric: Metric, test: Test = "t", cost: CostModel = BOXES) -> Comparison:
-    """The same for runs that are read already, whatever they were priced by."""
+    """Compare runs that were read already, under whatever cost model they were read."""
     priced = [replace(run, cost=cost) for run in runs]
-    first, replicates = [run for run in priced if not run.replicate], [run for run in priced if run.replicate]
+    first = [run for run in priced if not run.replicate]
+    replicates = [run for run in priced if run.replicate]
     fair = [run for run in first if not run.full_label and len(run.curve(metric)[0])]
     names = list(dict.fromkeys(run.strategy for run in fair))
-    noise = replay_noise(first, replicates, metric)
+    noise = replicate_noise(first, replicates, metric)
     alone = [v for name in names if name != "random" and (v := against_random(fair, name, metric, test))]
     versus = [_corrected(v, p, noise) for v, p in zip(alone, holm([v.p_value for v in alone]), strict=True)]
     return Comparison(
@@ -96,33 +122,34 @@ def compared(runs: Sequence[Run], metric: Metric, test: Test = "t", cost: CostMo
 
 
 def flips(one: Comparison, other: Comparison) -> list[tuple[Versus, Versus]]:
-    """Strategies whose verdict depends on how cost is counted: each as one comparison and as the other has it."""
-    of = {versus.strategy: versus for versus in other.versus}
-    pairs = [(versus, of[versus.strategy]) for versus in one.versus if versus.strategy in of]
+    """Return the pairs of one strategy whose verdict depends on how cost is counted."""
+    by_name = {versus.strategy: versus for versus in other.versus}
+    pairs = [(versus, by_name[versus.strategy]) for versus in one.versus if versus.strategy in by_name]
     return [(a, b) for a, b in pairs if a.verdict != b.verdict]
 
 
-def replay_noise(runs: Sequence[Run], replicates: Sequence[Run], metric: Metric) -> float | None:
-    """The largest gap between a run and a repetition of it; None without repetitions."""
-    of = {(run.strategy, run.random_seed): run for run in runs}
-    found = [
-        abs(value)
-        for repeat in replicates
-        if (run := of.get((repeat.strategy, repeat.random_seed))) and (value := gap(run, repeat, metric)) is not None
-    ]
-    return max(found, default=None)
+def replicate_noise(runs: Sequence[Run], replicates: Sequence[Run], metric: Metric) -> float | None:
+    """Return the largest gap between a run and a replicate of it; None without replicates."""
+    by_key = {(run.strategy, run.random_seed): run for run in runs}
+    gaps = []
+    for replicate in replicates:
+        run = by_key.get((replicate.strategy, replicate.random_seed))
+        value = gap(run, replicate, metric) if run else None
+        if value is not None:
+            gaps.append(abs(value))
+    return max(gaps, default=None)
 
 
 def _corrected(versus: Versus, p_holm: float | None, noise: float | None) -> Versus:
-    """A verdict stands only if it holds for all comparisons together and passes what a repetition differs by."""
+    """Keep a verdict only if it holds for all comparisons together and exceeds the replicate noise."""
     significant = p_holm is not None and p_holm < 1 - LEVEL
-    drowned = noise is not None and versus.interval is not None and max(map(abs, versus.interval)) <= noise
-    holds = significant and not drowned
+    within_noise = noise is not None and versus.interval is not None and max(map(abs, versus.interval)) <= noise
+    holds = significant and not within_noise
     return replace(versus, p_holm=p_holm, verdict=versus.verdict if holds else "inconclusive")
 
 
 def areas(runs: Sequence[Run], names: Sequence[str], metric: Metric) -> dict[str, float]:
-    """Area under each strategy's mean curve by the width of the cost that all of them cover: their mean AP there."""
+    """Return the mean of each strategy's mean curve over the cost that all of them cover, if there is any."""
     curves = {name: mean_curve(runs, name, metric) for name in names}
     low = max((float(x[0]) for x, _ in curves.values()), default=0.0)
     high = min((float(x[-1]) for x, _ in curves.values()), default=-1.0)
@@ -133,7 +160,7 @@ def areas(runs: Sequence[Run], names: Sequence[str], metric: Metric) -> dict[str
 
 
 def gap(a: Run, b: Run, metric: Metric) -> float | None:
-    """Mean of a's curve minus b's over the cost that both cover; None where they share no range.
+    """Return the mean of a's curve minus b's over the cost that both cover; None where they share no range.
 
     A range of one point (round 0 alone) gives the difference at that point.
     """
@@ -148,15 +175,15 @@ def gap(a: Run, b: Run, metric: Metric) -> float | None:
 
 
 def paired_gaps(runs: Sequence[Run], a: str, b: str, metric: Metric) -> list[float]:
-    """The gaps of all seeds that both strategies have."""
-    of = {(run.strategy, run.random_seed): run for run in runs}
-    seeds = sorted({seed for name, seed in of if name == a} & {seed for name, seed in of if name == b})
-    gaps = [gap(of[a, seed], of[b, seed], metric) for seed in seeds]
+    """Return the gaps under all seeds that both strategies have."""
+    by_key = {(run.strategy, run.random_seed): run for run in runs}
+    seeds = sorted({seed for name, seed in by_key if name == a} & {seed for name, seed in by_key if name == b})
+    gaps = [gap(by_key[a, seed], by_key[b, seed], metric) for seed in seeds]
     return [value for value in gaps if value is not None]
 
 
 def against_random(runs: Sequence[Run], strategy: str, metric: Metric, test: Test = "t") -> Versus | None:
-    """Difference, interval, p-value, verdict and saving of one strategy by itself; None without a common seed."""
+    """Compare one strategy with random, without regard to the others; return None without a common seed."""
     gaps = paired_gaps(runs, strategy, "random", metric)
     if not gaps:
         return None
@@ -178,14 +205,14 @@ def against_random(runs: Sequence[Run], strategy: str, metric: Metric, test: Tes
 
 
 def mean_curve(runs: Sequence[Run], strategy: str, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
-    """Cost and AP averaged over the seeds, round by round, over the rounds that all seeds have."""
+    """Return cost and AP averaged over the seeds for each round that all seeds have."""
     curves = [run.curve(metric) for run in runs if run.strategy == strategy]
     length = min(len(x) for x, _ in curves)
     return np.mean([x[:length] for x, _ in curves], axis=0), np.mean([y[:length] for _, y in curves], axis=0)
 
 
 def saving_against_random(runs: Sequence[Run], strategy: str, metric: Metric) -> float | None:
-    """Share of cost saved at the best AP of random's mean curve; None if it is not reached."""
+    """Return the share of cost saved at the best AP of random's mean curve; None if it is not reached."""
     other = mean_curve(runs, "random", metric)
     return saving(*mean_curve(runs, strategy, metric), *other, target=float(other[1].max()))
 
@@ -193,7 +220,7 @@ def saving_against_random(runs: Sequence[Run], strategy: str, metric: Metric) ->
 def penalty_matrix(
     runs: Sequence[Run], names: Sequence[str], metric: Metric, test: Test = "t"
 ) -> dict[str, dict[str, float]]:
-    """Entry [a][b] is 1 where a beats b clearly over the seeds (interval above zero), else 0."""
+    """Return a matrix whose entry [a][b] is 1 where a's interval against b lies above zero, else 0."""
     matrix: dict[str, dict[str, float]] = {}
     for a in names:
         matrix[a] = {}

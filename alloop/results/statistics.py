@@ -1,6 +1,9 @@
-"""What several seeds can say: intervals, tests, correction for many comparisons, and what they could have found.
+"""Intervals, significance tests, correction for several comparisons, and the detectable difference.
 
-Values are paired differences, one a seed. The tests are scipy's; everything is a pure function.
+Values are paired differences, one for each seed. The tests are scipy's; every function is pure.
+
+The two intervals are written out although scipy has both (`ttest_1samp(...).confidence_interval`, `bootstrap`):
+scipy orders the operations differently, the last bit changes, and `compare --format json` prints every bit.
 """
 
 from collections.abc import Sequence
@@ -11,12 +14,12 @@ from alloop.results.names import Test
 
 Interval = tuple[float, float]
 LEVEL = 0.95
-POWER = 0.8  # chance at which a difference counts as one that could have been found
+POWER = 0.8  # probability with which a detectable difference is detected
 RESAMPLES = 9_999
 
 
 def t_interval(values: Sequence[float]) -> tuple[Interval | None, float | None]:
-    """Student's t interval of the mean at 95 % and the p-value of mean 0; None from one value."""
+    """Return Student's 95 % interval of the mean and the p-value of mean 0; None for a single value."""
     from scipy import stats  # noqa: PLC0415  slow to import
 
     n = len(values)
@@ -30,29 +33,30 @@ def t_interval(values: Sequence[float]) -> tuple[Interval | None, float | None]:
 
 
 def bootstrap_interval(values: Sequence[float]) -> Interval | None:
-    """Percentile bootstrap of the mean at 95 %, the same at every call; None from one value.
+    """Return the 95 % percentile bootstrap interval of the mean; None for a single value.
 
-    With few seeds it is too narrow; it is here for skewed differences over many.
+    The resamples are the same at every call. With few seeds the interval is too narrow; it is meant for
+    skewed differences over many seeds.
     """
     if len(values) < 2:
         return None
     random = np.random.default_rng(0)
-    drawn = random.choice(np.asarray(values), (RESAMPLES, len(values))).mean(axis=1)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    means = random.choice(np.asarray(values), (RESAMPLES, len(values))).mean(axis=1)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
 def sign_flip_p(values: Sequence[float]) -> float | None:
-    """Two-sided p-value of the mean when each difference might as well have had the other sign; None from one value.
+    """Return the two-sided p-value of the mean under random signs; None for a single value.
 
-    All sign patterns are tried up to 13 values, and 9,999 random ones beyond. No fewer than six seeds
-    can reach 5 %.
+    All sign patterns are tried for up to 13 values, and 9,999 random ones beyond. At least six seeds are
+    needed to reach 5 %.
     """
     from scipy import stats  # noqa: PLC0415
 
     if len(values) < 2:
         return None
-    found = stats.permutation_test(
+    result = stats.permutation_test(
         (np.asarray(values),),
         lambda sample, axis: np.mean(sample, axis=axis),
         permutation_type="samples",
@@ -60,11 +64,11 @@ def sign_flip_p(values: Sequence[float]) -> float | None:
         n_resamples=RESAMPLES,
         rng=np.random.default_rng(0),
     )
-    return float(found.pvalue)
+    return float(result.pvalue)
 
 
 def wilcoxon_p(values: Sequence[float]) -> float | None:
-    """Two-sided p-value of the signed-rank test; None from one value, 1 when all are 0."""
+    """Return the two-sided p-value of the signed-rank test; None for a single value, 1 when all values are 0."""
     from scipy import stats  # noqa: PLC0415
 
     if len(values) < 2:
@@ -73,32 +77,33 @@ def wilcoxon_p(values: Sequence[float]) -> float | None:
 
 
 def interval_of(values: Sequence[float], test: Test) -> Interval | None:
-    """Student's interval, or a bootstrap interval for the tests of ranks and signs."""
+    """Return Student's interval for the t test, and a bootstrap interval for the tests of ranks and signs."""
     return t_interval(values)[0] if test == "t" else bootstrap_interval(values)
 
 
 def significance(values: Sequence[float], test: Test) -> tuple[Interval | None, float | None]:
-    """Interval and p-value of one comparison: Student's both, or a bootstrap interval beside a rank or sign test."""
+    """Return the interval and the p-value of one comparison, by one of the tests."""
     if test == "t":
         return t_interval(values)
     return interval_of(values, test), (sign_flip_p if test == "permutation" else wilcoxon_p)(values)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down correction (1979): p-values that hold for all comparisons together; None stays None."""
-    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    """Correct p-values for the number of comparisons by Holm's step-down method (1979); None stays None."""
+    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     least = 0.0
-    for rank, (p, place) in enumerate(known):
+    for rank, (p, index) in enumerate(known):
         least = max(least, min(1.0, (len(known) - rank) * p))
-        adjusted[place] = least
+        adjusted[index] = least
     return adjusted
 
 
 def detectable(values: Sequence[float]) -> float | None:
-    """The smallest true difference that so many seeds of this spread find with a chance of 80 %, by a t test at 5 %.
+    """Return the smallest true difference that a t test at 5 % detects with a power of 80 %; None for a single value.
 
-    None from one value. Solves power(d sqrt(n) / s) = 0.8 for d, with the noncentral t distribution.
+    Number and spread of the values are taken as they are. Solves power(d sqrt(n) / s) = 0.8 for d, with the
+    noncentral t distribution.
     """
     from scipy import optimize, stats  # noqa: PLC0415
 
@@ -110,8 +115,8 @@ def detectable(values: Sequence[float]) -> float | None:
         return 0.0
     limit = float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
 
-    def missing(shift: float) -> float:
-        power = float(stats.nct.sf(limit, n - 1, shift))  # a difference found with the wrong sign is not found
-        return (1.0 if np.isnan(power) else power) - POWER  # scipy gives up far beyond the limit
+    def missing_power(shift: float) -> float:
+        power = float(stats.nct.sf(limit, n - 1, shift))  # a difference of the wrong sign is not a detection
+        return (1.0 if np.isnan(power) else power) - POWER  # scipy returns NaN far beyond the limit
 
-    return float(optimize.brentq(missing, 1e-6, 10 * limit)) * spread / float(np.sqrt(n))
+    return float(optimize.brentq(missing_power, 1e-6, 10 * limit)) * spread / float(np.sqrt(n))

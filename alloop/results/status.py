@@ -1,77 +1,151 @@
 """Where a run or a study stands, read from the ledgers while they may be written."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from alloop.ledger.requests import AnnotationRequests, RoundAnswers
-from alloop.ledger.store import read_ledger, run_folders
+from alloop.budget.amounts import Spent
+from alloop.budget.prices import RoundCharges
+from alloop.ledger.requests import AnnotationRequest, AnnotationRequests, RoundAnswers
+from alloop.ledger.store import Ledger, RoundRecord, read_ledger, run_folders
 from alloop.results.stopping import advice
+from alloop.tables import Table
 
 
-def status_lines(folder: Path) -> list[str]:
-    """Several lines about a run, one line a run about a study."""
+@dataclass(frozen=True)
+class RunStatus:
+    """What the ledger of a run says about its progress.
+
+    Attributes:
+        facts: facts of the run.
+        rounds: the finished rounds.
+        spent: images and boxes paid for.
+        pool: number of images in the pool.
+        open_round: the round that is not finished; None between rounds and after the last one.
+        checkpoint_step: step of the last training checkpoint of the open round, or None.
+        answers: what came of each round that people were asked for.
+        waiting_round: the round whose answers are missing, or None.
+        requests: the images that the waiting round asks for.
+        charged: the charges of each round.
+    """
+
+    facts: dict[str, str]
+    rounds: Sequence[RoundRecord]
+    spent: Spent
+    pool: int
+    open_round: int | None
+    checkpoint_step: int | None
+    answers: Sequence[RoundAnswers]
+    waiting_round: int | None
+    requests: Sequence[AnnotationRequest]
+    charged: Sequence[RoundCharges]
+
+    @property
+    def state(self) -> str:
+        """The state in a few words."""
+        if self.waiting_round is not None:
+            return f"round {self.waiting_round} waits for people"
+        if self.open_round is not None:
+            return f"round {self.open_round} is open"
+        return "finished" if self.rounds else "not begun"
+
+    @property
+    def progress(self) -> str:
+        """How many of the planned rounds are finished."""
+        step = "" if self.checkpoint_step is None else f"; training checkpoint at step {self.checkpoint_step}"
+        return f"{len(self.rounds)} of {self.facts.get('rounds_planned', '?')} done{step}"
+
+    @property
+    def predicted_boxes(self) -> float:
+        """The boxes that the detector predicts on the images that people are asked about."""
+        return sum(request.predicted_boxes for request in self.requests)
+
+    def lines(self) -> list[str]:
+        """Return the lines that `alloop status` prints about one run."""
+        name, seed = self.facts.get("strategy", "?"), self.facts.get("random_seed", "?")
+        budget = f"budget {self.facts['budget']}" if self.facts.get("budget") else "no budget"
+        return [
+            f"strategy {name}, random seed {seed}: {self.state}",
+            f"rounds   {self.progress}",
+            f"paid     {self.spent.images} of {self.pool} images, {self.spent.boxes} boxes; {budget}",
+            *self._figures(),
+            *(f"people   {answers_line(answers)}" for answers in self.answers),
+            *self._requested(),
+            *([f"advice   {self.advice()}"] if self.rounds and (self.answers or self.requests) else []),
+        ]
+
+    def _figures(self) -> list[str]:
+        if not self.rounds:
+            return []
+        lines = []
+        measured = [record for record in self.rounds if record.diagnostics]
+        if measured:
+            diagnostics = ", ".join(f"{name} {value:.4g}" for name, value in measured[-1].diagnostics.items())
+            lines.append(f"query    after round {measured[-1].round}: {diagnostics}")
+        metrics = ", ".join(f"{k} {v:.3f}" for k, v in self.rounds[-1].metrics.items() if v is not None)
+        return [*lines, f"last     {metrics}"]
+
+    def _requested(self) -> list[str]:
+        if not self.requests:
+            return []
+        text = f"{len(self.requests)} images, {self.predicted_boxes:.0f} boxes predicted"
+        return [f"asked    {text}; run the same command to look for answers"]
+
+    def advice(self) -> str:
+        """Return whether another round pays, judged by the curve, the charges and the open request."""
+        points = [(r.boxes, value) for r in self.rounds if (value := r.metrics["ap"]) is not None]
+        boxes, cost = sum(c.boxes for c in self.charged), sum(c.cost for c in self.charged)
+        next_boxes = self.predicted_boxes or self.charged[-1].boxes
+        return advice([b for b, _ in points], [a for _, a in points], next_boxes, cost / boxes if boxes else 1.0)
+
+
+def read_status(folder: Path) -> RunStatus:
+    """Read where a run stands.
+
+    Raises:
+        ConfigError: the folder holds no run.
+        DamagedFileError: its ledger cannot be read.
+    """
+    with read_ledger(folder) as ledger:
+        current, requests = ledger.open_round(), AnnotationRequests(ledger)
+        waiting = requests.pending()
+        return RunStatus(
+            facts=ledger.facts(),
+            rounds=ledger.rounds(),
+            spent=ledger.spent(),
+            pool=ledger.pool_size(),
+            open_round=current,
+            checkpoint_step=None if current is None else _checkpoint_step(ledger, current),
+            answers=requests.told(),
+            waiting_round=waiting,
+            requests=[] if waiting is None else requests.of_round(waiting),
+            charged=ledger.charged(),
+        )
+
+
+def _checkpoint_step(ledger: Ledger, round_: int) -> int | None:
+    return max((step for _, _, step in ledger.files(round_) if step is not None), default=None)
+
+
+def status_blocks(folder: Path) -> list[str | Table]:
+    """Return the lines about a run, or a table with one row for each run of a study."""
     folders = run_folders(folder)
     if folders == [folder]:
-        return _run_lines(folder)
-    return [f"{f.name:<28} {_run_lines(f)[0].partition(': ')[2]:<16} {_run_lines(f)[1]}" for f in folders]
+        return [*read_status(folder).lines()]
+    statuses = [(run_folder.name, read_status(run_folder)) for run_folder in folders]
+    rows = [(name, s.state, s.progress, f"{s.spent.images}", f"{s.spent.boxes}") for name, s in statuses]
+    return [Table(("run", "state", "rounds", "images", "boxes"), rows, left=3)]
 
 
-def _run_lines(folder: Path) -> list[str]:
-    with read_ledger(folder) as ledger:
-        facts, rounds, spent, current = ledger.facts(), ledger.rounds(), ledger.spent(), ledger.open_round()
-        pool = ledger.pool_size()
-        questions = AnnotationRequests(ledger)
-        told_by_people, waiting = questions.told(), questions.pending()
-        asked = questions.of_round(waiting) if waiting is not None else []
-        steps = [step for _, _, step in ledger.files(current) if step is not None] if current is not None else []
-    state = f"round {current} is open" if current is not None else "finished" if rounds else "not begun"
-    if waiting is not None:
-        state = f"round {waiting} waits for people"
-    at_step = f"; training checkpoint at step {max(steps)}" if steps else ""
-    budget = f"; budget {facts['budget']}" if facts.get("budget") else "; no budget"
-    lines = [
-        f"strategy {facts.get('strategy', '?')}, random seed {facts.get('random_seed', '?')}: {state}",
-        f"rounds   {len(rounds)} of {facts.get('rounds_planned', '?')} done{at_step}",
-        f"paid     {spent.images} of {pool} images, {spent.boxes} boxes{budget}",
-    ]
-    if rounds:
-        values = rounds[-1].metrics
-        told = next((record for record in reversed(rounds) if record.diagnostics), None)
-        if told is not None:
-            notes = ", ".join(f"{name} {value:.4g}" for name, value in told.diagnostics.items())
-            lines.append(f"query    after round {told.round}: {notes}")
-        lines.append("last     " + ", ".join(f"{k} {v:.3f}" for k, v in values.items() if v is not None))
-    lines += [f"people   {people_line(told)}" for told in told_by_people]
-    if asked:
-        expected = sum(question.predicted_boxes for question in asked)
-        lines.append(
-            f"asked    {len(asked)} images, {expected:.0f} boxes predicted; run the same command to look for answers"
-        )
-    if rounds and (told_by_people or asked):
-        lines.append(f"advice   {advice_for(folder)}")
-    return lines
-
-
-def advice_for(folder: Path) -> str:
-    """Whether another round of a run pays, from its curve, its charges and what it asks for next."""
-    with read_ledger(folder) as ledger:
-        rounds, charged, questions = ledger.rounds(), ledger.charged(), AnnotationRequests(ledger)
-        waiting = questions.pending()
-        asked = questions.of_round(waiting) if waiting is not None else []
-    points = [(r.boxes, value) for r in rounds if (value := r.metrics["ap"]) is not None]
-    boxes, cost = sum(c.boxes for c in charged), sum(c.cost for c in charged)
-    ahead = sum(question.predicted_boxes for question in asked) or charged[-1].boxes
-    return advice([b for b, _ in points], [a for _, a in points], ahead, cost / boxes if boxes else 1.0)
-
-
-def people_line(told: RoundAnswers) -> str:
-    """What came of one round of questions."""
-    states = ", ".join(f"{number} {state}" for state, number in sorted(told.states.items()))
-    predicted = f" (predicted {told.predicted_boxes:.0f})" if told.predicted_boxes else ""
-    text = f"round {told.round}: {states}; {told.boxes} boxes{predicted}, cost {told.cost:.2f}"
-    if told.seconds or told.set_aside_seconds:
-        text += f", {told.seconds + told.set_aside_seconds:.0f} s of work"
-    shown = told.accepted + told.moved + told.deleted
+def answers_line(answers: RoundAnswers) -> str:
+    """Return in one line what came of one round that people were asked for."""
+    states = ", ".join(f"{number} {state}" for state, number in sorted(answers.states.items()))
+    predicted = f" (predicted {answers.predicted_boxes:.0f})" if answers.predicted_boxes else ""
+    text = f"round {answers.round}: {states}; {answers.boxes} boxes{predicted}, cost {answers.cost:.2f}"
+    if answers.seconds or answers.set_aside_seconds:
+        text += f", {answers.seconds + answers.set_aside_seconds:.0f} s of work"
+    shown = answers.accepted + answers.moved + answers.deleted
     if shown:
-        kept = f"{told.accepted} accepted, {told.moved} moved, {told.deleted} deleted"
-        text += f"; of {shown} boxes shown {kept}; {told.added} added"
+        kept = f"{answers.accepted} accepted, {answers.moved} moved, {answers.deleted} deleted"
+        text += f"; of {shown} boxes shown {kept}; {answers.added} added"
     return text

@@ -1,4 +1,4 @@
-"""Whether another round pays: AP gained per 1,000 boxes at the end of the curve, and what the next round will cost."""
+"""Whether another round pays: AP gained per 1,000 boxes at the end of the curve, and the cost of the next round."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 
 from alloop.results.statistics import LEVEL, Interval
 
-WINDOW = 4  # last rounds that are looked at
+WINDOW = 4  # number of last rounds that the line is fitted to
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +20,15 @@ class Gain:
 
     @property
     def levelled_off(self) -> bool:
-        """The gain cannot be told from none."""
+        """Whether the gain may be zero or less, since its interval reaches down to zero."""
         return self.interval[0] <= 0
 
 
 def gain_per_1000_boxes(boxes: Sequence[float], ap: Sequence[float]) -> Gain | None:
-    """Least squares over the last rounds; None from fewer than three, or where nothing was paid in between."""
+    """Fit a line by least squares to the last rounds.
+
+    Return None for fewer than three rounds, or where nothing was paid between them.
+    """
     from scipy import stats  # noqa: PLC0415  slow to import
 
     x, y = np.asarray(boxes[-WINDOW:], dtype=np.float64) / 1000, np.asarray(ap[-WINDOW:], dtype=np.float64)
@@ -37,14 +40,14 @@ def gain_per_1000_boxes(boxes: Sequence[float], ap: Sequence[float]) -> Gain | N
 
 
 def advice(boxes: Sequence[float], ap: Sequence[float], next_boxes: float, cost_per_box: float) -> str:
-    """One sentence for whoever decides about another round."""
+    """Return one sentence for the person who decides about another round."""
     expected = f"the next round is expected to take {next_boxes:.0f} boxes"
     if cost_per_box != 1:
         expected += f" and to cost {next_boxes * cost_per_box:.2f}"
     gain = gain_per_1000_boxes(boxes, ap)
     if gain is None:
-        return f"{expected}; three rounds are needed to tell what boxes gain"
+        return f"{expected}; three rounds are needed to estimate what more boxes gain"
     low, high = gain.interval
-    told = f"the last {gain.rounds} rounds gained {gain.slope:+.3f} AP per 1,000 boxes (95 % {low:+.3f} to {high:+.3f})"
-    verdict = "which cannot be told from nothing: think of stopping" if gain.levelled_off else "still rising"
-    return f"{told}, {verdict}; {expected}"
+    slope = f"the last {gain.rounds} rounds gained {gain.slope:+.3f} AP per 1,000 boxes"
+    verdict = "so the gain may be zero: think of stopping" if gain.levelled_off else "still rising"
+    return f"{slope} (95 % {low:+.3f} to {high:+.3f}), {verdict}; {expected}"

@@ -272,7 +272,7 @@ def test_an_unexpected_error_is_one_paragraph_without_traceback(finished, monkey
     def fail(_folder):
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr("alloop.results.status.status_lines", fail)
+    monkeypatch.setattr("alloop.results.status.status_blocks", fail)
     result = call("status", finished / "run", code=1)
     assert "unexpected ZeroDivisionError: by nothing" in result.output
     with pytest.raises(ZeroDivisionError):

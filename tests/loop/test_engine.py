@@ -24,8 +24,9 @@ from alloop.ledger.store import open_ledger, read_ledger
 from alloop.loop.engine import query_and_ask, run_experiment
 from alloop.loop.experiment import environment, prepare, training_key
 from alloop.query import Query
-from alloop.results.status import status_lines
+from alloop.results.status import status_blocks
 from alloop.studies.grid import run_study
+from alloop.tables import plain
 from alloop.values import Annotations
 from strategies import TABLE
 from tests.support import small_tree
@@ -329,7 +330,7 @@ def test_a_study_trains_round_0_once_and_survives_a_failing_arm(tmp_path, monkey
     assert sorted(trained) == [0, 0, 1, 1, 1]  # round 0 once for three strategies, once for all labels
     names = sorted(p.parent.name for p in tmp_path.glob("*/run.db"))
     assert names == ["entropy_seed0", "full_label_seed0", "k_center_seed0", "random_seed0"]
-    lines = status_lines(tmp_path)
+    lines = plain(*status_blocks(tmp_path)).splitlines()[1:]
     assert len(lines) == 4
     assert all("finished" in line for line in lines)
     firsts = {record(tmp_path / n)[2][0][3]["ap"] for n in names[:1] + names[2:]}

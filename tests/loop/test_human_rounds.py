@@ -28,7 +28,7 @@ from alloop.oracles.label_studio import Server
 from alloop.oracles.oracle import Edits, PreAnnotations, Task, edits
 from alloop.oracles.tasks import records_of, task_tree
 from alloop.report.curve import draw
-from alloop.report.text import to_json
+from alloop.report.numbers import to_json
 from alloop.results.compare import compare_runs
 from alloop.results.stopping import advice, gain_per_1000_boxes
 from alloop.strategy import make_strategy

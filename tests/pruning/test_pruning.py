@@ -24,7 +24,7 @@ from alloop.errors import ConfigError, DataError, StrategyError
 from alloop.geometry.masks import decode_mask, decode_patch, encode_mask
 from alloop.pruning.coco_file import subset_json
 from alloop.pruning.subset import Balance, count_of, prune
-from alloop.results.curves import class_divergence, class_entropy
+from alloop.results.class_balance import class_divergence, class_entropy
 from alloop.strategy import make_strategy
 from alloop.testing import make_query
 from strategies import TABLE

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from alloop.errors import ConfigError
+from alloop.report.numbers import to_csv, to_json
 from alloop.report.page import write_report
-from alloop.report.text import to_csv, to_json, to_table
+from alloop.report.text import to_table
 from alloop.results.compare import (
     against_random,
     compare_runs,

@@ -15,8 +15,9 @@ from alloop.errors import ConfigError, StrategyError
 from alloop.loop.engine import run_experiment
 from alloop.report.page import write_report
 from alloop.results.compare import compare_runs
-from alloop.results.status import status_lines
+from alloop.results.status import status_blocks
 from alloop.strategy import make_strategy
+from alloop.tables import plain
 from alloop.testing import FakeDetector, fake_annotations, make_query
 from alloop.values import Annotations, Detections, ImageId
 from strategies import TABLE
@@ -543,9 +544,9 @@ def test_status_and_report_tell_how_far_to_trust_a_query(tmp_path, small_config)
     records = run_experiment(config, tmp_path / "run", TABLE)
     assert records[0].diagnostics["s_test_steps"] == 40
     assert records[1].diagnostics == {}
-    status = "\n".join(status_lines(tmp_path / "run"))
+    status = plain(*status_blocks(tmp_path / "run"))
     assert "query    after round 0: " in status
     assert "s_test_agreement" in status
     page = write_report(compare_runs([tmp_path / "run"]), tmp_path / "report.html", "one run")[0].read_text()
-    assert "What the queries told" in page
+    assert "Diagnostics of the queries" in page
     assert "unscored_images" in page

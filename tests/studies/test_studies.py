@@ -26,13 +26,14 @@ from alloop.ledger.audit import audit
 from alloop.ledger.store import read_ledger
 from alloop.progress import Progress, duration
 from alloop.report.gallery import SIDE, galleries
+from alloop.report.numbers import to_csv, to_json
 from alloop.report.page import write_report
-from alloop.report.text import class_lines, sentence, to_csv, to_json, to_table
-from alloop.results.class_balance import ClassBalance, StrategyClasses, class_balance
+from alloop.report.text import class_blocks, sentence, to_table
+from alloop.results.class_balance import ClassBalance, StrategyClasses, class_balance, class_divergence, class_entropy
 from alloop.results.compare import compare_runs, compared, flips
-from alloop.results.curves import class_divergence, class_entropy
 from alloop.results.runs import find_runs
 from alloop.studies.grid import arms_of, run_study, served_by, settings_of
+from alloop.tables import plain
 from strategies import TABLE
 from tests.support import small_tree
 from tests.support.runs import run, write_run
@@ -138,13 +139,13 @@ def test_a_difference_within_replay_noise_is_inconclusive():
     runs = [run("random", [100, 200], [0.30, 0.40], s) for s in range(4)]
     runs += [run("a", [100, 200], [0.31 + 0.0001 * s, 0.41], s) for s in range(4)]
     alone = compared(runs, "ap")
-    assert alone.noise is None
+    assert alone.replicate_noise is None
     assert alone.versus[0].verdict == "better"
     quiet = compared([*runs, repeated("random", 0, [0.30, 0.40], 1)], "ap")
-    assert quiet.noise == 0
+    assert quiet.replicate_noise == 0
     assert quiet.versus == alone.versus, "a repetition is no seed"
     loud = compared([*runs, repeated("random", 0, [0.28, 0.38], 1)], "ap")
-    assert loud.noise == pytest.approx(0.02)
+    assert loud.replicate_noise == pytest.approx(0.02)
     assert loud.versus[0].verdict == "inconclusive"
     assert "up to 0.0200 AP" in to_table(loud)
     assert to_json(loud)["replay_noise"] == pytest.approx(0.02)
@@ -174,7 +175,7 @@ def test_a_study_repeats_and_varies(study):
         comparison = compare_runs([out / setting])
         assert len(comparison.runs) == 4
         assert [r.name for r in comparison.replicates] == ["random_seed0_replay1", "entropy_seed0_replay1"]
-        assert comparison.noise == 0, "the same config, seed and threads give the same bytes on a CPU"
+        assert comparison.replicate_noise == 0, "the same config, seed and threads give the same bytes on a CPU"
     assert len(list((out / "shared").glob("*.json"))) > 0
     assert len(list((out / "shared" / "replay1").glob("*.json"))) > 0, "a repetition trains its own models"
     with pytest.raises(ConfigError, match="give one: name=fcos, name=retinanet"):
@@ -262,7 +263,7 @@ def test_classes_are_recounted_from_what_was_paid(study):
     pool = load_splits(parse_config(small_tree()).data).train.dataset
     assert balance.pool.sum() == pool.boxes
     assert balance.names == pool.class_names
-    assert "KL from the pool" in "\n".join(class_lines(balance))
+    assert "KL from the pool" in plain(*class_blocks(balance))
 
 
 def test_rare_classes_and_ap_at_equal_cost_by_hand(tmp_path):
@@ -278,7 +279,7 @@ def test_rare_classes_and_ap_at_equal_cost_by_hand(tmp_path):
     assert entropy.ap_of(balance.rare) is None
     write_run(tmp_path / "old" / "r", "random", 0, [0.1])
     assert class_balance(compare_runs([tmp_path / "old"])) is None
-    assert class_lines(None) == ["These runs did not record their classes."]
+    assert class_blocks(None) == ["These runs did not record their classes."]
 
 
 # the page
@@ -307,7 +308,7 @@ def test_the_gallery_shows_what_was_bought(study):
 def test_the_page_holds_everything_and_says_what_it_lacks(study, tmp_path):
     files = write_report(compare_runs([study[0] / "name=fcos"]), tmp_path / "r.html", "a study")
     page, numbers = files[0].read_text(), json.loads(files[2].read_text())
-    for part in ("Who beats whom", "Boxes per image bought", "What was bought, by class", "Replay noise", "Run card"):
+    for part in ("Who beats whom", "Boxes per image bought", "Boxes bought by class", "Replicate noise", "Run card"):
         assert part in page
     assert page.count("data:image/jpeg") == 2 * (4 + 4)
     assert page.count('alt="image ') == 2 * (4 + 4)

@@ -17,7 +17,7 @@ from alloop.loop.engine import run_experiment
 from alloop.loop.experiment import prepare
 from alloop.randomness import RoundSeed
 from alloop.report.page import write_report
-from alloop.report.training_log import MOST_NAMES, _draw, apart, precision_recall
+from alloop.report.training_log import MOST_NAMES, apart, draw_training_log, precision_recall
 from alloop.results.compare import compare_runs
 from alloop.training.batches import UnlabeledBatches
 from alloop.training.semi_supervised.gradient_balance import SHIFT, ClassWeights, focal_loss, gradient_matrix
@@ -472,7 +472,7 @@ def test_the_report_tells_what_the_teacher_said(tmp_path):
     rounds = run_experiment(parse_config(tree), tmp_path / "run", TABLE)
     (page, *_) = write_report(compare_runs([tmp_path / "run"]), tmp_path / "page.html", "taught")
     text, last = page.read_text(), rounds[-1].training_log[-1]
-    assert "What the teacher said: run, round 2" in text
+    assert "Pseudo-labels of the teacher: run, round 2" in text
     cells = [
         f"{last['class_weights'][0]:.2f}",
         f"{last['thresholds'][0]:.2f}",
@@ -484,7 +484,7 @@ def test_the_report_tells_what_the_teacher_said(tmp_path):
     assert not plain[0].training_log
     (page, *_) = write_report(compare_runs([tmp_path / "plain"]), tmp_path / "plain.html", "plain")
     text = page.read_text()
-    assert "What the teacher said" not in text
+    assert "Pseudo-labels of the teacher" not in text
     assert "1 run: entropy; seed 0; " in text
     assert "boxes as predicted" not in text, "nothing was bought, so nothing was predicted"
 
@@ -506,7 +506,7 @@ def test_names_beside_lines_are_apart_and_near():
 def test_of_many_classes_the_outer_ones_are_named():
     names = [f"class {k}" for k in range(30)]
     course = [{"step": step, "thresholds": [0.5 + k / 1000 for k in range(30)]} for step in (1, 2)]
-    (axes,) = _draw(course, names).axes
+    (axes,) = draw_training_log(course, names).axes
     assert [text.get_text() for text in axes.texts] == [*names[: MOST_NAMES // 2], *names[-MOST_NAMES // 2 :]]
     places, (low, high) = [text.xyann[1] for text in axes.texts], axes.get_ylim()
     assert np.diff(places).min() > 0.07 * (high - low)

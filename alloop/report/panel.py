@@ -1,0 +1,151 @@
+"""What a panel of the page is, and how it becomes HTML.
+
+A panel is a title, a function that reads what it shows, and a template. The function returns one set of
+values for each section, and nothing where there is nothing to show. Title and template are jinja2 text.
+Every value is escaped, except drawings, which matplotlib has escaped.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+from alloop.report.numbers import counted
+from alloop.report.style import svg
+from alloop.results.class_balance import ClassBalance, class_balance
+from alloop.results.compare import Comparison
+from alloop.results.runs import Run
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+UNKNOWN = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class PageData:
+    """What the panels read.
+
+    Attributes:
+        comparison: the runs and their comparison.
+        other: the same runs compared by images where the page is about boxes, else by boxes.
+    """
+
+    comparison: Comparison
+    other: Comparison
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs that have finished a round."""
+        return [run for run in self.comparison.runs if run.rounds]
+
+    @property
+    def first_runs(self) -> list[Run]:
+        """The first run of each strategy, among those that have finished a round."""
+        return list({run.strategy: run for run in reversed(self.runs)}.values())[::-1]
+
+    @cached_property
+    def balance(self) -> ClassBalance | None:
+        """What was bought of each class; None where the runs did not record their classes."""
+        return class_balance(self.comparison)
+
+    @property
+    def unit(self) -> str:
+        """The unit of the cost in words."""
+        return counted(self.comparison.cost)
+
+    @property
+    def other_unit(self) -> str:
+        """The unit of the other way of counting."""
+        return counted(self.other.cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One kind of section of the page.
+
+    Attributes:
+        title: jinja2 template of the heading.
+        sections: reads the values of each section; an empty iterable leaves the panel out.
+        template: jinja2 template of what stands below the heading.
+    """
+
+    title: str
+    sections: Callable[[PageData], Iterable[Mapping[str, Any]]]
+    template: str
+
+    def render(self, data: PageData, environment: "Environment") -> Markup:
+        """Return the HTML of all sections."""
+        template = environment.from_string(f"<h2>{self.title}</h2>\n{self.template}\n\n")
+        units = {"unit": data.unit, "other_unit": data.other_unit}
+        texts = [template.render(units | dict(values)) for values in self.sections(data)]
+        return Markup().join(Markup(text) for text in texts)  # noqa: S704  the template escapes its values
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of a table.
+
+    Attributes:
+        text: its text.
+        css: CSS class.
+        shade: share of the full background colour, from 0 to 1; None for no background.
+    """
+
+    text: str
+    css: str = ""
+    shade: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HtmlTable:
+    """A table of the page.
+
+    Attributes:
+        heads: headings.
+        rows: cells of each row; a row of one string is the heading of the rows below it.
+        striped: whether every second row has a background.
+        tooltips: longer text of a heading.
+    """
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str | Cell]]
+    striped: bool = True
+    tooltips: Mapping[str, str] = field(default_factory=dict)
+
+    def __html__(self) -> str:
+        """Return the table as HTML; jinja2 and markupsafe call this."""
+        heads = Markup().join(self._head(head) for head in self.heads)
+        rows = Markup("\n").join(self._row(row) for row in self.rows)
+        css = Markup(' class="striped"') if self.striped else Markup()
+        head = Markup("<thead><tr>{}</tr></thead>\n").format(heads) if self.heads else Markup()
+        return Markup('<div class="scroll"><table{}>\n{}<tbody>{}</tbody></table></div>').format(css, head, rows)
+
+    def _head(self, head: str) -> Markup:
+        title = Markup(' title="{}"').format(self.tooltips[head]) if head in self.tooltips else Markup()
+        return Markup("<th{}>{}</th>").format(title, head)
+
+    def _row(self, row: Sequence[str | Cell]) -> Markup:
+        if len(row) == 1 < len(self.heads):
+            return Markup('<tr class="group"><td colspan="{}">{}</td></tr>').format(len(self.heads), row[0])
+        return Markup("<tr>{}</tr>").format(Markup().join(map(_cell, row)))
+
+
+def _cell(cell: str | Cell) -> Markup:
+    if isinstance(cell, str):
+        return Markup("<td>{}</td>").format(cell)
+    css = Markup(' class="{}"').format(cell.css) if cell.css else Markup()
+    shade = "" if cell.shade is None else f' style="background: rgba(var(--heat), {0.8 * cell.shade**0.5:.2f})"'
+    return Markup("<td{}{}>{}</td>").format(css, Markup(shade), escape(cell.text))  # noqa: S704  a number alone
+
+
+def drawing(figure: Any, name: str) -> Markup:
+    """Return a matplotlib figure as SVG for a template."""
+    return Markup(svg(figure, name))  # noqa: S704  matplotlib escapes its texts
+
+
+def number(value: float | None, form: str = ".3f") -> str:
+    """Return a number as text, and a dash where it is unknown."""
+    return UNKNOWN if value is None else format(value, form)

@@ -1,0 +1,14 @@
+"""How many boxes the images of each round had."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from alloop.report.curve import draw_boxes_per_image
+from alloop.report.panel import PageData, Panel, drawing
+
+
+def _sections(data: PageData) -> Iterator[dict[str, Any]]:
+    yield {"drawing": drawing(draw_boxes_per_image(data.comparison), "boxes")}
+
+
+PANEL = Panel("Boxes per image bought", _sections, "<figure>{{ drawing }}</figure>")

@@ -1,0 +1,26 @@
+"""The figures of every round."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from alloop.report.numbers import mean_rows
+from alloop.report.panel import UNKNOWN, HtmlTable, PageData, Panel, number
+from alloop.results.names import METRICS, metric_title
+
+_HEADS = ("strategy", "round", "seeds", "images", "boxes", "boxes per image")
+
+
+def _sections(data: PageData) -> Iterator[dict[str, Any]]:
+    rows = [
+        [
+            f"{row['strategy']}{' (uses labels)' if row['label_using'] else ''}",
+            *(f"{row[key]:.0f}" for key in ("round", "seeds", "images", "boxes")),
+            f"{row['boxes'] / row['images']:.2f}" if row["images"] else UNKNOWN,
+            *(number(row[key]) for key in METRICS),
+        ]
+        for row in mean_rows(data.comparison.runs)
+    ]
+    yield {"table": HtmlTable([*_HEADS, *map(metric_title, METRICS)], rows)}
+
+
+PANEL = Panel("Every round", _sections, "{{ table }}")

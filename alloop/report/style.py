@@ -1,0 +1,66 @@
+"""How drawings look: colours, markers and axes, and a figure as SVG or PNG."""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+# Colours of Okabe and Ito, which colour-blind readers can tell apart; markers and dashes differ as well
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B5A2B", "#6A3D9A")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DASHES = ("-", "--", ":")
+GRAY = "#7f7f7f"  # of random, the baseline
+INK = "#010203"  # replaced in the page by its text colour, which follows light and dark mode
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """The colour, marker and dash of the lines of one strategy."""
+
+    colour: str
+    marker: str
+    dash: str
+
+    @classmethod
+    def of(cls, number: int, name: str) -> "Style":
+        """Return the style of a strategy; `number` counts the strategies besides random from 0."""
+        if name == "random":
+            return cls(GRAY, MARKERS[0], DASHES[0])
+        lap = number // len(COLOURS)
+        marker = MARKERS[(number + 1 + 3 * lap) % len(MARKERS)]
+        return cls(COLOURS[number % len(COLOURS)], marker, DASHES[lap % len(DASHES)])
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Return an empty matplotlib figure; sizes are in inches."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  slow to import
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def style_axes(axes: Any, *, grid: bool = True) -> None:
+    """Draw axes in ink, without the upper and the right border."""
+    axes.tick_params(colors=INK)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(INK)
+    if grid:
+        axes.grid(visible=True, alpha=0.25, linewidth=0.6)
+        axes.set_axisbelow(True)
+
+
+def svg(figure: Any, name: str) -> str:
+    """Return a figure as SVG whose text follows the colour of the page; the same for the same figure and name."""
+    import matplotlib as mpl  # noqa: PLC0415
+
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"alloop-{name}", "font.family": "sans-serif"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue().replace(INK, "currentColor")
+    return text[text.index("<svg") :]
+
+
+def png(figure: Any) -> bytes:
+    """Return a figure as PNG on white."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, facecolor="white")
+    return buffer.getvalue()
