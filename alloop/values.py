@@ -146,10 +146,14 @@ class Detections:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """A strategy's answer: images in ranking order with a finite utility each.
+    """The images that a strategy chooses, in ranking order, with a finite utility each.
 
-    `predicted_boxes` is what the strategy expects each image to cost, where it knows better than the loop,
-    which counts detections. `diagnostics` are figures worth recording.
+    Attributes:
+        image_ids: distinct images, best first.
+        utilities: one number per image.
+        predicted_boxes: number of boxes that each image is expected to cost; None where the strategy knows no better
+            than the loop, which counts detections.
+        diagnostics: figures worth recording.
     """
 
     image_ids: tuple[ImageId, ...]
@@ -198,10 +202,10 @@ class MaskPixels:
         _same_length(self, logits=self.logits, labels=self.labels, truth=self.truth)
 
     @property
-    def own(self) -> Float32[np.ndarray, "n m m"]:
-        """Logits of each instance's class."""
-        own: np.ndarray = self.logits[np.arange(len(self.labels)), self.labels]
-        return own
+    def label_logits(self) -> Float32[np.ndarray, "n m m"]:
+        """Logits of each instance's own class."""
+        selected: np.ndarray = self.logits[np.arange(len(self.labels)), self.labels]
+        return selected
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,7 +21,7 @@ from alloop.detectors.last_layers import curvature
 from alloop.testing import make_query
 from alloop.training.semi_supervised.gradient_balance import ClassWeights, gradient_matrix
 from strategies.csod import Prototypes, csod_greedy
-from strategies.influence import Product, s_test
+from strategies.inverse_hessian import Product, s_test
 from strategies.k_center import k_center_greedy
 from strategies.tfdp import Tfdp
 

@@ -26,7 +26,8 @@ from alloop.query import Query
 from alloop.strategy import make_strategy
 from alloop.values import Annotations, ImageId
 from strategies import TABLE
-from strategies.influence import Influence, dot, norm
+from strategies.influence import Influence
+from strategies.inverse_hessian import dot, norm
 
 NAMES = ("demo", "bccd_fcos", "bccd_faster_rcnn")
 

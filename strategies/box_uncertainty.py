@@ -1,4 +1,7 @@
-"""From the uncertainty of each detection to the utility of an image: max, min, mean or sum over its detections."""
+"""From the uncertainty of each detection to the utility of an image.
+
+utility = max, min, mean or sum of u(d) over the detections d of the image whose score reaches a threshold
+"""
 
 from collections.abc import Callable
 from typing import Literal
@@ -8,6 +11,7 @@ from jaxtyping import Float
 
 from alloop.query import Query
 from alloop.values import Detections, Selection
+from strategies.streaming import stream_detections
 
 Aggregation = Literal["max", "min", "mean", "sum"]
 Belief = Literal["posterior", "score"]
@@ -21,16 +25,16 @@ _AGGREGATE: dict[Aggregation, Callable[[np.ndarray], np.floating]] = {
 
 
 def class_distribution(detections: Detections, belief: Belief = "posterior") -> Float[np.ndarray, "n k1"]:
-    """Foreground posteriors and the background's remainder, each row scaled to sum to 1.
+    """Return the distribution over outcomes of each detection; each row sums to 1.
 
-    Sigmoid heads give independent probabilities whose sum may pass 1; the background then gets 0.
-    With belief `score` there are two outcomes, the reported score and the rest: all that ISAL's
-    released code sees of a detection.
+    With `posterior` the outcomes are the k classes and, last, the background with what is left of 1. The independent
+    probabilities of sigmoid heads may sum to more than 1; the background then gets 0. With `score` there are two
+    outcomes, the reported score and the rest: all that ISAL's released code sees of a detection.
     """
     foreground = (detections.probabilities if belief == "posterior" else detections.scores[:, None]).astype(np.float64)
     background = np.maximum(0.0, 1.0 - foreground.sum(axis=1, keepdims=True))
-    rows = np.concatenate([foreground, background], axis=1)
-    scaled: np.ndarray = rows / np.maximum(rows.sum(axis=1, keepdims=True), 1e-12)
+    outcomes = np.concatenate([foreground, background], axis=1)  # [n, k + 1]
+    scaled: np.ndarray = outcomes / np.maximum(outcomes.sum(axis=1, keepdims=True), 1e-12)
     return scaled
 
 
@@ -40,20 +44,19 @@ def select_uncertain(
     aggregation: Aggregation,
     score_threshold: float,
 ) -> Selection:
-    """Rank by aggregated uncertainty, largest first. An image without detections comes last, in random order.
+    """Rank by aggregated uncertainty, largest first. Images without detections come last, in random order.
 
     Args:
-        query: the question.
-        uncertainty: a non-negative number for each detection.
-        aggregation: how an image's detections become one number. `sum` favours images of many boxes.
-        score_threshold: detections below it are left out.
+        query: gives the images and their detections.
+        uncertainty: returns a non-negative number for each detection.
+        aggregation: how the detections of an image become one number; `sum` favours images of many boxes.
+        score_threshold: detections of a lower score are left out.
     """
-    ids = sorted(query.unlabeled)
-    utilities, scored = np.zeros(len(ids)), np.zeros(len(ids), dtype=np.bool_)
-    for start in range(0, len(ids), _CHUNK):
-        for row, found in enumerate(query.detector.detections(ids[start : start + _CHUNK]), start=start):
-            values = uncertainty(found)[found.scores >= score_threshold]
-            scored[row] = len(values) > 0
-            if scored[row]:
-                utilities[row] = _AGGREGATE[aggregation](values)
-    return query.top(ids, utilities, scored=scored)
+    image_ids = sorted(query.unlabeled)
+    utilities, scored = np.zeros(len(image_ids)), np.zeros(len(image_ids), dtype=np.bool_)
+    for row, (_, detections) in enumerate(stream_detections(query, image_ids, _CHUNK)):
+        values = uncertainty(detections)[detections.scores >= score_threshold]
+        if len(values):
+            scored[row] = True
+            utilities[row] = _AGGREGATE[aggregation](values)
+    return query.top(image_ids, utilities, scored=scored)

@@ -13,7 +13,7 @@ from strategies.box_uncertainty import Aggregation, Belief, class_distribution, 
 
 
 def detection_entropy(detections: Detections, belief: Belief = "posterior") -> Float[np.ndarray, " n"]:
-    """H in nats over the classes and the background; 0 log 0 = 0."""
+    """Return H in nats over the classes and the background, with 0 log 0 = 0."""
     p = class_distribution(detections, belief)
     entropy: np.ndarray = -(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1)
     return entropy
@@ -21,16 +21,26 @@ def detection_entropy(detections: Detections, belief: Belief = "posterior") -> F
 
 @dataclass(frozen=True)
 class Entropy:
-    """Images whose detections have the most uncertain class."""
+    """Choose the images whose detections have the most uncertain class.
+
+    Attributes:
+        aggregation: `max`, `min`, `mean` or `sum` over the detections of an image.
+        score_threshold: detections of a lower score are left out.
+        belief: distribution over the classes, `posterior`, or over the detection's `score` and the rest.
+    """
 
     aggregation: Aggregation = "sum"
     score_threshold: float = 0.1
     belief: Belief = "posterior"
 
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.DETECTIONS})
     source: ClassVar[str] = "Settles 2009"
 
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Detections."""
+        return frozenset({Need.DETECTIONS})
+
     def select(self, query: Query) -> Selection:
-        """Largest aggregated entropy first."""
+        """Rank by aggregated entropy, largest first."""
         entropy = partial(detection_entropy, belief=self.belief)
         return select_uncertain(query, entropy, self.aggregation, self.score_threshold)

@@ -3,8 +3,8 @@
     d(u) = min over labeled l of dist(x_u, x_l)
     repeat k times:  pick i = argmax_u d(u);  d(u) = min(d(u), dist(x_u, x_i))
 
-Each pick streams once through the features (one matrix-vector product) and nothing n by n is ever
-stored: beside the features there are three vectors of length n.
+Each pick streams once through the features (one matrix-vector product) and nothing n by n is ever stored: beside the
+features there are three vectors of length n.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ _BLOCK = 256  # labeled rows joined into one matrix product at the start
 def k_center_greedy(
     features: Float[np.ndarray, "n d"], labeled_rows: Sequence[int], k: int, metric: Metric = "euclidean"
 ) -> list[int]:
-    """The rows that greedy k-center picks, in order; the first row on ties.
+    """Return the rows that greedy k-center picks, in order; the first row on ties.
 
     Without labeled rows the first pick is row 0, as in the reference implementation.
 
     Args:
-        features: one row an image, labeled and unlabeled together.
+        features: one row per image, labeled and unlabeled together.
         labeled_rows: rows that are centers already.
         k: how many rows to pick.
         metric: Euclidean, or 1 - cosine of the angle (a zero vector is at distance 1 from everything).
@@ -45,7 +45,7 @@ def k_center_greedy(
 def farthest_first(
     features: Float[np.ndarray, "n d"], labeled_rows: Sequence[int], k: int, metric: Metric = "euclidean"
 ) -> tuple[list[int], Float[np.ndarray, " k"]]:
-    """`k_center_greedy` and, for each pick, its distance to the centers before it (squared if Euclidean)."""
+    """Return the rows of `k_center_greedy` and the distance of each to the centers before it (squared if Euclidean)."""
     features = _floating(features)
     _check(features, labeled_rows, k, metric)
     norms = _squared_norms(features)
@@ -67,7 +67,7 @@ def farthest_first(
 
 
 def _floating(features: np.ndarray) -> np.ndarray:
-    """float32 and float64 as they are, without a copy; half precision and whole numbers widened."""
+    """Return float32 and float64 without a copy, and half precision and whole numbers widened."""
     features = np.asarray(features)
     if features.dtype == np.float16:
         return features.astype(np.float32)
@@ -75,6 +75,7 @@ def _floating(features: np.ndarray) -> np.ndarray:
 
 
 def _check(features: np.ndarray, labeled_rows: Sequence[int], k: int, metric: str) -> None:
+    """Raise AlloopError on arguments that have no answer."""
     n = len(features)
     if features.ndim != 2 or features.dtype.kind != "f":
         msg = f"k_center_greedy: expected numbers [n, d], found {features.dtype} {features.shape}"
@@ -91,6 +92,7 @@ def _check(features: np.ndarray, labeled_rows: Sequence[int], k: int, metric: st
 
 
 def _squared_norms(features: np.ndarray) -> np.ndarray:
+    """Return |x|^2 of each row; raise AlloopError where it is not finite."""
     norms: np.ndarray = np.einsum("nd,nd->n", features, features)
     if not np.isfinite(norms).all():
         row = int(np.flatnonzero(~np.isfinite(norms))[0])
@@ -102,7 +104,7 @@ def _squared_norms(features: np.ndarray) -> np.ndarray:
 def _approach(
     distance: np.ndarray, features: np.ndarray, row: int, norms: np.ndarray, scale: np.ndarray | None
 ) -> None:
-    """Lower `distance` to the new center `row`, in place."""
+    """Lower each distance to that from the new center `row`, in place."""
     product = features @ features[row]  # [n], streams through the features once
     _to_distance(product, norms, norms[row], scale, None if scale is None else scale[row])
     np.minimum(distance, product, out=distance)
@@ -111,7 +113,7 @@ def _approach(
 def _approach_all(
     distance: np.ndarray, features: np.ndarray, rows: np.ndarray, norms: np.ndarray, scale: np.ndarray | None
 ) -> None:
-    """Lower `distance` to many centers, block by block of the features."""
+    """Lower each distance to that from the nearest of many centers, block by block of the features, in place."""
     step = max(1, features.size // (50 * len(rows)))  # products take a fiftieth of the features
     for start in range(0, len(features), step):
         cut = slice(start, start + step)
@@ -130,31 +132,36 @@ def _to_distance(
     scale: np.ndarray | None,
     center_scale: np.floating | None,
 ) -> None:
-    """Turn inner products into distances, in place: |u|^2 + |c|^2 - 2 u.c, or 1 - u.c / (|u| |c|)."""
+    """Turn inner products u.c into distances, in place: |u|^2 + |c|^2 - 2 u.c, or 1 - u.c / (|u| |c|)."""
     if scale is None or center_scale is None:
         product *= -2
         product += norms
         product += center_norm
         return
-    bottom = scale * center_scale
-    np.divide(product, bottom, out=product, where=bottom > 0)
+    lengths = scale * center_scale
+    np.divide(product, lengths, out=product, where=lengths > 0)
     np.subtract(1, product, out=product)
 
 
 @dataclass(frozen=True)
 class KCenter:
-    """Images farthest from everything labeled, in the space of the detector's embeddings.
+    """Choose the images farthest from all labeled and chosen ones, in the space of the detector's embeddings.
 
-    The default metric is cosine, as ISAL used it for detection.
+    Attributes:
+        metric: `cosine`, as ISAL used it for detection, or `euclidean`.
     """
 
     metric: Metric = "cosine"
 
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.EMBEDDINGS})
     source: ClassVar[str] = "Sener and Savarese 2018"
 
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Embeddings."""
+        return frozenset({Need.EMBEDDINGS})
+
     def select(self, query: Query) -> Selection:
-        """Picks in order; the utility of a pick is its distance to all centers before it."""
+        """List the picks in order; the utility of a pick is its distance to the nearest center before it."""
         labeled, candidates = sorted(query.labeled), query.candidates()
         features = query.detector.embeddings([*labeled, *candidates])
         query.progress("selecting", 0, query.count)

@@ -13,28 +13,37 @@ from strategies.box_uncertainty import Aggregation, Belief, select_uncertain
 
 
 def detection_doubt(detections: Detections, belief: Belief = "posterior") -> Float[np.ndarray, " n"]:
-    """1 - max_k p_k over the foreground classes, or 1 - score."""
-    certain = detections.scores[:, None] if belief == "score" else detections.probabilities
-    doubt: np.ndarray = 1.0 - certain.astype(np.float64).max(axis=1, initial=0.0)
+    """Return 1 - max_k p_k over the foreground classes, or 1 - score."""
+    confidence = detections.scores[:, None] if belief == "score" else detections.probabilities
+    doubt: np.ndarray = 1.0 - confidence.astype(np.float64).max(axis=1, initial=0.0)
     return doubt
 
 
 @dataclass(frozen=True)
 class LeastConfidence:
-    """Images whose detections the detector believes least.
+    """Choose the images whose detections are least confident.
 
-    The least, mean and max confidence of ISAL's released code are the aggregations max, mean and min
-    of the doubt, with belief `score`.
+    The least, mean and max confidence of ISAL's released code are the aggregations max, mean and min with belief
+    `score`.
+
+    Attributes:
+        aggregation: `max`, `min`, `mean` or `sum` over the detections of an image.
+        score_threshold: detections of a lower score are left out.
+        belief: confidence is the largest class probability of the `posterior`, or the detection's `score`.
     """
 
     aggregation: Aggregation = "max"
     score_threshold: float = 0.1
     belief: Belief = "posterior"
 
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.DETECTIONS})
     source: ClassVar[str] = "Lewis and Gale 1994"
 
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Detections."""
+        return frozenset({Need.DETECTIONS})
+
     def select(self, query: Query) -> Selection:
-        """Largest aggregated doubt first."""
+        """Rank by aggregated u, largest first."""
         doubt = partial(detection_doubt, belief=self.belief)
         return select_uncertain(query, doubt, self.aggregation, self.score_threshold)

@@ -1,7 +1,7 @@
 """Localization tightness (Kao et al. 2018): how far a two-stage detector had to move its proposals.
 
-T(j) = IoU(box j, the proposal it was regressed from)
-J(j) = |T(j) + P_max(j) - 1|        small: confident but loose, or tight but in doubt
+T(j) = IoU(box j, the proposal that it was regressed from)
+J(j) = |T(j) + P_max(j) - 1|        small: confident but loose, or tight but not confident
 T_I  = min_j J(j), 1 without detections; smallest first (LT/C)
 """
 
@@ -15,36 +15,39 @@ from alloop.geometry.boxes import paired_iou
 from alloop.query import Need, Query
 from alloop.values import Detections, Selection
 from strategies.localization_stability import confidence
+from strategies.streaming import stream_detections
 
 _CHUNK = 2048  # images whose detections are held at a time
 
 
-def contradiction(found: Detections) -> float:
-    """T_I of one image.
+def contradiction(detections: Detections) -> float:
+    """Return T_I of one image.
 
     Raises:
         StrategyError: detections without proposals.
     """
-    if found.proposals is None:
+    if detections.proposals is None:
         msg = "localization_tightness: these detections have no proposals; it needs a two-stage detector"
         raise StrategyError(msg)
-    if not len(found):
+    if not len(detections):
         return 1.0
-    return float(np.abs(paired_iou(found.boxes, found.proposals) + confidence(found) - 1).min())
+    tightness = paired_iou(detections.boxes, detections.proposals)
+    return float(np.abs(tightness + confidence(detections) - 1).min())
 
 
 @dataclass(frozen=True)
 class LocalizationTightness:
-    """Images with a box whose fit contradicts its confidence most. Two-stage detectors only."""
+    """Choose the images with a box whose tightness contradicts its confidence most. Two-stage detectors only."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.DETECTIONS, Need.PROPOSALS})
     source: ClassVar[str] = "Kao et al. 2018"
 
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Detections with the proposals that they were regressed from."""
+        return frozenset({Need.DETECTIONS, Need.PROPOSALS})
+
     def select(self, query: Query) -> Selection:
-        """Smallest T_I first."""
-        ids = sorted(query.unlabeled)
-        utilities = np.zeros(len(ids))
-        for start in range(0, len(ids), _CHUNK):
-            for row, found in enumerate(query.detector.detections(ids[start : start + _CHUNK]), start=start):
-                utilities[row] = -contradiction(found)
-        return query.top(ids, utilities)
+        """Rank by T_I, smallest first."""
+        image_ids = sorted(query.unlabeled)
+        stream = stream_detections(query, image_ids, _CHUNK)
+        return query.top(image_ids, np.array([-contradiction(detections) for _, detections in stream]))

@@ -13,7 +13,7 @@ from strategies.box_uncertainty import Aggregation, Belief, class_distribution, 
 
 
 def detection_closeness(detections: Detections, belief: Belief = "posterior") -> Float[np.ndarray, " n"]:
-    """1 - (p_(1) - p_(2)); with one class the second is the background."""
+    """Return 1 - (p_(1) - p_(2)); with one class the second is the background."""
     p = np.sort(class_distribution(detections, belief), axis=1)
     closeness: np.ndarray = 1.0 - (p[:, -1] - p[:, -2])
     return closeness
@@ -21,16 +21,26 @@ def detection_closeness(detections: Detections, belief: Belief = "posterior") ->
 
 @dataclass(frozen=True)
 class Margin:
-    """Images whose detections waver between two answers."""
+    """Choose the images whose detections have two classes of nearly the same probability.
+
+    Attributes:
+        aggregation: `max`, `min`, `mean` or `sum` over the detections of an image.
+        score_threshold: detections of a lower score are left out.
+        belief: distribution over the classes, `posterior`, or over the detection's `score` and the rest.
+    """
 
     aggregation: Aggregation = "mean"
     score_threshold: float = 0.1
     belief: Belief = "posterior"
 
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.DETECTIONS})
     source: ClassVar[str] = "Scheffer et al. 2001"
 
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Detections."""
+        return frozenset({Need.DETECTIONS})
+
     def select(self, query: Query) -> Selection:
-        """Largest aggregated closeness first."""
+        """Rank by aggregated closeness, largest first."""
         closeness = partial(detection_closeness, belief=self.belief)
         return select_uncertain(query, closeness, self.aggregation, self.score_threshold)

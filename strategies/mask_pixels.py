@@ -1,6 +1,6 @@
 """What the pruning scores of mask pixels share: pixels to instances by the mean, instances to images by the sum.
 
-TFDP compares itself with scores of classification, asked of every pixel of a mask head (its equation 3):
+TFDP compares itself with scores from classification, computed for every pixel of a mask head (its equation 3):
 
     I = sum over instances of (mean over pixels of the pixel's score)
 
@@ -14,65 +14,78 @@ import numpy as np
 from jaxtyping import Float
 
 from alloop.query import Need, Query
+from alloop.strategy import AnnotationSource
 from alloop.values import ImageId, InstanceScores, MaskPixels, Selection
-from strategies.instances import CHUNK, Source, instances_of
+from strategies.instances import CHUNK, instances_of
+from strategies.streaming import chunked
 
 Definition = Literal["paper", "released"]
-NEEDS = frozenset({Need.DETECTIONS, Need.MASKS})
-Score = Callable[[MaskPixels], np.ndarray]  # something of each instance, [n, ...]
-Combine = Callable[[list[np.ndarray]], np.ndarray]  # the same at each state of the training, to [n]
+MASK_NEEDS = frozenset({Need.DETECTIONS, Need.MASKS})
+Score = Callable[[MaskPixels], np.ndarray]
+"""From the pixels of n instances at one state of the training to an array `[n, ...]`."""
+Combine = Callable[[list[np.ndarray]], np.ndarray]
+"""From one such array per state of the training to the scores `[n]`."""
 
 
 def sigmoid(logits: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """1 / (1 + exp(-z)), without overflow."""
-    half: np.ndarray = 0.5 * (1 + np.tanh(0.5 * logits))
-    return half
+    """Return 1 / (1 + exp(-z)), without overflow."""
+    probabilities: np.ndarray = 0.5 * (1 + np.tanh(0.5 * logits))
+    return probabilities
 
 
 def cross_entropy(pixels: MaskPixels) -> Float[np.ndarray, " n"]:
-    """The mean binary cross entropy of each instance's mask: its part of the training loss."""
-    z = pixels.own.astype(np.float64)
+    """Return the mean binary cross entropy of each instance's mask: its part of the training loss."""
+    z = pixels.label_logits.astype(np.float64)
     mean: np.ndarray = (np.logaddexp(0, z) - z * pixels.truth).mean(axis=(1, 2))
     return mean
 
 
+def first_state(states: list[np.ndarray]) -> np.ndarray:
+    """Return the scores of a single state."""
+    return states[0]
+
+
 def score_instances(
     query: Query,
-    source: Source,
+    source: AnnotationSource,
     score_threshold: float,
     snapshots: Sequence[int],
     score: Score,
-    combine: Combine = lambda states: states[0],
+    combine: Combine = first_state,
 ) -> InstanceScores:
     """Score every instance of the unlabeled images at some states of the training.
 
     Args:
-        query: the question.
-        source: predicted masks or true ones.
-        score_threshold: less confident predictions are no instances.
-        snapshots: the states.
-        score: what is taken from the pixels at one state.
-        combine: how the states make one number an instance.
+        query: gives the images and the detector with its states.
+        source: whether the instances are predicted or true masks.
+        score_threshold: detections of a lower score are no instances.
+        snapshots: numbers of the states.
+        score: what is computed from the pixels at one state.
+        combine: how the states become one number per instance.
     """
     image_ids = sorted(query.unlabeled)
-    found = instances_of(query, image_ids, source, score_threshold)
+    instances = instances_of(query, image_ids, source, score_threshold)
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
-    for start in range(0, len(image_ids), CHUNK):
-        ids = image_ids[start : start + CHUNK]
-        truths = {i: found[i] for i in ids}
-        states = [[score(p) for p in query.detector.mask_pixels(ids, truths, snapshot)] for snapshot in snapshots]
-        for row, image_id in enumerate(ids):
-            rows = np.flatnonzero(truths[image_id].trainable)
-            scores = combine([state[row] for state in states])
-            parts.append((np.full(len(rows), image_id), rows, truths[image_id].labels[rows], scores))
-        query.progress("scoring mask pixels", start + len(ids), len(image_ids))
+    finished = 0
+    for chunk in chunked(image_ids, CHUNK):
+        annotations = {image_id: instances[image_id] for image_id in chunk}
+        states = [list(map(score, query.detector.mask_pixels(chunk, annotations, number))) for number in snapshots]
+        for image_id, image_states in zip(chunk, zip(*states, strict=True), strict=True):
+            rows = np.flatnonzero(annotations[image_id].trainable)
+            labels = annotations[image_id].labels[rows]
+            parts.append((np.full(len(rows), image_id), rows, labels, combine(list(image_states))))
+        finished += len(chunk)
+        query.progress("scoring mask pixels", finished, len(image_ids))
     return InstanceScores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def ranked_by_sum(query: Query, instances: InstanceScores, *, highest: bool) -> Selection:
-    """Images by the sum over their instances; those without one come last, in random order."""
+    """Rank images by the sum over their instances; those without one come last, in random order."""
     image_ids = np.array(sorted(query.unlabeled), dtype=np.int64)
     sums = instances.summed(image_ids)
-    boxes = np.bincount(np.searchsorted(image_ids, instances.image_ids), minlength=len(image_ids))
-    ids = [ImageId(i) for i in image_ids.tolist()]
-    return query.top(ids, sums if highest else -sums, scored=boxes > 0)
+    counts = np.bincount(np.searchsorted(image_ids, instances.image_ids), minlength=len(image_ids))
+    return query.top(
+        [ImageId(i) for i in image_ids.tolist()],
+        sums if highest else -sums,
+        scored=counts > 0,
+    )

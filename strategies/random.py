@@ -9,12 +9,16 @@ from alloop.values import Selection
 
 @dataclass(frozen=True)
 class Random:
-    """Images in random order."""
+    """Choose images at random."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset()
     source: ClassVar[str] = "baseline"
 
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Nothing."""
+        return frozenset()
+
     def select(self, query: Query) -> Selection:
-        """Draw `count` images without replacement; utilities are random numbers."""
-        ids = sorted(query.unlabeled)
-        return query.top(ids, query.rng.random(len(ids)))
+        """Draw `count` images without replacement; the utilities are random numbers."""
+        image_ids = sorted(query.unlabeled)
+        return query.top(image_ids, query.rng.random(len(image_ids)))

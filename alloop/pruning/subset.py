@@ -14,11 +14,17 @@ import numpy as np
 
 from alloop.data.data_set import DataSet
 from alloop.errors import ConfigError
-from alloop.plugins import load_class
 from alloop.progress import Progress
 from alloop.query import FittedDetector, Query
 from alloop.results.class_balance import class_divergence, class_entropy
-from alloop.strategy import InstanceStrategy, Strategy, checked_selection, uses_labels
+from alloop.strategy import (
+    InstanceStrategy,
+    Strategy,
+    checked_selection,
+    depends_on_count,
+    parameter_names,
+    uses_labels,
+)
 from alloop.values import ImageId, InstanceScores, Selection
 
 
@@ -104,7 +110,7 @@ def prune(
         raise ConfigError(msg)
     watch = _Watch(progress or Progress(quiet=True))
     # what does not depend on the count is ranked to the end, so that every image gets its score
-    asked = count if getattr(strategy, "greedy", False) else len(dataset.images)
+    asked = count if depends_on_count(strategy) else len(dataset.images)
     query = Query(
         round=0,
         unlabeled=tuple(dataset.images),
@@ -123,9 +129,9 @@ def prune(
 
 def pruning_parameters(name: str, parameters: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, Any]:
     """A strategy that can look at the truth does so on annotated data, unless it is told not to."""
-    cls = load_class("strategy", name, table)
-    knows = hasattr(cls, "annotations")
-    return {**({"annotations": "true"} if knows else {}), **parameters}
+    if "annotations" not in parameter_names(name, table):
+        return dict(parameters)
+    return {"annotations": "true", **parameters}
 
 
 class NoDetector:

@@ -19,17 +19,10 @@ from alloop.query import Need
 from alloop.testing import FakeDetector, make_query
 from alloop.values import Annotations
 from strategies import TABLE
-from strategies.csod import Csod, Prototypes, csod_greedy, published_lambda, unit
-from strategies.instances import class_gradient
-from strategies.talisman import (
-    FacilityLocation,
-    GraphCut,
-    LogDeterminant,
-    Objects,
-    PoolFacilityLocation,
-    Talisman,
-    similarity,
-)
+from strategies.csod import Csod, Prototypes, csod_greedy, published_lambda
+from strategies.mutual_information import FacilityLocation, GraphCut, LogDeterminant, PoolFacilityLocation
+from strategies.region_features import class_gradient, unit
+from strategies.talisman import Objects, Talisman, similarity
 from tests.support import small_tree
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "csod_graphcut.json").read_text())["cases"][0]
@@ -184,13 +177,21 @@ def test_a_sample_bounds_what_can_be_chosen():
     asked = query(count=60)
     candidates = asked.candidates()
     strategy = Csod(annotations="true", sample=2)
-    prototypes = strategy.prototypes(asked, candidates, sorted(asked.labeled), {**asked.truth, **asked.labeled})
+    prototypes = strategy.prototypes(asked, [*candidates, *sorted(asked.labeled)], {**asked.truth, **asked.labeled})
     left_out = strategy._not_sampled(asked, prototypes, len(candidates))
     for label in np.unique(prototypes.label):
         members = prototypes.image[(prototypes.label == label) & (prototypes.image < len(candidates))]
         assert (~left_out[members]).sum() >= min(2, len(members))
     assert (~left_out[: len(candidates)]).sum() <= 6
     assert not left_out[len(candidates) :].any(), "labeled images are never left out"
+
+
+@pytest.mark.parametrize("strategy", [Csod, Talisman])
+def test_only_true_annotations_say_what_an_image_costs(strategy):
+    asked = query()
+    assert strategy().select(asked).predicted_boxes is None, "the loop predicts the cost of every strategy alike"
+    selection = strategy(annotations="true").select(asked)
+    assert selection.predicted_boxes.tolist() == [len(asked.truth[i]) for i in selection.image_ids]
 
 
 def test_discarding_avoids_the_first_choice():
@@ -225,7 +226,7 @@ def test_prototypes_are_means_over_the_boxes_of_a_class():
     )
     asked = make_query(unlabeled=1, labeled=0, count=1)
     asked = dataclasses.replace(asked, truth={asked.unlabeled[0]: truth}, detector=Regions())
-    found = Csod(annotations="true").prototypes(asked, list(asked.unlabeled), [], asked.truth)
+    found = Csod(annotations="true").prototypes(asked, asked.unlabeled, asked.truth)
     assert found.label.tolist() == [0, 1]
     assert found.vector.tolist() == [[5, 5, 9, 9], [0, 0, 15, 15]]
 

@@ -21,15 +21,8 @@ from alloop.tables import plain
 from alloop.testing import FakeDetector, fake_annotations, make_query
 from alloop.values import Annotations, Detections, ImageId
 from strategies import TABLE
-from strategies.influence import (
-    DivergedError,
-    Influence,
-    conjugate_gradient,
-    dot,
-    largest_curvature,
-    norm,
-    s_test,
-)
+from strategies.influence import Influence
+from strategies.inverse_hessian import DivergedError, conjugate_gradient, dot, largest_curvature, norm, s_test
 from strategies.localization_stability import LocalizationStability, stability
 from strategies.localization_tightness import contradiction
 

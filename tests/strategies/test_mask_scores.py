@@ -229,10 +229,10 @@ def test_states_are_those_the_training_went_through(tmp_path):
         assert audit(ledger) == []
         truth = ledger.labeled()
     ids = sorted(truth)
-    said = [[p.own for p in detector.mask_pixels(ids, truth, k)] for k in range(3)]
+    said = [[p.label_logits for p in detector.mask_pixels(ids, truth, k)] for k in range(3)]
     for earlier, later in pairwise(said):
         assert any(not np.array_equal(a, b) for a, b in zip(earlier, later, strict=True))
-    again = [p.own for p in detector.mask_pixels(ids, truth, 0)]
+    again = [p.label_logits for p in detector.mask_pixels(ids, truth, 0)]
     assert all(np.array_equal(a, b) for a, b in zip(said[0], again, strict=True))
     run_experiment(load_config_of(config), tmp_path / "a", TABLE)  # finished: nothing is trained again
 
@@ -257,7 +257,7 @@ def test_masks_are_seen_inside_their_boxes(tmp_path):
         truth = ledger.labeled()
     for image_id, seen in zip(truth, detector.mask_pixels(list(truth), truth, 0), strict=True):
         assert seen.logits.shape[:2] == (int(truth[image_id].trainable.sum()), 10)
-        assert seen.truth.shape == seen.own.shape
+        assert seen.truth.shape == seen.label_logits.shape
         assert seen.truth.any(axis=(1, 2)).all(), "the box of a digit holds its pixels"
         assert not seen.truth.all(axis=(1, 2)).any(), "and pixels beside it"
 
