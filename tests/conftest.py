@@ -14,6 +14,26 @@ from tests.support import small_tree
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 
+# The longest tests start first, so that no process is left alone with one of them at the end (docs/testing.md).
+LONGEST_FIRST = (
+    "test_sigkill_at_random_moments",
+    "test_the_tutorial_runs_from_images_to_a_verdict",
+    "test_conversion_there_and_back_keeps_every_box_crowd_flag_and_empty_image",
+    "test_precision_equals_pycocotools_on_thousands_of_random_cases",
+    "test_a_full_disk_is_one_paragraph_and_the_run_goes_on_afterwards",
+    "test_thousands_of_mutated_files_never_crash_and_never_change_the_box_count",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Put the longest tests first; let one process have all tests of Label Studio, which share one server."""
+    rank = {name: position for position, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.name.partition("[")[0], len(rank)))
+    for item in items:
+        if item.get_closest_marker("labelstudio"):
+            item.add_marker(pytest.mark.xdist_group("Label Studio"))
+
 
 @pytest.fixture(scope="session")
 def real_data():
