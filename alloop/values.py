@@ -227,15 +227,3 @@ class InstanceScores:
     def summed(self, image_ids: Int64[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
         """The sum over each image's instances; `image_ids` ascend and hold every image that has an instance."""
         return np.bincount(np.searchsorted(image_ids, self.image_ids), weights=self.scores, minlength=len(image_ids))
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """One booked payment: image, round that trains on it first, boxes, seconds, cost; boxes that were predicted."""
-
-    round: int
-    image_id: ImageId
-    boxes: int
-    seconds: float
-    cost: float
-    predicted_boxes: float | None = None  # unknown for a seed set drawn at random

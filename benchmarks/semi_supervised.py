@@ -22,9 +22,9 @@ from speed import best, line
 from alloop.config.reading import ExperimentConfig, load_config, varied
 from alloop.detectors.protocol import Target
 from alloop.detectors.seeding import seeded
+from alloop.loop.context import pixel_caches
 from alloop.loop.engine import run_experiment
 from alloop.loop.experiment import prepare
-from alloop.loop.fitting import pixel_caches
 from alloop.loop.pool import seed_set_order
 from alloop.randomness import RoundSeed
 from alloop.results.class_balance import class_balance

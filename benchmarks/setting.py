@@ -8,8 +8,8 @@ from typing import Any
 
 from alloop.config import load_config
 from alloop.detectors.fitted import FittedTorchDetector
+from alloop.loop.context import pixel_caches
 from alloop.loop.experiment import Experiment, prepare
-from alloop.loop.fitting import pixel_caches
 from alloop.loop.pool import seed_set_order
 from alloop.query import Query
 from alloop.randomness import RoundSeed
@@ -39,7 +39,7 @@ def trained(config_name: str, data: str | None = None) -> tuple[Experiment, Quer
     labeled = {i: pool.dataset.annotations[i] for i in seed_set}
     caches = pixel_caches(experiment)
     batches = TrainingBatches(
-        caches["training"],
+        caches.training,
         labeled,
         config.training.model_copy(update={"short_sides": (), "repeat_threshold": None}),
         RoundSeed(0, 0),
@@ -69,7 +69,7 @@ def _query(experiment: Experiment, detector: Any, caches: Any, labeled: Any) -> 
         return FittedTorchDetector(
             detector,
             split.images,
-            caches[name],
+            getattr(caches, name),
             split.dataset.class_names,
             batch_size=experiment.config.training.batch_size,
             device=experiment.device,

@@ -16,7 +16,8 @@ import numpy as np
 import yaml
 from speed import demo, line
 
-from alloop.budget.prices import RoundCharges
+from alloop.budget.charges import RoundCharges
+from alloop.ledger.facts import RunFacts
 from alloop.ledger.store import Bought, RoundRecord, open_ledger, run_folders
 from alloop.report.page import write_report
 from alloop.report.text import to_table
@@ -42,17 +43,16 @@ def write_study(folder: Path) -> None:
         for number in range(STRATEGIES):
             name = "random" if number == 0 else f"strategy{number}"
             order = [ids[row] for row in random.permutation(len(ids))]
-            facts = {
-                "config": yaml.safe_dump({**config, "random_seed": seed, "strategy": {"name": name}}),
-                "config_sha256": "",
-                "data": "d",
-                "classes": '["cat", "dog", "bird"]',
-                "pool_class_boxes": "[10, 5, 2]",
-                "strategy": name,
-                "random_seed": str(seed),
-                "seed_set_sha256": str(seed),
-                "rounds_planned": str(ROUNDS),
-            }
+            facts = RunFacts(
+                config=yaml.safe_dump({**config, "random_seed": seed, "strategy": {"name": name}}),
+                data="d",
+                classes=("cat", "dog", "bird"),
+                pool_class_boxes=(10, 5, 2),
+                strategy=name,
+                random_seed=seed,
+                seed_set_sha256=str(seed),
+                rounds_planned=ROUNDS,
+            )
             with open_ledger(_made(folder / f"{name}_seed{seed}")) as ledger:
                 ledger.begin(facts, [(i, f"{i}.png", "0") for i in ids], order[:IMAGES], truth)
                 for k in range(ROUNDS):
@@ -147,7 +147,7 @@ def simulated(strategy: str, seed: int, shift: float, random: np.random.Generato
         label_using=False,
         full_label=False,
         rounds=tuple(rounds),
-        facts={},
+        facts=RunFacts(config="{}"),
         pool_images=0,
         charged=charged,
     )

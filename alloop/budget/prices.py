@@ -1,100 +1,136 @@
-"""What labeled images cost under another way of paying: stored charges are priced again, nothing is trained again.
+"""What annotation work costs: one price list, used when work is booked and when booked work is priced again.
 
-cost = images * image + boxes * box + images without a box * empty + recorded seconds * second + booked cost * booked
+    cost = images * image + boxes * box + empty images * empty + seconds * second
+
+Where people were shown boxes, the boxes are priced by what became of each: accepted, moved, deleted or added.
 """
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Annotated, Any, ClassVar
 
+from pydantic import Field
+
+from alloop.budget.charges import Edits, RoundCharges
 from alloop.errors import ConfigError, nearest
 
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-@dataclass(frozen=True, slots=True)
-class RoundCharges:
-    """What the images that entered the training in one round add up to."""
 
-    round: int
-    images: int
-    boxes: int
-    empty: int  # images without a box
-    seconds: float  # as people were measured; 0 in simulation
-    cost: float = 0.0  # as it was booked, by the prices of the run
-    predicted_boxes: float | None = None  # before they were paid; unknown for a seed set drawn at random
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceList:
+    """Prices of annotation work, in any one currency."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    image: Annotated[Price, Field(description="price of an image, also of an empty one")] = 0.0
+    box: Annotated[Price, Field(description="price of a box that came back")] = 1.0
+    empty: Annotated[Price, Field(description="price of an image without a box, besides `image`")] = 0.0
+    second: Annotated[Price, Field(description="price of a second of reported work")] = 0.0
+    accepted: Annotated[Price | None, Field(description="a box that was shown and kept; `box` by default")] = None
+    moved: Annotated[Price | None, Field(description="a box that was shown and corrected; `box` by default")] = None
+    added: Annotated[Price | None, Field(description="a box that was not shown and drawn; `box` by default")] = None
+    deleted: Annotated[Price, Field(description="price of a box that was shown and removed")] = 0.0
+
+    def cost(
+        self, *, images: int = 1, boxes: int, empty: int = 0, seconds: float = 0.0, edits: Edits | None = None
+    ) -> float:
+        """Return the cost of some images.
+
+        Args:
+            images: number of images.
+            boxes: number of boxes that came back.
+            empty: number of images without a box.
+            seconds: reported seconds of work.
+            edits: what became of the boxes that people were shown; None where none were shown.
+        """
+        drawn = self.box * boxes if edits is None else self._cost_of(edits)
+        return self.image * images + drawn + self.empty * empty + self.second * seconds
+
+    def _cost_of(self, edits: Edits) -> float:
+        accepted, moved, added = (
+            self.box if price is None else price for price in (self.accepted, self.moved, self.added)
+        )
+        return accepted * edits.accepted + moved * edits.moved + added * edits.added + self.deleted * edits.deleted
 
 
 @dataclass(frozen=True, slots=True)
 class CostModel:
-    """Prices of an image, of each of its boxes, of an image without a box, of a recorded second, of a booked unit."""
+    """A named way of pricing booked rounds again; nothing is trained again.
+
+    `booked` is the price of one unit of the cost that the run itself booked.
+    """
 
     name: str
     unit: str = ""
-    image: float = 0.0
-    box: float = 0.0
-    empty: float = 0.0
-    second: float = 0.0
+    prices: PriceList = field(default_factory=PriceList)
     booked: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raise ConfigError when a price is negative or not finite, or when all are 0."""
-        prices = [getattr(self, key) for key in PRICES]
-        if not all(0 <= price < float("inf") for price in prices) or not any(prices):
+        """Raise ConfigError when a price is negative or not finite, or when all prices are 0."""
+        prices = [price for price in (*asdict(self.prices).values(), self.booked) if price is not None]
+        if not all(0 <= price < math.inf for price in prices) or not any(prices):
             msg = f"--cost {self.name}: expected prices of 0 or more, one of them above 0, found {prices}"
             raise ConfigError(msg)
 
-    def cost(self, charged: RoundCharges) -> float:
-        """What a round's images cost."""
-        return (
-            self.image * charged.images
-            + self.box * charged.boxes
-            + self.empty * charged.empty
-            + self.second * charged.seconds
-            + self.booked * charged.cost
+    def cost(self, charges: RoundCharges) -> float:
+        """Return what the images that one round charged cost."""
+        priced = self.prices.cost(
+            images=charges.images, boxes=charges.boxes, empty=charges.empty, seconds=charges.seconds
         )
+        return priced + self.booked * charges.cost
+
+    @property
+    def needs_seconds(self) -> bool:
+        """Whether the cost depends on recorded seconds, which only people's rounds have."""
+        return self.prices.second > 0
 
     def __str__(self) -> str:
-        """Name, and the unit where the name is not the unit itself."""
+        """Return the name, and the unit where the name is not the unit itself."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
 
-PRICES = tuple(field.name for field in fields(CostModel) if field.name not in ("name", "unit"))
-BOXES = CostModel("boxes", box=1)
-IMAGES = CostModel("images", image=1)
+BOXES = CostModel("boxes", prices=PriceList(box=1.0))
+IMAGES = CostModel("images", prices=PriceList(image=1.0, box=0.0))
 COST_MODELS = {
     model.name: model
     for model in (
         BOXES,
         IMAGES,
-        CostModel("seconds", second=1),
-        CostModel("booked", booked=1),
+        CostModel("seconds", prices=PriceList(second=1.0, box=0.0)),
+        CostModel("booked", prices=PriceList(box=0.0), booked=1.0),
         # A box of ILSVRC's quality, drawn and verified by crowd workers, and one by clicks on its four extreme points:
         # Papadopoulos et al., Extreme clicking for efficient object annotation, ICCV 2017
-        CostModel("draw", "seconds", box=35),
-        CostModel("extreme_click", "seconds", box=7),
+        CostModel("draw", "seconds", prices=PriceList(box=35.0)),
+        CostModel("extreme_click", "seconds", prices=PriceList(box=7.0)),
     )
 }
+# what becomes of boxes that were shown is not stored per round, so edits cannot be priced again
+REPRICED = tuple(item.name for item in fields(PriceList) if item.name not in ("accepted", "moved", "added", "deleted"))
 
 
 def cost_model(text: str) -> CostModel:
-    """A model by name, or from prices: `image=0.01,box=0.06,unit=EUR`.
+    """Return a cost model by its name, or from prices such as `image=0.01,box=0.06,unit=EUR`.
 
     Raises:
-        ConfigError: neither.
+        ConfigError: an unknown name or price, or a price that is not a number.
     """
     if "=" not in text:
         if text not in COST_MODELS:
             msg = f"--cost {text}: expected prices such as image=0.01,box=0.06,unit=EUR, or a name"
             raise ConfigError(f"{msg}{nearest(text, COST_MODELS)}")
         return COST_MODELS[text]
-    prices: dict[str, float] = {}
-    unit = "cost"
+    unit, prices = "cost", dict.fromkeys(("box",), 0.0)
     for part in text.split(","):
         key, _, value = (piece.strip() for piece in part.partition("="))
         if key == "unit":
             unit = value
-        elif key in PRICES:
+        elif key in (*REPRICED, "booked"):
             prices[key] = _number(key, value)
         else:
-            raise ConfigError(f"--cost {text}: unknown price {key!r}{nearest(key, [*PRICES, 'unit'])}")
-    return CostModel(unit, "", *(prices.get(key, 0.0) for key in PRICES))
+            known = [*REPRICED, "booked", "unit"]
+            raise ConfigError(f"--cost {text}: unknown price {key!r}{nearest(key, known)}")
+    return CostModel(unit, booked=prices.pop("booked", 0.0), prices=PriceList(**prices))
 
 
 def _number(key: str, value: str) -> float:

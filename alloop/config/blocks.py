@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from alloop.budget.amounts import Amount
+from alloop.budget.prices import PriceList
 from alloop.errors import ConfigError
 
 
@@ -194,18 +195,6 @@ class StrategyConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
-class RatesConfig(Block):
-    """What people's work costs, in whatever money. Prices of edits apply where boxes were shown."""
-
-    image: float = Field(0.0, ge=0, description="an image, also an empty one")
-    box: float = Field(1.0, ge=0, description="a box that came back")
-    second: float = Field(0.0, ge=0, description="a second of reported work")
-    accepted: float | None = Field(None, ge=0, description="a box shown and kept; `box` by default")
-    moved: float | None = Field(None, ge=0, description="a box shown and corrected; `box` by default")
-    added: float | None = Field(None, ge=0, description="a box drawn where none was shown; `box` by default")
-    deleted: float = Field(0.0, ge=0, description="a box shown and removed")
-
-
 class OracleConfig(Block):
     """Who answers: hidden labels (simulated), or people behind a folder or a Label Studio server."""
 
@@ -227,7 +216,7 @@ class OracleConfig(Block):
     policy: Literal["newest", "hold"] = Field("newest", description="what to do where several people disagree")
     seconds_cap: float = Field(600.0, gt=0, description="most seconds that one annotation counts")
     default_seconds: float = Field(0.0, ge=0, description="seconds of an annotation that reports none")
-    rates: RatesConfig = Field(RatesConfig(), description="prices, see below")
+    rates: PriceList = Field(PriceList(), description="prices, see below")
 
     @model_validator(mode="after")
     def _complete(self) -> "OracleConfig":

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from alloop.config.blocks import RatesConfig, SemiSupervisedConfig, SplitConfig
+from alloop.config.blocks import SemiSupervisedConfig, SplitConfig
 from alloop.config.reading import ExperimentConfig
 
 
@@ -32,10 +32,7 @@ def config_reference() -> str:
             default = "" if key == "rates" else default
             lines.append(f"| `{key}` | {default} | {field.description or ''} |")
         lines.append("")
-    for title, inner in (
-        ("`semi_supervised` of the training", SemiSupervisedConfig),
-        ("`rates` of the oracle", RatesConfig),
-    ):
+    for title, inner in (("`semi_supervised` of the training", SemiSupervisedConfig),):
         lines += [f"{title}: {(inner.__doc__ or '').strip()}", "", "| key | default | meaning |", "|---|---|---|"]
         for key, field in inner.model_fields.items():
             lines.append(f"| `{key}` | `{_written(field.default)}` | {field.description or ''} |")

@@ -4,22 +4,24 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from alloop import __version__
 from alloop.config.reading import ExperimentConfig
+from alloop.config.tables import ORACLES
 from alloop.data.splits import Splits, load_splits
 from alloop.detectors import TABLE as DETECTORS
 from alloop.detectors.loss_prediction import WithLossPrediction
 from alloop.detectors.protocol import Detector, PyramidDetector
 from alloop.detectors.seeding import seeded
 from alloop.errors import ConfigError
-from alloop.plugins import load_class
+from alloop.oracles.oracle import OraclePlugin
+from alloop.plugins import load_class, make_plugin, plugin_class
 from alloop.query import Need
 from alloop.randomness import RoundSeed
 from alloop.strategy import Strategy, loss_prediction_of, make_strategy
@@ -32,6 +34,7 @@ class Experiment:
     config: ExperimentConfig
     splits: Splits
     strategy: Strategy
+    oracle: OraclePlugin
     device: torch.device
     threads: int
 
@@ -69,11 +72,19 @@ def prepare(
     threads = int(recorded.get("threads", config.training.threads or os.cpu_count() or 1))
     torch.set_num_threads(threads)
     splits = load_splits(config.data)
-    experiment = Experiment(config, splits, strategy, device, threads)
+    experiment = Experiment(config, splits, strategy, oracle_of(config), device, threads)
     _check_needs(experiment)
     _check_training(experiment)
     _check_amounts(config, splits)
     return experiment
+
+
+def oracle_of(config: ExperimentConfig) -> OraclePlugin:
+    """Return the oracle that a config names."""
+    name = config.oracle.name
+    cls = plugin_class("oracle", name, ORACLES, "asks_people", "connect")
+    parameters = {field.name: getattr(config.oracle, field.name) for field in fields(cls)}
+    return cast("OraclePlugin", make_plugin("oracle", cls, name, parameters))
 
 
 def detector_gives(config: ExperimentConfig) -> frozenset[Need]:

@@ -1,65 +1,45 @@
-"""Rounds that people answer: ask, hand over, wait, book.
+"""Rounds that people answer: record the requests, hand them over, wait, book.
 
-A round is closed by what it asks for: the questions are recorded together with its figures. From then on
-each start of the run hands over what is missing and looks at what came back; when everything is done or
-set aside (or the user accepts a part), the answers are booked and the next round trains on them.
+A round is closed together with the requests for the next one. From then on each start of the run hands over what is
+missing and looks at what came back. When every request is done or set aside, or the user accepts a part, the answers
+are booked and the next round trains on them.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from alloop.budget.amounts import buy
-from alloop.data.images import FolderImages
 from alloop.detectors.protocol import Detector
 from alloop.errors import ConfigError, WaitingError
-from alloop.ledger.requests import AnnotationRequest, AnnotationRequests, Rates
-from alloop.loop.experiment import Experiment, lacking
-from alloop.loop.fitting import RunContext, fitted
+from alloop.ledger.requests import AnnotationRequest, AnnotationRequests
+from alloop.loop.buying import purchase
+from alloop.loop.context import RunContext
+from alloop.loop.experiment import lacking
+from alloop.loop.fitting import fitted
 from alloop.loop.pool import seed_set_order
-from alloop.loop.querying import asking, first_count
-from alloop.oracles.answers import AnswerRules
-from alloop.oracles.folder import Folder
-from alloop.oracles.oracle import Answer, People, PreAnnotations, Task
+from alloop.loop.querying import open_query
+from alloop.oracles.oracle import CLOSED, Answer, HumanOracle, PreAnnotations, Task
 from alloop.query import Need
 from alloop.randomness import rng
 from alloop.strategy import make_strategy
 from alloop.values import Annotations, Detections, ImageId, Selection
 
-_CLOSED = ("done", "skipped")
 MOST_REMARKS = 10  # printed; all of them are in run.db
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a round asks people for, before it is recorded."""
+class RequestBatch:
+    """What a round will ask people for, before it is recorded."""
 
     selection: Selection
-    predicted_boxes: list[float]
-    shown: Mapping[ImageId, PreAnnotations]
+    predicted_boxes: Sequence[float]
+    pre_annotations: Mapping[ImageId, PreAnnotations]
 
 
-def people_of(experiment: Experiment) -> People | None:
-    """Whom the config wants asked; None in simulation."""
-    oracle, train = experiment.config.oracle, experiment.splits.train
-    if oracle.name == "simulated":
-        return None
-    if not isinstance(train.images, FolderImages):
-        msg = f"oracle.name: {oracle.name} needs a pool of image files"
-        raise ConfigError(msg)
-    reading = AnswerRules(train.dataset.class_names, oracle.policy, oracle.default_seconds)
-    if oracle.name == "label_studio":
-        from alloop.oracles.label_studio import LabelStudioPeople  # noqa: PLC0415
-
-        return LabelStudioPeople.of(oracle, train.images, reading)
-    assert oracle.folder is not None
-    return Folder(oracle.folder, oracle.format, oracle.policy, oracle.default_seconds).connect(train)
-
-
-def first_batch(context: RunContext, table: Mapping[str, str]) -> Asked:
-    """The seed set that people are asked for, chosen without any label: at random, or by a strategy that can.
+def first_requests(context: RunContext, table: Mapping[str, str]) -> RequestBatch:
+    """Return the seed set to ask people for, chosen without any label: at random, or by a strategy that can.
 
     Raises:
         ConfigError: a strategy that needs more than embeddings of the weights that training starts from.
@@ -69,7 +49,7 @@ def first_batch(context: RunContext, table: Mapping[str, str]) -> Asked:
     name = config.oracle.first_batch
     if name == "random":
         order = seed_set_order(pool, config.random_seed)[:number]
-        return Asked(Selection(tuple(order), np.zeros(len(order))), [0.0] * len(order), {})
+        return RequestBatch(Selection(tuple(order), np.zeros(len(order))), [0.0] * len(order), {})
     strategy = make_strategy(name, {}, table)
     needed = lacking(strategy, frozenset({Need.EMBEDDINGS}))
     if needed:
@@ -77,86 +57,76 @@ def first_batch(context: RunContext, table: Mapping[str, str]) -> Asked:
         raise ConfigError(msg)
     detector = context.experiment.new_detector(0)
     detector.module.to(context.experiment.device)
-    question = asking(context, 0, {}, detector, strategy)
-    assert question is not None
-    selection = question.select(min(number, len(pool)))
-    return Asked(selection, [0.0] * len(selection.image_ids), {})
+    session = open_query(context, 0, {}, detector, strategy)
+    assert session is not None
+    selection = session.select(min(number, len(pool)))
+    return RequestBatch(selection, [0.0] * len(selection.image_ids), {})
 
 
-def asked_of_people(
+def next_requests(
     context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations], detector: Detector
-) -> Asked | None:
-    """What the strategy wants next, cut at the quota and the budget by predicted boxes; None when nothing is left."""
-    config = context.experiment.config
-    question = asking(context, round_, labeled, detector, without=AnnotationRequests(context.ledger).set_aside())
-    if question is None:
+) -> RequestBatch | None:
+    """Return what the strategy wants next, priced by predicted boxes; None when nothing is left to ask for."""
+    set_aside = AnnotationRequests(context.ledger).set_aside()
+    session = open_query(context, round_, labeled, detector, without=set_aside)
+    if session is None:
         return None
-    count = first_count(config.loop.query_size, question.mean_boxes, question.unlabeled)
-    while True:
-        selection = question.select(count)
-        predicted = question.predicted_boxes(selection)
-        ranking = ((i, round(boxes)) for i, boxes in zip(selection.image_ids, predicted, strict=True))
-        purchase = buy(ranking, config.loop.query_size, context.ledger.spent(), config.loop.budget)
-        if purchase.quota_met or purchase.budget_exhausted or count == question.unlabeled:
-            break
-        count = min(2 * count, question.unlabeled)
-    taken = len(purchase.image_ids)
-    if not taken:
+    bought = purchase(session, context.experiment.config.loop, context.ledger.spent(), session.predicted_boxes)
+    if bought is None:
         return None
-    cut = Selection(purchase.image_ids, selection.utilities[:taken], diagnostics=selection.diagnostics)
-    return Asked(cut, predicted[:taken], _shown(context, detector, purchase.image_ids))
+    return RequestBatch(bought.selection, bought.boxes, _pre_annotations(context, detector, bought.selection.image_ids))
 
 
-def _shown(context: RunContext, detector: Detector, image_ids: tuple[ImageId, ...]) -> dict[ImageId, PreAnnotations]:
-    """The boxes that people will see; none for the blind share."""
-    config = context.experiment.config
-    if not config.oracle.show:
+def _pre_annotations(
+    context: RunContext, detector: Detector, image_ids: Sequence[ImageId]
+) -> dict[ImageId, PreAnnotations]:
+    """Return the boxes that people will be shown; a random share of the images, `oracle.blind`, shows none."""
+    config, oracle = context.experiment.config, context.experiment.config.oracle
+    if not oracle.show:
         return {}
-    seeing = [i for i in image_ids if rng(config.random_seed, "blind", int(i)).random() >= config.oracle.blind]
-    found = fitted(context, context.experiment.splits.train, context.caches["pool"], detector).detections(seeing)
-    return {i: _confident(seen, config.oracle.show_threshold) for i, seen in zip(seeing, found, strict=True)}
+    shown = [i for i in image_ids if rng(config.random_seed, "blind", int(i)).random() >= oracle.blind]
+    view = fitted(context, context.experiment.splits.train, context.caches.pool, detector)
+    detections = zip(shown, view.detections(shown), strict=True)
+    return {image_id: _confident(of_image, oracle.show_threshold) for image_id, of_image in detections}
 
 
-def _confident(seen: Detections, threshold: float) -> PreAnnotations:
-    kept = seen.scores >= threshold
-    return PreAnnotations(seen.boxes[kept], seen.labels[kept], seen.scores[kept])
+def _confident(detections: Detections, threshold: float) -> PreAnnotations:
+    kept = detections.scores >= threshold
+    return PreAnnotations(detections.boxes[kept], detections.labels[kept], detections.scores[kept])
 
 
-def collect(context: RunContext, people: People, *, accept_partial: bool = False) -> None:
+def collect(context: RunContext, oracle: HumanOracle, round_: int, *, accept_partial: bool = False) -> None:
     """Hand over what is missing, look at what came back, and book it when the round is complete.
 
     Raises:
-        WaitingError: people have not finished; it tells where the tasks are and where each image stands.
+        WaitingError: people have not finished; it says where the tasks are and where each image stands.
     """
-    questions, config = AnnotationRequests(context.ledger), context.experiment.config
-    round_ = questions.pending()
-    assert round_ is not None
-    asked = questions.of_round(round_)
+    requests, settings = AnnotationRequests(context.ledger), context.experiment.config.oracle
+    asked = requests.of_round(round_)
     images = context.experiment.splits.train.dataset.images
-    where = people.push(round_, [Task(images[question.image_id], question.shown) for question in asked])
-    answers = people.pull(round_, [images[question.image_id] for question in asked])
-    open_ = [q for q in asked if answers[q.image_id].state not in _CLOSED]
+    where = oracle.push(round_, [Task(images[request.image_id], request.pre_annotations) for request in asked])
+    answers = oracle.pull(round_, [images[request.image_id] for request in asked])
+    open_ = [request for request in asked if answers[request.image_id].state not in CLOSED]
     if open_ and not accept_partial:
         raise WaitingError(f"round {round_} waits for people: {where}\n{state_lines(asked, answers)}")
-    rates = Rates(**config.oracle.rates.model_dump())
-    questions.book(round_, answers, rates, config.oracle.seconds_cap)
+    requests.book(round_, answers, settings.rates, settings.seconds_cap)
     context.progress.say(f"round {round_} is answered: {_counts(answers)}")
     for image_id, answer in [(i, a) for i, a in answers.items() if a.remark][:MOST_REMARKS]:
         context.progress.say(f"  image {image_id}: {answer.remark}")
 
 
-def note_revisions(context: RunContext, people: People, before: int) -> None:
-    """Look for annotations that were changed after they were booked; they are recorded, not trained on, not charged."""
-    questions = AnnotationRequests(context.ledger)
+def note_revisions(context: RunContext, oracle: HumanOracle, before: int) -> None:
+    """Look for annotations that were changed after they were booked; record them, without training or charging."""
+    requests = AnnotationRequests(context.ledger)
     images = context.experiment.splits.train.dataset.images
     for round_ in range(before):
-        booked = [images[q.image_id] for q in questions.of_round(round_) if q.state == "done"]
-        changed = questions.revise(before, people.pull(round_, booked)) if booked else []
+        booked = [images[request.image_id] for request in requests.of_round(round_) if request.state == "done"]
+        changed = requests.revise(before, oracle.pull(round_, booked)) if booked else []
         if changed:
-            first = (
-                f"{len(changed)} annotations of round {round_} were changed after they were booked, image {changed[0]}"
+            context.progress.say(
+                f"{len(changed)} annotations of round {round_} were changed after they were booked, image {changed[0]} "
+                "first: recorded as revisions, not trained on, not charged"
             )
-            context.progress.say(f"{first} first: recorded as revisions, not trained on, not charged")
 
 
 def _counts(answers: Mapping[ImageId, Answer]) -> str:
@@ -164,11 +134,11 @@ def _counts(answers: Mapping[ImageId, Answer]) -> str:
     return ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
 
 
-def state_lines(asked: list[AnnotationRequest], answers: Mapping[ImageId, Answer]) -> str:
-    """How many images are in which state, and what stands in the way."""
+def state_lines(asked: Sequence[AnnotationRequest], answers: Mapping[ImageId, Answer]) -> str:
+    """Return how many images are in which state, and what stands in the way."""
     lines = [f"{len(asked)} images: {_counts(answers)}. Run the same command again when they are done."]
-    for question in asked:
-        answer = answers[question.image_id]
+    for request in asked:
+        answer = answers[request.image_id]
         if answer.state in ("invalid", "conflict", "missing"):
-            lines.append(f"  image {question.image_id} is {answer.state}: {answer.remark}")
+            lines.append(f"  image {request.image_id} is {answer.state}: {answer.remark}")
     return "\n".join(lines[: MOST_REMARKS + 1])

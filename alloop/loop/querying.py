@@ -1,16 +1,16 @@
-"""One round's question to the strategy: what it may see, and how many images it has to rank."""
+"""One round's query: what the strategy may see, and the boxes that each image is expected to cost."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Int64
 
-from alloop.budget.amounts import Amount
 from alloop.detectors.protocol import Detector
-from alloop.loop.fitting import RunContext, fitted
+from alloop.loop.context import RunContext
+from alloop.loop.fitting import fitted
 from alloop.loop.pool import Pool
 from alloop.query import Query
 from alloop.randomness import rng
@@ -22,33 +22,39 @@ COUNTED = 200  # unlabeled images at most on which detections are compared with 
 
 @dataclass(frozen=True)
 class QuerySession:
-    """A strategy with its query, of which only the number of images is still open."""
+    """A strategy with its query, of which only the number of images is still open.
+
+    Attributes:
+        strategy: the strategy that ranks.
+        query: what it sees.
+        mean_boxes: boxes per image over all labeled images.
+        seed_boxes: boxes per image over the seed set, which no strategy chose.
+    """
 
     strategy: Strategy
     query: Query
-    mean_boxes: float  # of all labeled images
-    seed_boxes: float  # of the seed set's images, which no strategy chose
+    mean_boxes: float
+    seed_boxes: float
 
     @property
     def unlabeled(self) -> int:
-        """How many images there are to choose from."""
+        """The number of images to choose from."""
         return len(self.query.unlabeled)
 
     def select(self, count: int) -> Selection:
-        """Rank so many images."""
-        fields = {name: getattr(self.query, name) for name in Query.__dataclass_fields__}
-        return checked_selection(self.strategy, Query(**{**fields, "count": count}))
+        """Let the strategy rank `count` images."""
+        return checked_selection(self.strategy, replace(self.query, count=count))
 
     def predicted_boxes(self, selection: Selection) -> list[float]:
-        """What each image is expected to cost: as the strategy says, else the detections that count as boxes."""
+        """Return the boxes that each selected image is expected to cost: its detections above `_threshold`."""
         if selection.predicted_boxes is not None:
             return [float(boxes) for boxes in selection.predicted_boxes]
-        found = self.query.detector.detections(selection.image_ids)
-        return [float(boxes) for boxes in expected_boxes(found, self._threshold)]
+        detections = self.query.detector.detections(selection.image_ids)
+        return [float(boxes) for boxes in expected_boxes(detections, self._threshold)]
 
     @cached_property
     def _threshold(self) -> float:
-        """`counting_threshold` on some unlabeled images, which the detector does not know by heart."""
+        """The `counting_threshold` on some unlabeled images: on labeled ones the detector was trained to be right."""
         ids, query = sorted(self.query.unlabeled), self.query
         if len(ids) > COUNTED:
             rows = rng(query.random_seed, query.round, "counted").choice(len(ids), COUNTED, replace=False)
@@ -56,7 +62,7 @@ class QuerySession:
         return counting_threshold(query.detector.detections(ids), round(self.seed_boxes * len(ids)))
 
 
-def asking(
+def open_query(
     context: RunContext,
     round_: int,
     labeled: Mapping[ImageId, Annotations],
@@ -64,33 +70,38 @@ def asking(
     strategy: Strategy | None = None,
     without: Collection[ImageId] = (),
 ) -> QuerySession | None:
-    """What a round asks of the strategy of the config, or of another; None when the pool or the budget has run out.
+    """Return the query of a round; None when the pool or the budget is exhausted.
 
-    Images `without` are left out: people have set them aside.
+    Args:
+        context: the run.
+        round_: the round that asks.
+        labeled: every labeled image with its annotations.
+        detector: the detector of this round.
+        strategy: the strategy to ask; that of the config by default.
+        without: images to leave out, because people have set them aside.
     """
     experiment, spent = context.experiment, context.ledger.spent()
-    config, train = experiment.config, experiment.splits.train
+    budget, pool = experiment.config.loop.budget, experiment.splits.train
     strategy = strategy or experiment.strategy
-    unlabeled = Pool.of(train.dataset.images, labeled.keys()).unlabeled
+    unlabeled = Pool.of(pool.dataset.images, labeled.keys()).unlabeled
     if without:
         unlabeled = tuple(image_id for image_id in unlabeled if image_id not in without)
-    budget = config.loop.budget
-    left = None if budget is None else max(0, budget.number - spent.of(budget.unit))
-    if not unlabeled or left == 0:
+    exhausted = budget is not None and spent.of(budget.unit) >= budget.number
+    if not unlabeled or exhausted:
         return None
-    hidden = MappingProxyType(dict(train.dataset.annotations) if uses_labels(strategy) else {})
+    reference = experiment.splits.reference
     query = Query(
         round=round_,
         unlabeled=unlabeled,
         labeled=MappingProxyType(dict(labeled)),
-        sizes=MappingProxyType({i: (r.width, r.height) for i, r in train.dataset.images.items()}),
-        truth=hidden,
-        reference=MappingProxyType(dict(experiment.splits.reference.dataset.annotations)),
-        detector=fitted(context, train, context.caches["pool"], detector, round_),
-        reference_detector=fitted(context, experiment.splits.reference, context.caches["reference"], detector),
+        sizes=MappingProxyType({i: (r.width, r.height) for i, r in pool.dataset.images.items()}),
+        truth=MappingProxyType(dict(pool.dataset.annotations) if uses_labels(strategy) else {}),
+        reference=MappingProxyType(dict(reference.dataset.annotations)),
+        detector=fitted(context, pool, context.caches.pool, detector, round_),
+        reference_detector=fitted(context, reference, context.caches.reference, detector),
         count=0,
         progress=context.progress.step,
-        random_seed=config.random_seed,
+        random_seed=experiment.config.random_seed,
     )
     mean, charged = spent.boxes / max(1, spent.images), context.ledger.charged()
     seed_boxes = charged[0].boxes / charged[0].images if charged else 0.0  # the first batch is asked for before any
@@ -99,21 +110,17 @@ def asking(
 
 
 def counting_threshold(detections: Sequence[Detections], boxes: int) -> float:
-    """The score from which as many detections are counted on some images as `boxes` are expected on them.
+    """Return the score at which the number of detections equals the expected number of boxes.
 
-    A detector's own threshold lets ten detections a box through while it is young.
+    A young detector's own threshold lets ten detections per box through. The threshold is 0 where there are fewer
+    detections than boxes, and infinite where no box is expected.
     """
-    scores = np.sort(np.concatenate([np.zeros(0), *(found.scores for found in detections)]))[::-1]
-    return float(scores[boxes - 1]) if 0 < boxes <= len(scores) else 0.0 if boxes else np.inf
+    scores = np.sort(np.concatenate([np.zeros(0), *(image.scores for image in detections)]))[::-1]
+    if boxes == 0:
+        return np.inf
+    return float(scores[boxes - 1]) if boxes <= len(scores) else 0.0
 
 
 def expected_boxes(detections: Sequence[Detections], threshold: float) -> Int64[np.ndarray, " n"]:
-    """How many boxes each image is expected to cost."""
-    return np.array([(found.scores >= threshold).sum() for found in detections], dtype=np.int64)
-
-
-def first_count(query_size: Amount, mean_boxes: float, unlabeled: int) -> int:
-    """How many images to have ranked at first: as asked, or enough for the boxes at the mean so far."""
-    if query_size.unit == "images":
-        return min(query_size.number, unlabeled)
-    return min(unlabeled, max(1, round(1.5 * query_size.number / max(mean_boxes, 0.1)) + 8))
+    """Return the number of detections of each image that reach the threshold."""
+    return np.array([(image.scores >= threshold).sum() for image in detections], dtype=np.int64)

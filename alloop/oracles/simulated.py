@@ -1,26 +1,31 @@
-"""The oracle of a simulated study: the labels exist and are revealed when they are paid for."""
+"""The oracle of a simulated study: the labels exist, and are revealed when they are paid for."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import ClassVar
 
+from alloop.data.splits import Split
 from alloop.values import Annotations, ImageId
 
 
-@runtime_checkable
-class Oracle(Protocol):
-    """Answers questions about images; asking the same again gives the same and costs nothing."""
+@dataclass(frozen=True)
+class Simulated:
+    """Labels of the pool that are in its annotation file already."""
 
-    def annotate(self, image_ids: Sequence[ImageId]) -> dict[ImageId, Annotations]:
-        """The annotations of each image, empty ones for empty images."""
+    asks_people: ClassVar[bool] = False
+
+    def connect(self, pool: Split) -> "SimulatedOracle":
+        """Return the oracle that holds the labels of the pool."""
+        return SimulatedOracle(pool.dataset.annotations)
 
 
 class SimulatedOracle:
-    """Holds the hidden labels. Nothing that a strategy can reach holds the oracle."""
+    """A `RevealingOracle` that holds the hidden labels; nothing that a strategy can reach holds this oracle."""
 
     def __init__(self, annotations: Mapping[ImageId, Annotations]) -> None:
-        """Hide the labels here."""
+        """Hold the annotations of every image of the pool."""
         self._annotations = annotations
 
     def annotate(self, image_ids: Sequence[ImageId]) -> dict[ImageId, Annotations]:
-        """Reveal."""
+        """Return the annotations of each image."""
         return {image_id: self._annotations[image_id] for image_id in image_ids}

@@ -13,9 +13,11 @@ def records_of(tasks: Sequence[Task], class_names: Sequence[str]) -> Records:
     """Return the images of the tasks as an annotation file; its boxes are the pre-annotations."""
     boxes: list[Box] = []
     for task in tasks:
-        if task.shown is None:
+        if task.pre_annotations is None:
             continue
-        for corners, label in zip(task.shown.boxes.tolist(), task.shown.labels.tolist(), strict=True):
+        for corners, label in zip(
+            task.pre_annotations.boxes.tolist(), task.pre_annotations.labels.tolist(), strict=True
+        ):
             boxes.append(Box(len(boxes) + 1, task.image.image_id, int(label), xywh_from_corners(tuple(corners))))
     categories = [Category(label, name) for label, name in enumerate(class_names)]
     return Records([task.image for task in tasks], categories, boxes)
@@ -23,7 +25,9 @@ def records_of(tasks: Sequence[Task], class_names: Sequence[str]) -> Records:
 
 def scores_of(tasks: Sequence[Task]) -> dict[ImageId, list[float]]:
     """Return the confidences of the pre-annotations, for each image that has pre-annotations, possibly none."""
-    return {task.image.image_id: task.shown.scores.tolist() for task in tasks if task.shown is not None}
+    return {
+        task.image.image_id: task.pre_annotations.scores.tolist() for task in tasks if task.pre_annotations is not None
+    }
 
 
 def task_tree(task: Task, class_names: Sequence[str], model_version: str) -> dict[str, object]:

@@ -97,14 +97,14 @@ def _summary(comparison: Comparison) -> str:
 def _warnings(comparison: Comparison) -> list[str]:
     warnings = []
     runs, noise = comparison.runs, comparison.replicate_noise
-    unfinished = [run.name for run in runs if str(len(run.rounds)) != run.facts.get("rounds_planned", "")]
+    unfinished = [run.name for run in runs if len(run.rounds) != run.facts.rounds_planned]
     if unfinished:
         reasons = "still running, or the pool or the budget ran out"
         warnings.append(f"fewer rounds than planned ({reasons}): {', '.join(unfinished)}.")
     if any(run.label_using for run in runs):
         chosen = "chose images by their true annotations, which a real project does not have"
         warnings.append(f"runs marked “uses labels” {chosen}.")
-    if any(run.facts.get("reference_is_test") == "true" for run in runs):
+    if any(run.facts.reference_is_test for run in runs):
         both = "one split served as reference and as test split"
         warnings.append(f"{both}; a strategy that looks at it has seen the test labels.")
     close = [versus.strategy for versus in comparison.versus if noise and abs(versus.difference) <= noise]

@@ -35,7 +35,7 @@ def comparison_blocks(
         blocks += ["", *_reach_lines(comparison, target_ap)]
     if at_paid is not None:
         blocks += ["", *_at_lines(comparison, at_paid)]
-    if any(run.facts.get("reference_is_test") == "true" for run in comparison.runs):
+    if any(run.facts.reference_is_test for run in comparison.runs):
         blocks.append("The reference split is the test split: a strategy that looks at it has seen the test labels.")
     return blocks
 

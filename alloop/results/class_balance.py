@@ -1,6 +1,5 @@
 """How boxes are distributed over the classes: what each strategy bought of each class, and its AP there."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,27 +105,26 @@ class ClassBalance:
 
 def class_balance(comparison: Comparison) -> ClassBalance | None:
     """Read what each run bought of each class; return None where the runs did not record their classes."""
-    runs = [run for run in comparison.runs if run.rounds and not run.full_label and "classes" in run.facts]
+    runs = [run for run in comparison.runs if run.rounds and not run.full_label and run.facts.classes]
     if not runs:
         return None
-    names = tuple(json.loads(runs[0].facts["classes"]))
+    facts = runs[0].facts
+    names = facts.classes or ()
     ends = [run.paid[-1] for run in runs]
     paid = min(ends) if min(ends) >= max(run.paid[0] for run in runs) else None
     return ClassBalance(
         names,
-        _recorded(runs[0], "pool_class_boxes"),
+        _counts(facts.pool_class_boxes),
         tuple(
             _strategy_classes(name, [run for run in runs if run.strategy == name], names, paid)
             for name in dict.fromkeys(run.strategy for run in runs)
         ),
         paid,
-        _recorded(runs[0], "pool_class_images"),
+        _counts(facts.pool_class_images),
     )
 
 
-def _recorded(run: Run, fact: str) -> Float[np.ndarray, " k"] | None:
-    """Return recorded counts; None where they were unknown, or where an older version did not record them."""
-    counts: list[float] | None = json.loads(run.facts.get(fact, "null"))
+def _counts(counts: Sequence[int] | None) -> Float[np.ndarray, " k"] | None:
     return None if counts is None else np.array(counts, dtype=np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Runs as their ledgers tell them, and which of them may be compared."""
+"""Finished and unfinished runs as their ledgers record them, and which of them may be compared."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from alloop.budget.prices import BOXES, CostModel, RoundCharges
+from alloop.budget.charges import RoundCharges
+from alloop.budget.prices import BOXES, CostModel
 from alloop.errors import ConfigError
+from alloop.ledger.facts import RunFacts
 from alloop.ledger.store import RoundRecord, read_ledger, run_folders
 from alloop.results.names import Metric
 
@@ -19,7 +21,11 @@ _UNCOMPARED = {"checkpoint_seconds", "cache_gib", "rounds"}  # may differ betwee
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One finished or unfinished run, as its ledger tells it, priced by a cost model."""
+    """One run as its ledger records it, priced by a cost model.
+
+    `strategy` is the name under which the run is compared: that of the strategy, with its parameters where one strategy
+    was run with several settings, or `full_label` for a run on the whole pool.
+    """
 
     name: str
     strategy: str
@@ -27,7 +33,7 @@ class Run:
     label_using: bool
     full_label: bool
     rounds: tuple[RoundRecord, ...]
-    facts: dict[str, str]
+    facts: RunFacts
     pool_images: int
     charged: tuple[RoundCharges, ...] = ()
     folder: Path = Path()
@@ -35,34 +41,38 @@ class Run:
 
     @property
     def replicate(self) -> int:
-        """0 for a run, 1, 2, ... for its repetitions."""
-        return int(self.facts.get("replay", 0))
+        """0 for a run, and 1, 2, ... for its repetitions."""
+        return self.facts.replicate
 
     @property
     def paid(self) -> tuple[float, ...]:
-        """What the images that each round trained on cost in all."""
+        """The total cost of the images that each round trained on."""
         if self.cost == BOXES:
             return tuple(float(record.boxes) for record in self.rounds)
-        spent = np.cumsum([self.cost.cost(charged) for charged in self.charged])
+        spent = np.cumsum([self.cost.cost(charges) for charges in self.charged])
         return tuple(float(value) for value in spent[: len(self.rounds)])
 
     @property
     def predicted_boxes(self) -> tuple[float | None, ...]:
-        """The boxes that each round was expected to have paid in all, when its images were chosen."""
-        paid = np.cumsum([0, *(charged.boxes for charged in self.charged)])
-        ahead = [charged.predicted_boxes for charged in self.charged[: len(self.rounds)]]
-        return tuple(None if more is None else float(before) + more for before, more in zip(paid, ahead, strict=False))
+        """The total boxes that each round was expected to have paid when its images were chosen, None where unknown."""
+        before = np.cumsum([0, *(charges.boxes for charges in self.charged)])
+        predicted = [charges.predicted_boxes for charges in self.charged[: len(self.rounds)]]
+        pairs = zip(before, predicted, strict=False)
+        return tuple(None if boxes is None else float(paid) + boxes for paid, boxes in pairs)
 
     def curve(self, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
-        """What was paid, and AP, of the rounds that have one."""
+        """Return what was paid and the metric, of the rounds that have one."""
         points = [
-            (p, value) for p, r in zip(self.paid, self.rounds, strict=True) if (value := r.metrics[metric]) is not None
+            (paid, value)
+            for paid, record in zip(self.paid, self.rounds, strict=True)
+            if (value := record.metrics[metric]) is not None
         ]
-        return np.array([p for p, _ in points], dtype=np.float64), np.array([a for _, a in points], dtype=np.float64)
+        costs, values = [paid for paid, _ in points], [value for _, value in points]
+        return np.array(costs, dtype=np.float64), np.array(values, dtype=np.float64)
 
 
 def find_runs(folders: Iterable[Path], cost: CostModel = BOXES) -> list[Run]:
-    """All runs in the given folders, studies and replays included, by strategy and seed.
+    """Return all runs in the given folders, studies and replicates included, by strategy and seed.
 
     A strategy that was run with several settings appears once for each, named with its parameters.
 
@@ -70,23 +80,44 @@ def find_runs(folders: Iterable[Path], cost: CostModel = BOXES) -> list[Run]:
         ConfigError: a folder without a run, the same strategy, setting and seed twice, or a cost in
             recorded seconds where none are recorded.
     """
-    places = [path for folder in folders for path in run_folders(folder)]
-    begun = [replace(run, cost=cost) for path in places if (run := read_run(path)).facts.get("config")]
+    paths = [path for folder in folders for path in run_folders(folder)]
+    begun = [replace(run, cost=cost) for path in paths if (run := read_run(path)) is not None]
     if not begun:
-        msg = f"{places[0]}: this run never began; start it again to see why"
+        msg = f"{paths[0]}: this run never began; start it again to see why"
         raise ConfigError(msg)
-    runs = _told_apart(begun)
-    unmeasured = [run.name for run in runs if not any(charged.seconds for charged in run.charged)]
-    if cost.second and unmeasured:
-        msg = f"--cost {cost}: {unmeasured[0]} has no recorded seconds (labels were simulated); name a price a box"
+    runs = _distinctly_named(begun)
+    untimed = [run.name for run in runs if not any(charges.seconds for charges in run.charged)]
+    if cost.needs_seconds and untimed:
+        msg = f"--cost {cost}: {untimed[0]} has no recorded seconds (labels were simulated); name a price per box"
         raise ConfigError(f"{msg}, for example --cost draw")
     return sorted(
         runs, key=lambda run: (run.full_label, run.strategy != "random", run.strategy, run.random_seed, run.replicate)
     )
 
 
-def _told_apart(runs: Sequence[Run]) -> list[Run]:
-    """Runs of one strategy under several settings get names of their own; twins are refused."""
+def read_run(folder: Path) -> Run | None:
+    """Return one run from its ledger; None when it never began."""
+    with read_ledger(folder) as ledger:
+        facts, rounds, pool, charged = ledger.facts(), ledger.rounds(), ledger.pool_size(), ledger.charged()
+    if facts is None:
+        return None
+    full = pool > 0 and bool(charged) and charged[0].images == pool
+    return Run(
+        name=folder.name,
+        strategy="full_label" if full else facts.strategy,
+        random_seed=facts.random_seed,
+        label_using=facts.label_using,
+        full_label=full,
+        rounds=tuple(rounds),
+        facts=facts,
+        pool_images=pool,
+        charged=tuple(charged),
+        folder=folder,
+    )
+
+
+def _distinctly_named(runs: Sequence[Run]) -> list[Run]:
+    """Name runs of one strategy under several settings with their parameters; refuse the same run twice."""
     settings: dict[str, set[str]] = {}
     for run in runs:
         settings.setdefault(run.strategy, set()).add(_setting(run))
@@ -108,8 +139,8 @@ def _setting(run: Run) -> str:
 
 
 def config_of(run: Run) -> dict[str, Any]:
-    """The config of a run as plain values."""
-    return _parsed(run.facts.get("config", "{}"))
+    """Return the config of a run as plain values."""
+    return _parsed(run.facts.config)
 
 
 @lru_cache(maxsize=4096)
@@ -118,28 +149,8 @@ def _parsed(text: str) -> dict[str, Any]:
     return tree
 
 
-def read_run(folder: Path) -> Run:
-    """One run from its ledger."""
-    with read_ledger(folder) as ledger:
-        facts, rounds, pool, charged = ledger.facts(), ledger.rounds(), ledger.pool_size(), ledger.charged()
-    strategy = facts.get("strategy", "unknown")
-    full = pool > 0 and bool(charged) and charged[0].images == pool
-    return Run(
-        name=folder.name,
-        strategy="full_label" if full else strategy,
-        random_seed=int(facts.get("random_seed", 0)),
-        label_using=facts.get("label_using") == "true",
-        full_label=full,
-        rounds=tuple(rounds),
-        facts=facts,
-        pool_images=pool,
-        charged=tuple(charged),
-        folder=folder,
-    )
-
-
 def refuse_unlike(runs: Sequence[Run]) -> None:
-    """Only runs on the same data, recipe and seed sets can be compared.
+    """Refuse to compare runs that differ in data, detector, training, loop or seed set.
 
     Raises:
         ConfigError: naming the two runs and the key that differs.
@@ -147,7 +158,7 @@ def refuse_unlike(runs: Sequence[Run]) -> None:
     fair = [run for run in runs if not run.full_label]
     for run in fair[1:]:
         first = fair[0]
-        for key, before, now in (("data", first.facts.get("data"), run.facts.get("data")), *_recipes(first, run)):
+        for key, before, now in (("data", first.facts.data, run.facts.data), *_recipes(first, run)):
             if before != now:
                 values = f"{_short(before)} and {_short(now)}"
                 msg = f"{first.name} and {run.name} cannot be compared: {key} differs ({values})"
@@ -155,12 +166,13 @@ def refuse_unlike(runs: Sequence[Run]) -> None:
     by_seed: dict[int, Run] = {}
     for run in fair:
         twin = by_seed.setdefault(run.random_seed, run)
-        if twin.facts.get("seed_set_sha256") != run.facts.get("seed_set_sha256"):
+        if twin.facts.seed_set_sha256 != run.facts.seed_set_sha256:
             msg = f"{twin.name} and {run.name} cannot be compared: their seed sets differ under seed {run.random_seed}"
             raise ConfigError(msg)
 
 
 def _recipes(a: Run, b: Run) -> Iterable[tuple[str, Any, Any]]:
+    """Yield each key that runs must share, with both values."""
     first, second = config_of(a), config_of(b)
     for block in ("detector", "training", "loop"):
         for key in sorted({*first.get(block, {}), *second.get(block, {})} - _UNCOMPARED):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alloop.budget.amounts import Spent
-from alloop.budget.prices import RoundCharges
+from alloop.budget.charges import RoundCharges
+from alloop.ledger.facts import RunFacts
 from alloop.ledger.requests import AnnotationRequest, AnnotationRequests, RoundAnswers
 from alloop.ledger.store import Ledger, RoundRecord, read_ledger, run_folders
 from alloop.results.stopping import advice
@@ -17,7 +18,7 @@ class RunStatus:
     """What the ledger of a run says about its progress.
 
     Attributes:
-        facts: facts of the run.
+        facts: what was recorded when the run began; None when it never began.
         rounds: the finished rounds.
         spent: images and boxes paid for.
         pool: number of images in the pool.
@@ -29,7 +30,7 @@ class RunStatus:
         charged: the charges of each round.
     """
 
-    facts: dict[str, str]
+    facts: RunFacts | None
     rounds: Sequence[RoundRecord]
     spent: Spent
     pool: int
@@ -53,7 +54,8 @@ class RunStatus:
     def progress(self) -> str:
         """How many of the planned rounds are finished."""
         step = "" if self.checkpoint_step is None else f"; training checkpoint at step {self.checkpoint_step}"
-        return f"{len(self.rounds)} of {self.facts.get('rounds_planned', '?')} done{step}"
+        planned = (self.facts and self.facts.rounds_planned) or "?"
+        return f"{len(self.rounds)} of {planned} done{step}"
 
     @property
     def predicted_boxes(self) -> float:
@@ -62,8 +64,9 @@ class RunStatus:
 
     def lines(self) -> list[str]:
         """Return the lines that `alloop status` prints about one run."""
-        name, seed = self.facts.get("strategy", "?"), self.facts.get("random_seed", "?")
-        budget = f"budget {self.facts['budget']}" if self.facts.get("budget") else "no budget"
+        facts = self.facts
+        name, seed = (facts.strategy, facts.random_seed) if facts else ("?", "?")
+        budget = f"budget {facts.budget}" if facts and facts.budget else "no budget"
         return [
             f"strategy {name}, random seed {seed}: {self.state}",
             f"rounds   {self.progress}",
@@ -116,7 +119,7 @@ def read_status(folder: Path) -> RunStatus:
             pool=ledger.pool_size(),
             open_round=current,
             checkpoint_step=None if current is None else _checkpoint_step(ledger, current),
-            answers=requests.told(),
+            answers=requests.answered(),
             waiting_round=waiting,
             requests=[] if waiting is None else requests.of_round(waiting),
             charged=ledger.charged(),
@@ -144,8 +147,9 @@ def answers_line(answers: RoundAnswers) -> str:
     text = f"round {answers.round}: {states}; {answers.boxes} boxes{predicted}, cost {answers.cost:.2f}"
     if answers.seconds or answers.set_aside_seconds:
         text += f", {answers.seconds + answers.set_aside_seconds:.0f} s of work"
-    shown = answers.accepted + answers.moved + answers.deleted
+    edits = answers.edits
+    shown = edits.accepted + edits.moved + edits.deleted
     if shown:
-        kept = f"{answers.accepted} accepted, {answers.moved} moved, {answers.deleted} deleted"
-        text += f"; of {shown} boxes shown {kept}; {answers.added} added"
+        kept = f"{edits.accepted} accepted, {edits.moved} moved, {edits.deleted} deleted"
+        text += f"; of {shown} boxes shown {kept}; {edits.added} added"
     return text

@@ -208,7 +208,7 @@ class _Clock:
             return 0
         try:
             with read_ledger(folder) as ledger:
-                finished = ledger.open_round() is None and ledger.fact("config") is not None
+                finished = ledger.open_round() is None and ledger.facts() is not None
                 return arm.config.loop.rounds if finished else len(ledger.rounds())
         except DamagedFileError:  # not written yet; where it is damaged, the run itself says so
             return 0

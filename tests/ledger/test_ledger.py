@@ -13,6 +13,7 @@ from alloop.budget.amounts import Amount, Spent, buy
 from alloop.errors import AlloopError, ConfigError, DamagedFileError, StrategyError
 from alloop.files import atomic_write, sha256_of
 from alloop.ledger.audit import audit
+from alloop.ledger.facts import RunFacts
 from alloop.ledger.store import Bought, open_ledger, read_ledger
 from alloop.loop.pool import Pool, seed_set_order
 from alloop.testing import fake_annotations
@@ -25,7 +26,8 @@ METRICS = {"values": {"ap": 0.5, "ap50": 0.75, "ap75": None}, "per_class": {"cat
 
 def begin(ledger, seed_set=(3, 10), budget=""):
     config = "a: 1\n"
-    facts = {"config": config, "config_sha256": sha256_of(config.encode()), "budget": budget}
+    amount = Amount.parse(budget, "budget") if budget else None
+    facts = RunFacts(config=config, config_sha256=sha256_of(config.encode()), budget=amount)
     ledger.begin(facts, [(i, f"{i}.png", "0" * 64) for i in IDS], [ImageId(i) for i in seed_set], TRUTH)
 
 
@@ -179,7 +181,7 @@ def test_what_a_killed_writer_left_half_done_is_undone_by_the_next_reader(tmp_pa
         assert ledger.charges() == charges
         assert audit(ledger) == []
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
-            ledger._db.execute("DELETE FROM charge")
+            ledger.database.write("DELETE FROM charge")
 
 
 def test_no_run_here_is_said_plainly(tmp_path):

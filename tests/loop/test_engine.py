@@ -21,7 +21,7 @@ from alloop.errors import AlloopError, ConfigError, DamagedFileError, RunInUseEr
 from alloop.files import run_lock
 from alloop.ledger.audit import audit
 from alloop.ledger.store import open_ledger, read_ledger
-from alloop.loop.engine import query_and_ask, run_experiment
+from alloop.loop.engine import query_and_reveal, run_experiment
 from alloop.loop.experiment import environment, prepare, training_key
 from alloop.query import Query
 from alloop.results.status import status_blocks
@@ -184,7 +184,7 @@ def test_another_config_is_refused_and_names_the_key(straight):
 def test_a_damaged_model_stops_the_run_and_names_the_file(straight, tmp_path):
     shutil.copytree(straight, tmp_path / "run")
     with open_ledger(tmp_path / "run") as ledger:
-        ledger._db.execute("UPDATE round SET metrics = NULL WHERE round = 2")
+        ledger.database.write("UPDATE round SET metrics = NULL WHERE round = 2")
     model = tmp_path / "run" / "models" / "round_002.safetensors"
     data = bytearray(model.read_bytes())
     data[len(data) // 2] ^= 1
@@ -290,7 +290,7 @@ def test_impossible_experiments_are_refused_before_training(tmp_path, changes, e
     with pytest.raises(error, match=words):
         run_experiment(parse_config(small_tree(**changes)), tmp_path, TABLE)
     with open_ledger(tmp_path) as ledger:
-        assert ledger.facts() == {}  # nothing was booked
+        assert ledger.facts() is None  # nothing was booked
 
 
 def test_a_strategy_that_needs_what_the_detector_lacks_is_refused(tmp_path):
@@ -349,7 +349,7 @@ def test_ask_again_costs_nothing(straight, tmp_path):
     """Law 3: the query of an open round may be asked any number of times."""
     shutil.copytree(straight, tmp_path / "run")
     experiment = prepare(parse_config(small_tree()), TABLE)
-    from alloop.loop.fitting import RunContext, pixel_caches
+    from alloop.loop.context import RunContext, pixel_caches
     from alloop.oracles.simulated import SimulatedOracle
     from alloop.progress import Progress
     from alloop.training.weights import load_weights_of
@@ -359,8 +359,8 @@ def test_ask_again_costs_nothing(straight, tmp_path):
         before = ledger.spent()
         detector = experiment.new_detector(0)
         load_weights_of(detector.module, ledger.stored("models/round_000.safetensors"))
-        place = RunContext(experiment, ledger, oracle, pixel_caches(experiment), None, Progress(quiet=True))
-        answers = [query_and_ask(place, 1, ledger.labeled(), detector) for _ in range(2)]
+        context = RunContext(experiment, ledger, oracle, pixel_caches(experiment), None, Progress(quiet=True))
+        answers = [query_and_reveal(context, oracle, 1, ledger.labeled(), detector) for _ in range(2)]
         assert answers[0].selection.image_ids == answers[1].selection.image_ids
         assert np.array_equal(answers[0].selection.utilities, answers[1].selection.utilities)
         assert ledger.spent() == before
@@ -377,14 +377,14 @@ def test_a_real_coco_data_set_runs_and_its_images_are_watched(tmp_path, real_dat
     tree["loop"] = {"seed_set": 4, "query_size": "30 boxes", "rounds": 2}
     run_experiment(parse_config(tree), tmp_path / "run", TABLE)
     with read_ledger(tmp_path / "run") as ledger:
-        assert ledger.fact("reference_is_test") == "true"
+        assert ledger.facts().reference_is_test
         assert len(ledger.image_hashes()) == 53
         image_id = ledger.charges()[0].image_id
     tree["loop"]["rounds"] = 1
     run_experiment(parse_config(tree), tmp_path / "other", TABLE)
     with open_ledger(tmp_path / "other") as ledger:
-        ledger._db.execute("UPDATE image SET sha256 = 'changed' WHERE image_id = ?", (image_id,))
-        ledger._db.execute("UPDATE round SET metrics = NULL")
-        ledger._db.execute("DELETE FROM file")
+        ledger.database.write("UPDATE image SET sha256 = 'changed' WHERE image_id = ?", image_id)
+        ledger.database.write("UPDATE round SET metrics = NULL")
+        ledger.database.write("DELETE FROM file")
     with pytest.raises(DamagedFileError, match=f"image {image_id} changed"):
         run_experiment(parse_config(tree), tmp_path / "other", TABLE)

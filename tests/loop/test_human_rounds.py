@@ -12,20 +12,22 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from alloop.budget.charges import Edits
+from alloop.budget.prices import PriceList
 from alloop.cli.app import app
 from alloop.config import load_config, parse_config
 from alloop.data.formats.label_studio_tasks import region
 from alloop.data.formats.table import annotation_format
 from alloop.data.submissions import DrawnBox, ImageSubmissions, Submission
 from alloop.errors import AlloopError, ConfigError, DataError, UnreachableError, WaitingError
-from alloop.ledger.requests import AnnotationRequests, Rates
+from alloop.ledger.requests import AnnotationRequests
 from alloop.ledger.store import open_ledger, read_ledger
 from alloop.loop.engine import run_experiment, trained_on_everything
 from alloop.loop.querying import QuerySession, counting_threshold, expected_boxes
 from alloop.oracles.answers import AnswerRules, answer_of, answer_of_task
 from alloop.oracles.folder import FolderOracle
-from alloop.oracles.label_studio import Server
-from alloop.oracles.oracle import Edits, PreAnnotations, Task, edits
+from alloop.oracles.label_studio_server import Server
+from alloop.oracles.oracle import PreAnnotations, Task, edits
 from alloop.oracles.tasks import records_of, task_tree
 from alloop.report.curve import draw
 from alloop.report.numbers import to_json
@@ -37,7 +39,7 @@ from alloop.testing import fake_annotations, make_query
 from alloop.values import Detections, ImageId, ImageRecord, Selection
 from strategies import TABLE
 from tests.support import small_tree
-from tests.support.people import Annotator, Serving, charges, tree_of
+from tests.support.people import Annotator, Serving, charges, revisions, tree_of
 from tests.support.runs import write_run
 
 FORMATS = ["coco", "voc", "yolo", "cvat", "label_studio"]
@@ -86,7 +88,7 @@ def test_nothing_is_booked_before_it_is_answered_and_nothing_twice(files, tmp_pa
     paid = charges(tmp_path / "run")
     assert len(paid) == 4
     with read_ledger(tmp_path / "run") as ledger:
-        told = AnnotationRequests(ledger).told()
+        told = AnnotationRequests(ledger).answered()
         assert told[0].states == {"done": 4, "left": 2}
         assert told[0].boxes == sum(c.boxes for c in paid) == ledger.spent().boxes
     with pytest.raises(WaitingError, match="round 1 waits"):
@@ -195,8 +197,7 @@ def test_late_edits_are_recorded_once_and_change_nothing(files, tmp_path):
     for _ in range(2):
         with pytest.raises(WaitingError):
             run_experiment(config, tmp_path / "run", TABLE)
-        with read_ledger(tmp_path / "run") as ledger:
-            assert AnnotationRequests(ledger).revisions() == 1
+        assert revisions(tmp_path / "run") == 1
     assert charges(tmp_path / "run") == before
 
 
@@ -208,15 +209,15 @@ def test_people_see_the_detectors_boxes_but_for_a_blind_share(files, tmp_path):
     assert len(rounds) == 2
     with read_ledger(tmp_path / "run") as ledger:
         first, second = AnnotationRequests(ledger).of_round(0), AnnotationRequests(ledger).of_round(1)
-        told = AnnotationRequests(ledger).told()[1]
-    assert all(q.shown is None for q in first), "nothing is trained before the first round"
-    blind = [q for q in second if q.shown is None]
+        told = AnnotationRequests(ledger).answered()[1]
+    assert all(q.pre_annotations is None for q in first), "nothing is trained before the first round"
+    blind = [q for q in second if q.pre_annotations is None]
     assert 3 <= len(blind) <= 15
-    shown = sum(len(q.shown) for q in second if q.shown is not None)
+    shown = sum(len(q.pre_annotations) for q in second if q.pre_annotations is not None)
     assert shown > 0
     written = json.loads((tmp_path / "people" / "round_001" / "tasks.json").read_bytes())
     assert len(written["annotations"]) == shown
-    assert told.accepted + told.moved + told.deleted == shown
+    assert told.edits.accepted + told.edits.moved + told.edits.deleted == shown
     assert told.predicted_boxes == pytest.approx(sum(q.predicted_boxes for q in second))
 
 
@@ -437,10 +438,10 @@ def test_advice_tells_a_plateau_from_a_rise():
 
 
 def test_prices_by_hand():
-    rates = Rates(image=1, box=2, second=0.1, accepted=0.5, deleted=0.25)
-    assert rates.cost(3, 10, None) == 1 + 6 + 1
-    assert rates.cost(4, 0, (2, 1, 3, 1)) == 1 + 2 * 0.5 + 2 + 2 + 3 * 0.25
-    assert Rates().cost(7, 100, (3, 3, 3, 1)) == 7
+    prices = PriceList(image=1, box=2, second=0.1, accepted=0.5, deleted=0.25)
+    assert prices.cost(boxes=3, seconds=10) == 1 + 6 + 1
+    assert prices.cost(boxes=4, edits=Edits(2, 1, 3, 1)) == 1 + 2 * 0.5 + 2 + 2 + 3 * 0.25
+    assert PriceList().cost(boxes=7, seconds=100, edits=Edits(3, 3, 3, 1)) == 7
 
 
 RECORD = ImageRecord(ImageId(3), "a.jpg", 200, 100)
@@ -511,22 +512,22 @@ def test_work_is_charged_by_its_increase_and_capped(tmp_path):
             ids[1]: state_of(labeled(9999, box, number=2)),
             ids[2]: state_of(labeled(4, skipped=True, number=3)),
         }
-        questions.book(1, answers, Rates(second=0.5), cap=600)
+        questions.book(1, answers, PriceList(second=0.5), seconds_cap=600)
         assert questions.pending() is None
         paid = {c.image_id: (c.boxes, c.seconds, c.cost) for c in ledger.charges() if c.round == 1}
         assert paid == {20: (1, 30.0, 16.0), 21: (1, 600.0, 301.0)}
-        told = questions.told()[0]
+        told = questions.answered()[0]
         assert (told.states, told.seconds, told.set_aside_seconds) == ({"done": 2, "skipped": 1}, 630.0, 4.0)
         assert told.predicted_boxes == 3.0
         assert questions.set_aside() == {ids[2]}
         questions.ask(2, Selection((ImageId(23),), np.zeros(1)), [1.0], {})
         again = answer_of_task({"annotations": [labeled(50, box)]}, RECORD, AnswerRules(["cat"]))
-        ledger.write("UPDATE round SET metrics = '{}'")
-        questions.book(2, {ImageId(23): again}, Rates(), cap=600)
+        ledger.database.write("UPDATE round SET metrics = '{}'")
+        questions.book(2, {ImageId(23): again}, PriceList(), seconds_cap=600)
         assert next(c.seconds for c in ledger.charges() if c.image_id == 23) == 20.0, "30 of these 50 were paid"
         questions.ask(3, Selection((ImageId(24),), np.zeros(1)), [1.0], {})
         with pytest.raises(AlloopError, match="none of the 1 images came back"):
-            questions.book(3, {ImageId(24): state_of()}, Rates(), cap=600)
+            questions.book(3, {ImageId(24): state_of()}, PriceList(), seconds_cap=600)
 
 
 def test_boxes_shown_travel_as_records():

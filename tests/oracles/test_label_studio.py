@@ -28,20 +28,18 @@ from typer.testing import CliRunner
 
 from alloop.cli.app import app
 from alloop.config import parse_config
-from alloop.config.blocks import OracleConfig
 from alloop.data.formats.label_studio_tasks import region
 from alloop.data.images import FolderImages
+from alloop.data.splits import Split
 from alloop.errors import AlloopError, ConfigError, WaitingError
-from alloop.ledger.requests import AnnotationRequests
 from alloop.ledger.store import read_ledger
 from alloop.loop.engine import run_experiment
-from alloop.oracles.answers import AnswerRules
-from alloop.oracles.label_studio import LabelStudioPeople
+from alloop.oracles.label_studio import LabelStudio
 from alloop.oracles.oracle import PreAnnotations, Task
 from alloop.values import ImageId, ImageRecord
 from strategies import TABLE
 from tests.support import small_tree
-from tests.support.people import Annotator, Serving, charges, tree_of
+from tests.support.people import Annotator, Serving, charges, revisions, tree_of
 
 pytestmark = pytest.mark.labelstudio
 TOKEN = "5ec7e7c0ffee5ec7e7c0ffee5ec7e7c0ffee5ec7"
@@ -63,7 +61,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-class LabelStudio:
+class LabelStudioServer:
     """A server process that can be stopped and started again, and a person who uses its REST interface."""
 
     def __init__(self, folder, images):
@@ -150,7 +148,7 @@ class LabelStudio:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory, files):
     """The one server of these tests."""
-    running = LabelStudio(tmp_path_factory.mktemp("ls"), files)
+    running = LabelStudioServer(tmp_path_factory.mktemp("ls"), files)
     executable()
     running.start()
     yield running
@@ -318,9 +316,13 @@ def test_bccd_with_a_script_as_the_annotator_gives_the_simulated_curve(server, t
 
 
 def people(server, title, images=(), **more):
-    config = OracleConfig(**oracle(server, title, **more))
-    source = FolderImages(server.images / "images", {record.image_id: record for record in images})
-    return LabelStudioPeople.of(config, source, AnswerRules(NAMES, config.policy, config.default_seconds))
+    config = {key: value for key, value in oracle(server, title, **more).items() if key != "name"}
+    return LabelStudio(**config).connect(pool_of(server.images / "images", images))
+
+
+def pool_of(folder, images=()):
+    records = {record.image_id: record for record in images}
+    return Split(SimpleNamespace(class_names=tuple(NAMES), images=records), FolderImages(folder, records))
 
 
 def tasks_of(count, shown=True):
@@ -579,13 +581,11 @@ def test_late_edits_on_the_server_are_revisions(files, server, tmp_path):
     for _ in range(2):
         with pytest.raises(WaitingError):
             run_experiment(config, tmp_path / "run", TABLE)
-    with read_ledger(tmp_path / "run") as ledger:
-        assert AnnotationRequests(ledger).revisions() == 1
+    assert revisions(tmp_path / "run") == 1
     assert charges(tmp_path / "run") == before
 
 
 def test_addresses_that_are_none_are_refused(tmp_path):
     for url in ("localhost:8080", "ftp://x", "http://", "http://user:pass@host", "file:///etc/passwd"):
-        config = OracleConfig(name="label_studio", url=url, project="p")
         with pytest.raises(ConfigError, match=r"oracle\.url"):
-            LabelStudioPeople.of(config, FolderImages(tmp_path, {}), AnswerRules(NAMES))
+            LabelStudio(url=url, project="p").connect(pool_of(tmp_path))

@@ -362,4 +362,4 @@ def test_they_choose_in_the_loop(tmp_path, detector, strategy):
     rounds = run_experiment(parse_config(tree), tmp_path / "run", TABLE)
     assert [record.images for record in rounds] == [6, 10]
     with read_ledger(tmp_path / "run") as ledger:
-        assert ledger.facts()["label_using"] == str("annotations" in strategy).lower()
+        assert ledger.facts().label_using == ("annotations" in strategy)

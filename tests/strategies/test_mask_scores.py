@@ -303,7 +303,7 @@ def test_a_study_that_looks_at_labels_is_marked(tmp_path):
         tree = small_tree(**MASK_RCNN, **{"loop.rounds": 2, "strategy": {"name": "tfdp", "annotations": annotations}})
         run_experiment(parse_config(tree), tmp_path / annotations, TABLE)
         with read_ledger(tmp_path / annotations) as ledger:
-            assert ledger.facts()["label_using"] == str(annotations == "true").lower()
+            assert ledger.facts().label_using == (annotations == "true")
 
 
 def test_masks_asked_of_a_box_detector_are_refused_at_once(tmp_path):

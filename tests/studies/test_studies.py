@@ -17,12 +17,14 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from alloop.budget.prices import COST_MODELS, IMAGES, CostModel, RoundCharges, cost_model
+from alloop.budget.charges import RoundCharges
+from alloop.budget.prices import COST_MODELS, IMAGES, CostModel, PriceList, cost_model
 from alloop.cli.app import app
 from alloop.config.reading import parse_config, parsed_values
 from alloop.data.splits import load_splits
 from alloop.errors import ConfigError
 from alloop.ledger.audit import audit
+from alloop.ledger.facts import RunFacts
 from alloop.ledger.store import read_ledger
 from alloop.progress import Progress, duration
 from alloop.report.gallery import SIDE, galleries
@@ -101,7 +103,7 @@ def test_seconds_need_to_have_been_recorded(tmp_path):
     write_run(tmp_path / "r", "random", 0, [0.1, 0.2])
     with pytest.raises(ConfigError, match="no recorded seconds"):
         compare_runs([tmp_path / "r"], cost=COST_MODELS["seconds"])
-    assert CostModel("s", second=2.0).cost(RoundCharges(0, 3, 4, 1, 10.0)) == 20.0
+    assert CostModel("s", prices=PriceList(second=2.0, box=0.0)).cost(RoundCharges(0, 3, 4, 1, 10.0)) == 20.0
 
 
 def priced(strategy, images, boxes, ap, seed):
@@ -132,7 +134,7 @@ def test_a_verdict_that_depends_on_counting_is_shown():
 
 
 def repeated(strategy, seed, ap, replay):
-    return replace(run(strategy, [100, 200], ap, seed), facts={"replay": str(replay)})
+    return replace(run(strategy, [100, 200], ap, seed), facts=RunFacts(config="{}", replicate=replay))
 
 
 def test_a_difference_within_replay_noise_is_inconclusive():

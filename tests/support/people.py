@@ -1,6 +1,8 @@
 """People who answer: configs that ask them, an annotator who knows the truth, and servers of the tests."""
 
+import contextlib
 import shutil
+import sqlite3
 import threading
 from http.server import ThreadingHTTPServer
 
@@ -72,3 +74,9 @@ class Serving:
     def __exit__(self, *_error):
         self.httpd.shutdown()
         self.httpd.server_close()
+
+
+def revisions(folder):
+    """The number of annotations that were changed after they were booked, read without our own code."""
+    with contextlib.closing(sqlite3.connect(folder / "run.db")) as database:
+        return database.execute("SELECT COUNT(*) FROM revision").fetchone()[0]

@@ -1,12 +1,11 @@
 """Runs whose figures are written down by hand: as values, and as folders."""
 
-import json
-
 import numpy as np
 import yaml
 
-from alloop.budget.prices import RoundCharges
+from alloop.budget.charges import RoundCharges
 from alloop.files import sha256_of
+from alloop.ledger.facts import RunFacts
 from alloop.ledger.store import Bought, RoundRecord, open_ledger
 from alloop.results.runs import Run
 from alloop.testing import fake_annotations
@@ -25,7 +24,7 @@ def run(strategy, boxes, ap, seed=0, **facts):
         label_using=False,
         full_label=False,
         rounds=rounds,
-        facts=facts,
+        facts=RunFacts(config="{}", strategy=strategy, random_seed=seed, **facts),
         pool_images=100,
         charged=tuple(RoundCharges(k, 10, b, 0, 0.0) for k, b in enumerate(np.diff(boxes, prepend=0))),
     )
@@ -44,19 +43,18 @@ def write_run(
     )
     ids = [ImageId(i) for i in range(1, 30)]
     truth = {i: fake_annotations(i) for i in ids}
-    facts = {
-        "config": config,
-        "config_sha256": sha256_of(config.encode()),
-        "data": data,
-        "strategy": strategy,
-        "random_seed": str(seed),
-        "seed_set_sha256": sha256_of(repr(seed_set).encode()),
-        "budget": "",
-        "rounds_planned": str(len(aps)),
-        "label_using": "false",
-        "reference_is_test": "true",
-        **({"classes": json.dumps(classes), "pool_class_boxes": json.dumps(pool)} if classes else {}),
-    }
+    facts = RunFacts(
+        config=config,
+        config_sha256=sha256_of(config.encode()),
+        data=data,
+        strategy=strategy,
+        random_seed=seed,
+        seed_set_sha256=sha256_of(repr(seed_set).encode()),
+        rounds_planned=len(aps),
+        reference_is_test=True,
+        classes=tuple(classes) or None,
+        pool_class_boxes=tuple(pool) or None,
+    )
     folder.mkdir(parents=True)
     with open_ledger(folder) as ledger:
         ledger.begin(facts, [(i, f"{i}.png", "0") for i in ids], [ImageId(i) for i in seed_set], truth)

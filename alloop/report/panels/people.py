@@ -12,9 +12,7 @@ _EDITS = ("accepted", "moved", "deleted", "added")
 
 
 def _sections(data: PageData) -> Iterator[dict[str, Any]]:
-    statuses = {
-        run.name: read_status(run.folder) for run in data.runs if run.facts.get("oracle", "simulated") != "simulated"
-    }
+    statuses = {run.name: read_status(run.folder) for run in data.runs if run.facts.asks_people}
     rows = [_row(name, answers) for name, status in statuses.items() for answers in status.answers]
     if rows:
         advice = [(name, status.advice()) for name, status in statuses.items()]
@@ -25,8 +23,9 @@ def _row(name: str, answers: RoundAnswers) -> list[str]:
     states = [f"{answers.states.get(state, 0)}" for state in ("done", "skipped", "left")]
     seconds = answers.seconds + answers.set_aside_seconds
     amounts = [f"{answers.boxes}", f"{answers.predicted_boxes:.0f}", f"{answers.cost:.2f}", f"{seconds:.0f}"]
-    edits = (answers.accepted, answers.moved, answers.deleted, answers.added)
-    return [name, f"{answers.round}", *states, *amounts, *map(str, edits)]
+    edits = answers.edits
+    counts = (edits.accepted, edits.moved, edits.deleted, edits.added)
+    return [name, f"{answers.round}", *states, *amounts, *map(str, counts)]
 
 
 PANEL = Panel(

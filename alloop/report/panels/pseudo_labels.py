@@ -1,6 +1,5 @@
 """How right the pseudo-labels of a semi-supervised training were."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from alloop.report.training_log import draw_training_log
 
 def _sections(data: PageData) -> Iterator[dict[str, Any]]:
     for run in data.first_runs:
-        record, names = run.rounds[-1], json.loads(run.facts.get("classes", "[]"))
+        record, names = run.rounds[-1], list(run.facts.classes or ())
         if not record.training_log:
             continue
         yield {

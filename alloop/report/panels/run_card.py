@@ -23,8 +23,9 @@ _FACTS = (
 
 def _sections(data: PageData) -> Iterator[dict[str, Any]]:
     facts = (data.runs or data.comparison.runs)[0].facts
-    rows: list[list[str | Cell]] = [[name, Cell(facts.get(name, ""), css="wide")] for name in _FACTS]
-    yield {"table": HtmlTable((), rows, striped=False), "config": facts.get("config", "")}
+    values = facts.rows()
+    rows: list[list[str | Cell]] = [[name, Cell(values[name], css="wide")] for name in _FACTS]
+    yield {"table": HtmlTable((), rows, striped=False), "config": facts.config}
 
 
 PANEL = Panel("Run card", _sections, "{{ table }}\n<pre>{{ config }}</pre>")

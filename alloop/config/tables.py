@@ -1,0 +1,11 @@
+"""The closed sets of names that a config may use: each name with the import path of its plug-in.
+
+A plug-in of one's own is named by its import path `package.module:Name` instead. Query strategies have their table in
+`strategies`, annotation formats theirs in `alloop.data.formats`.
+"""
+
+ORACLES = {
+    "simulated": "alloop.oracles.simulated:Simulated",
+    "folder": "alloop.oracles.folder:Folder",
+    "label_studio": "alloop.oracles.label_studio:LabelStudio",
+}

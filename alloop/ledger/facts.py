@@ -1,0 +1,133 @@
+"""What is recorded about a run when it begins and never changes: the experiment, its data, and the environment."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from alloop.budget.amounts import Amount
+from alloop.config.tables import ORACLES
+from alloop.plugins import load_class
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """Everything besides the experiment that the last bits of a result depend on, and the command that was given."""
+
+    device: str = ""
+    threads: str = ""
+    torch: str = ""
+    torchvision: str = ""
+    numpy: str = ""
+    alloop: str = ""
+    python: str = ""
+    machine: str = ""
+    hardware: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """The facts of one run; each is one row of the table `fact` of `run.db`.
+
+    Attributes:
+        config: the resolved config as YAML.
+        config_sha256: the hash of that text.
+        data: the fingerprint of the three splits.
+        classes: class names in label order; None where an older version did not record them.
+        pool_class_boxes: boxes of each class in the pool; None where people draw them.
+        pool_class_images: images of the pool that hold each class; None where people draw the boxes.
+        replicate: 0, or 1, 2, ... for a run that repeats another to measure its noise.
+        strategy: the name of the strategy.
+        random_seed: the seed of all random choices.
+        seed_set_sha256: the hash of the ids of the seed set.
+        oracle: the name of the oracle.
+        asks_people: whether the oracle asks people; False in simulation.
+        budget: the permission for the whole run, if there is one.
+        rounds_planned: how many rounds the run will have.
+        label_using: whether the strategy looked at labels that were not paid for.
+        reference_is_test: whether one split serves as reference and as test.
+        environment: versions, device, threads, command.
+    """
+
+    config: str
+    config_sha256: str = ""
+    data: str = ""
+    classes: tuple[str, ...] | None = None
+    pool_class_boxes: tuple[int, ...] | None = None
+    pool_class_images: tuple[int, ...] | None = None
+    replicate: int = 0
+    strategy: str = "unknown"
+    random_seed: int = 0
+    seed_set_sha256: str = ""
+    oracle: str = "simulated"
+    asks_people: bool = False
+    budget: Amount | None = None
+    rounds_planned: int | None = None
+    label_using: bool = False
+    reference_is_test: bool = False
+    environment: Environment = Environment()
+
+    def rows(self) -> dict[str, str]:
+        """Return the rows as they are stored: name and text."""
+        return {
+            "config": self.config,
+            "config_sha256": self.config_sha256,
+            "data": self.data,
+            "classes": json.dumps(self.classes),
+            "pool_class_boxes": json.dumps(self.pool_class_boxes),
+            "pool_class_images": json.dumps(self.pool_class_images),
+            "replay": str(self.replicate),
+            "strategy": self.strategy,
+            "random_seed": str(self.random_seed),
+            "seed_set_sha256": self.seed_set_sha256,
+            "oracle": self.oracle,
+            "asks_people": json.dumps(self.asks_people),
+            "budget": str(self.budget or ""),
+            "rounds_planned": str(self.rounds_planned or ""),
+            "label_using": json.dumps(self.label_using),
+            "reference_is_test": json.dumps(self.reference_is_test),
+            **asdict(self.environment),
+        }
+
+    @classmethod
+    def from_rows(cls, rows: Mapping[str, str]) -> "RunFacts | None":
+        """Read the rows of a run, also of older versions; None for a run that never began.
+
+        Raises:
+            ValueError: a row that does not hold what its name says.
+            ConfigError: a budget that is no amount.
+        """
+        if "config" not in rows:
+            return None
+        oracle, rounds = rows.get("oracle", "simulated"), rows.get("rounds_planned")
+        return cls(
+            config=rows["config"],
+            config_sha256=rows.get("config_sha256", ""),
+            data=rows.get("data", ""),
+            classes=_listed(rows, "classes"),
+            pool_class_boxes=_listed(rows, "pool_class_boxes"),
+            pool_class_images=_listed(rows, "pool_class_images"),
+            replicate=int(rows.get("replay", 0)),
+            strategy=rows.get("strategy", "unknown"),
+            random_seed=int(rows.get("random_seed", 0)),
+            seed_set_sha256=rows.get("seed_set_sha256", ""),
+            oracle=oracle,
+            asks_people=json.loads(rows["asks_people"]) if "asks_people" in rows else _asks_people(oracle),
+            budget=Amount.parse(rows["budget"], "fact budget") if rows.get("budget") else None,
+            rounds_planned=int(rounds) if rounds else None,
+            label_using=rows.get("label_using") == "true",
+            reference_is_test=rows.get("reference_is_test") == "true",
+            environment=Environment(**{f.name: rows[f.name] for f in fields(Environment) if f.name in rows}),
+        )
+
+
+def _listed(rows: Mapping[str, str], name: str) -> tuple[Any, ...] | None:
+    values = json.loads(rows.get(name, "null"))
+    return None if values is None else tuple(values)
+
+
+def _asks_people(oracle: str) -> bool:
+    """Return what a run of an older version, which only had built-in oracles, did not record."""
+    asks: bool = load_class("oracle", oracle, ORACLES).asks_people
+    return asks

@@ -1,0 +1,133 @@
+"""The beginning of a run: hash the pool, choose the seed set, book both; and whether a run may go on."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from alloop.budget.amounts import buy
+from alloop.config import ExperimentConfig, parse_config
+from alloop.errors import ConfigError
+from alloop.files import sha256_of
+from alloop.ledger.facts import Environment, RunFacts
+from alloop.ledger.requests import AnnotationRequests
+from alloop.loop.context import RunContext
+from alloop.loop.experiment import environment
+from alloop.loop.people import first_requests
+from alloop.loop.pool import seed_set_named, seed_set_order
+from alloop.oracles.oracle import RevealingOracle
+from alloop.strategy import uses_labels
+from alloop.values import Annotations, ImageId
+
+FREE_KEYS = frozenset({"training.checkpoint_seconds", "training.cache_gib"})  # they change no result
+
+
+def begin_run(context: RunContext, table: Mapping[str, str], replicate: int) -> None:
+    """Book the pool with the seed set, or with the request to people for one, in one transaction.
+
+    Args:
+        context: the run.
+        table: strategies by name.
+        replicate: 0, or 1, 2, ... for a run that repeats another.
+
+    Raises:
+        ConfigError: the budget does not pay for the first image of the seed set.
+    """
+    ledger, images = context.ledger, _hashed_pool(context)
+    if isinstance(context.oracle, RevealingOracle) or context.experiment.config.loop.seed_images:
+        order = _seed_set_order(context)
+        answers = _known_labels(context, order)
+        seed_set = _affordable(context, order, answers)
+        ledger.begin(_facts(context, replicate, seed_set), images, seed_set, answers)
+        return
+    batch = first_requests(context, table)
+    with ledger.transaction():
+        ledger.begin(_facts(context, replicate, batch.selection.image_ids), images, (), {})
+        requests = AnnotationRequests(ledger)
+        requests.ask(0, batch.selection, batch.predicted_boxes, batch.pre_annotations)
+
+
+def refuse_other_config(out: Path, recorded: str, config: ExperimentConfig) -> None:
+    """Refuse to go on under another config than the run began with.
+
+    Raises:
+        ConfigError: naming each key that differs.
+    """
+    # parsing gives keys that this version added their defaults in a config that was recorded before
+    before, now = (_flat(c.model_dump(mode="json")) for c in (parse_config(yaml.safe_load(recorded)), config))
+    differing = sorted(key for key in (before.keys() | now.keys()) - FREE_KEYS if before.get(key) != now.get(key))
+    if differing:
+        key = differing[0]
+        msg = (
+            f"{out}: this run began with {key} = {before.get(key)!r}, the config now says {now.get(key)!r} "
+            f"({len(differing)} keys differ: {', '.join(differing[:5])}). Another experiment needs another --out."
+        )
+        raise ConfigError(msg)
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix.rstrip("."): tree}
+    return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
+
+
+def _hashed_pool(context: RunContext) -> list[tuple[ImageId, str, str]]:
+    """Return id, file name and sha256 of every image of the pool."""
+    pool = context.experiment.splits.train
+    rows = []
+    for done, (image_id, record) in enumerate(sorted(pool.dataset.images.items()), start=1):
+        rows.append((image_id, record.file_name, pool.images.sha256(image_id)))
+        context.progress.step("hashing images", done, len(pool.dataset.images))
+    return rows
+
+
+def _seed_set_order(context: RunContext) -> list[ImageId]:
+    """Return the images that a seed set is taken from: those that a file names, or all in random order."""
+    config, pool = context.experiment.config, context.experiment.splits.train.dataset.images
+    named = config.loop.seed_images
+    return seed_set_named(named, pool) if named else seed_set_order(pool, config.random_seed)
+
+
+def _known_labels(context: RunContext, image_ids: Sequence[ImageId]) -> Mapping[ImageId, Annotations]:
+    """Return the labels of a seed set: as the oracle reveals them, else as the pool's file has them."""
+    if isinstance(context.oracle, RevealingOracle):
+        return context.oracle.annotate(image_ids)
+    return context.experiment.splits.train.dataset.annotations
+
+
+def _affordable(
+    context: RunContext, order: list[ImageId], answers: Mapping[ImageId, Annotations]
+) -> tuple[ImageId, ...]:
+    """Return the seed set: the head of an order that meets its quota within the budget."""
+    loop, ranking = context.experiment.config.loop, ((i, len(answers[i])) for i in order)
+    head = buy(ranking, loop.seed_set, context.ledger.spent(), loop.budget)
+    if not head.image_ids:
+        msg = f"loop.budget: {loop.budget} does not pay for the first image of the seed set; raise it"
+        raise ConfigError(msg)
+    return head.image_ids
+
+
+def _facts(context: RunContext, replicate: int, seed_set: tuple[ImageId, ...]) -> RunFacts:
+    experiment = context.experiment
+    config, pool, text = experiment.config, experiment.splits.train.dataset, experiment.config.to_yaml()
+    people = experiment.oracle.asks_people  # nobody knows the classes of a pool that people are still to annotate
+    return RunFacts(
+        config=text,
+        config_sha256=sha256_of(text.encode()),
+        data=experiment.splits.fingerprint(),
+        classes=pool.class_names,
+        pool_class_boxes=None if people else tuple(pool.class_counts()),
+        pool_class_images=None if people else tuple(pool.class_images()),
+        replicate=replicate,
+        strategy=config.strategy.name,
+        random_seed=config.random_seed,
+        seed_set_sha256=sha256_of(repr(seed_set).encode()),
+        oracle=config.oracle.name,
+        asks_people=people,
+        budget=config.loop.budget,
+        rounds_planned=config.loop.rounds,
+        label_using=uses_labels(experiment.strategy),
+        reference_is_test=experiment.splits.shared,
+        environment=Environment(**environment(experiment)),
+    )

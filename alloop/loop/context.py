@@ -1,0 +1,71 @@
+"""What the steps of a round work with: the experiment, its ledger, its oracle, its decoded images."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from alloop.data.pixels import PixelCache
+from alloop.data.splits import Split
+from alloop.ledger.store import Ledger
+from alloop.loop.experiment import Experiment
+from alloop.loop.shared_models import SharedModels
+from alloop.oracles.oracle import HumanOracle, RevealingOracle
+from alloop.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class PixelCaches:
+    """The decoded images: the pool at the scoring size and at the largest training size, test and reference split."""
+
+    pool: PixelCache
+    training: PixelCache
+    test: PixelCache
+    reference: PixelCache
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What the steps of a round work with. It never reaches a strategy."""
+
+    experiment: Experiment
+    ledger: Ledger
+    oracle: RevealingOracle | HumanOracle
+    caches: PixelCaches
+    shared: SharedModels | None
+    progress: Progress
+
+
+@dataclass
+class Timings:
+    """Seconds by step of one round."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, step: str) -> Iterator[None]:
+        """Add the duration of a step."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - started, 4)
+
+
+def pixel_caches(experiment: Experiment) -> PixelCaches:
+    """Return caches that decode each image when it is first read; splits of one size share one cache."""
+    detector, training = experiment.config.detector, experiment.config.training
+    limit = int(training.cache_gib * 2**30)
+
+    def cache(split: Split, short_side: int) -> PixelCache:
+        return PixelCache(split.images, sorted(split.dataset.images), short_side, detector.long_side, limit)
+
+    splits, short_side = experiment.splits, detector.short_side
+    largest = max((short_side, *training.short_sides))
+    pool, test = cache(splits.train, short_side), cache(splits.test, short_side)
+    return PixelCaches(
+        pool=pool,
+        training=pool if largest == short_side else cache(splits.train, largest),
+        test=test,
+        reference=test if splits.shared else cache(splits.reference, short_side),
+    )

@@ -1,0 +1,80 @@
+"""The files of one round in the run folder, all recorded in the ledger: weights, log, checkpoints, snapshots."""
+
+from collections.abc import Callable
+from functools import partial
+
+from alloop.errors import DamagedFileError
+from alloop.files import read_verified
+from alloop.ledger.store import Ledger
+
+
+def model_path(round_: int) -> str:
+    """Return where the final weights of a round lie in the run folder."""
+    return f"models/round_{round_:03d}.safetensors"
+
+
+def training_log_path(round_: int) -> str:
+    """Return where the log of a semi-supervised training lies, one record per epoch."""
+    return f"models/round_{round_:03d}_course.json"
+
+
+def snapshot_path(round_: int, step: int) -> str:
+    """Return where a state along the training of a round lies."""
+    return f"snapshots/round_{round_:03d}_step_{step:08d}.safetensors"
+
+
+def trained_weights(ledger: Ledger, round_: int) -> bytes:
+    """Return the final weights of a round.
+
+    Raises:
+        DamagedFileError: none are recorded, or they are not what was recorded.
+    """
+    weights = ledger.stored(model_path(round_))
+    if weights is None:
+        msg = f"{model_path(round_)}: no trained detector is recorded for round {round_}"
+        raise DamagedFileError(msg)
+    return weights
+
+
+def snapshot_readers(ledger: Ledger, round_: int) -> list[Callable[[], bytes]]:
+    """Return a function for each state kept along the training of a round, in order, that reads and verifies it."""
+    return [
+        partial(read_verified, ledger.folder / path, sha256)
+        for path, sha256, _ in ledger.files(round_)
+        if path.startswith("snapshots/")
+    ]
+
+
+class Checkpoints:
+    """Checkpoints inside one round's training; see `alloop.training.supervised.CheckpointStore`."""
+
+    def __init__(self, ledger: Ledger, round_: int, snapshots: tuple[int, ...]) -> None:
+        """Keep nothing yet. The last of the `snapshots` is the trained detector itself and is not kept twice."""
+        self._ledger, self._round = ledger, round_
+        self.snapshot_steps = snapshots[:-1]
+
+    def _recorded(self) -> list[str]:
+        return [path for path, _, step in self._ledger.files(self._round) if step is not None]
+
+    def load(self) -> bytes | None:
+        """Return the newest recorded state."""
+        paths = self._recorded()
+        return self._ledger.stored(paths[-1]) if paths else None
+
+    def save(self, state: bytes, step: int) -> None:
+        """Record a state, then drop the older ones."""
+        older = self._recorded()
+        path = f"checkpoints/round_{self._round:03d}_step_{step:08d}.safetensors"
+        self._ledger.store(path, state, self._round, step)
+        for name in older:
+            if name != path:
+                self._ledger.drop(name)
+
+    def snapshot(self, weights: bytes, step: int) -> None:
+        """Keep a state for strategies that ask about the course of the training."""
+        self._ledger.store(snapshot_path(self._round, step), weights, self._round)
+
+    def clear(self) -> None:
+        """Drop all checkpoints; snapshots stay."""
+        for name in self._recorded():
+            self._ledger.drop(name)
