@@ -84,7 +84,7 @@ class StoppedError(Exception):
 
 def stop_after(monkeypatch, calls):
     """Raise at the n-th durable action of the ledger, before it or after it."""
-    from alloop.ledger.store import store as ledger
+    from alloop.ledger import store as ledger
 
     count = {"left": calls}
 
