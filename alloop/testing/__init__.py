@@ -22,9 +22,10 @@ import numpy as np
 from alloop.strategy import Strategy, checked_selection
 from alloop.testing.detectors import detector_checks
 from alloop.testing.fakes import FakeDetector, fake_annotations, make_query
+from alloop.testing.formats import format_checks
 from alloop.values import Selection
 
-__all__ = ["FakeDetector", "detector_checks", "fake_annotations", "make_query", "strategy_checks"]
+__all__ = ["FakeDetector", "detector_checks", "fake_annotations", "format_checks", "make_query", "strategy_checks"]
 
 StrategyCheck = Callable[[Strategy], None]
 

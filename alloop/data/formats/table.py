@@ -27,18 +27,23 @@ def annotation_format(name: str, key: str) -> "Format":
         key: the key of the config or the option that holds the name, for messages.
 
     Raises:
-        ConfigError: the name is unknown, or nothing can be imported from the path.
+        ConfigError: the name is unknown, or the path does not lead to a `Format`.
     """
     module, colon, attribute = FORMATS.get(name, name).partition(":")
     if not colon:
         msg = f"{key}: {name!r} is no annotation format{nearest(name, FORMATS)}; your own is 'package.module:FORMAT'"
         raise ConfigError(msg)
+    from alloop.data.formats.format import Format  # noqa: PLC0415  the command line reads the table without numpy
+
     try:
-        found: Format = getattr(importlib.import_module(module), attribute)
+        value = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         msg = f"{key}: {name!r} cannot be imported ({error}). Is the package installed and the name right?"
         raise ConfigError(msg) from error
-    return found
+    if not isinstance(value, Format):
+        msg = f"{key}: {name!r} is no Format, it is {value!r}; see alloop.data.formats.format"
+        raise ConfigError(msg)
+    return value
 
 
 def guess_format(path: Path) -> str:
