@@ -152,8 +152,8 @@ def check_only_declared_needs(strategy: Strategy) -> None:
     query = _query(strategy)
     restricted = dataclasses.replace(
         query,
-        detector=_Restricted(query.detector, strategy.needs),  # type: ignore[arg-type]
-        reference_detector=_Restricted(query.reference_detector, strategy.needs),  # type: ignore[arg-type]
+        detector=_Restricted(query.detector, strategy.needs),
+        reference_detector=_Restricted(query.reference_detector, strategy.needs),
     )
     if Need.REFERENCE not in strategy.needs:
         restricted = dataclasses.replace(restricted, reference=MappingProxyType({}), reference_detector=None)
