@@ -85,24 +85,29 @@ class CostModel:
         """Whether the cost depends on recorded seconds, which only people's rounds have."""
         return self.prices.second > 0
 
+    def to_json(self) -> dict[str, str | float]:
+        """Return the name, the unit and every price, as `compare --format json` prints them."""
+        prices = {name: getattr(self.prices, name) for name in REPRICED}
+        return {"name": self.name, "unit": self.unit, **prices, "booked": self.booked}
+
     def __str__(self) -> str:
         """Return the name, and the unit where the name is not the unit itself."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
 
-BOXES = CostModel("boxes", prices=PriceList(box=1.0))
-IMAGES = CostModel("images", prices=PriceList(image=1.0, box=0.0))
+BOXES = CostModel("boxes", prices=PriceList(box=1))
+IMAGES = CostModel("images", prices=PriceList(image=1, box=0.0))
 COST_MODELS = {
     model.name: model
     for model in (
         BOXES,
         IMAGES,
-        CostModel("seconds", prices=PriceList(second=1.0, box=0.0)),
-        CostModel("booked", prices=PriceList(box=0.0), booked=1.0),
+        CostModel("seconds", prices=PriceList(second=1, box=0.0)),
+        CostModel("booked", prices=PriceList(box=0.0), booked=1),
         # A box of ILSVRC's quality, drawn and verified by crowd workers, and one by clicks on its four extreme points:
         # Papadopoulos et al., Extreme clicking for efficient object annotation, ICCV 2017
-        CostModel("draw", "seconds", prices=PriceList(box=35.0)),
-        CostModel("extreme_click", "seconds", prices=PriceList(box=7.0)),
+        CostModel("draw", "seconds", prices=PriceList(box=35)),
+        CostModel("extreme_click", "seconds", prices=PriceList(box=7)),
     )
 }
 # what becomes of boxes that were shown is not stored per round, so edits cannot be priced again

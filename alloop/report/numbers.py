@@ -22,7 +22,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     """Return the fixed machine-readable form; keys may be added, none may be renamed."""
     return {
         "metric": comparison.metric,
-        "cost": asdict(comparison.cost),
+        "cost": comparison.cost.to_json(),
         "runs": [_run_json(run) for run in comparison.runs],
         "comparisons": [asdict(versus) for versus in comparison.versus],
         "penalty_matrix": comparison.penalty_matrix,

@@ -1,0 +1,88 @@
+"""A run folder of alloop 0.1.0 opens, verifies, compares, reports and resumes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from alloop.cli.app import app
+from alloop.config import load_config
+from alloop.errors import ConfigError
+from alloop.ledger.audit import audit
+from alloop.ledger.store import read_ledger
+from alloop.loop.engine import run_experiment
+from strategies import TABLE
+
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "run_0_1_0"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Path(shutil.copytree(FIXTURE / "run", tmp_path / "run"))
+
+
+def command(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def contained(old, new):
+    """Whether everything of `old` is in `new`; keys may have been added."""
+    if isinstance(old, dict):
+        return all(key in new and contained(value, new[key]) for key, value in old.items())
+    if isinstance(old, list):
+        return len(old) == len(new) and all(map(contained, old, new))
+    return old == new
+
+
+def test_the_same_charges_are_printed(folder):
+    assert command("ledger", folder) == (FIXTURE / "ledger.csv").read_text()
+    assert json.loads(command("ledger", folder, "--format", "json")) == json.loads(
+        (FIXTURE / "ledger.json").read_text()
+    )
+
+
+def test_the_same_comparison_is_printed(folder):
+    expected = json.loads((FIXTURE / "compare.json").read_text())
+    assert contained(expected, json.loads(command("compare", folder, "--format", "json")))
+
+
+def test_the_status_is_the_same(folder):
+    """Every number that 0.1.0 printed is printed."""
+    before, now = (FIXTURE / "status.txt").read_text(), command("status", folder)
+    for word in before.replace(",", " ").replace(":", " ").replace(";", " ").split():
+        assert word in now, word
+
+
+def test_it_verifies_and_a_changed_byte_is_found(folder):
+    command("verify", folder)
+    path = folder / "models" / "round_000.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00\x00")
+    assert CliRunner().invoke(app, ["verify", str(folder)]).exit_code == 76
+
+
+def test_the_report_holds_its_rounds_and_its_training_log(folder, tmp_path):
+    command("report", folder, "--out", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "entropy" in page
+    assert "round 1" in page, "the training log of the last finished round"
+
+
+def test_it_goes_on_under_its_own_config(folder):
+    with read_ledger(folder) as ledger:
+        before = ledger.charges()
+    rounds = run_experiment(load_config(FIXTURE / "config.yaml"), folder, TABLE)
+    assert [record.round for record in rounds] == [0, 1, 2]
+    assert [record.boxes for record in rounds] == [10, 14, 18]
+    assert rounds[2].training_log, "the teacher's log goes on"
+    with read_ledger(folder) as ledger:
+        assert ledger.charges() == before
+        assert audit(ledger) == []
+
+
+def test_it_is_refused_under_another_config(folder):
+    with pytest.raises(ConfigError, match=r"loop\.rounds"):
+        run_experiment(load_config(FIXTURE / "config.yaml", ["loop.rounds=4"]), folder, TABLE)
