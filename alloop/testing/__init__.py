@@ -14,6 +14,18 @@ what it refuses.
 from alloop.testing.detectors import detector_checks
 from alloop.testing.fakes import FakeDetector, fake_annotations, make_query
 from alloop.testing.formats import format_checks
+from alloop.testing.oracles import OracleCase, fake_pool, human_oracle_checks, revealing_oracle_checks
 from alloop.testing.strategies import strategy_checks
 
-__all__ = ["FakeDetector", "detector_checks", "fake_annotations", "format_checks", "make_query", "strategy_checks"]
+__all__ = [
+    "FakeDetector",
+    "OracleCase",
+    "detector_checks",
+    "fake_annotations",
+    "fake_pool",
+    "format_checks",
+    "human_oracle_checks",
+    "make_query",
+    "revealing_oracle_checks",
+    "strategy_checks",
+]

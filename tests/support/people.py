@@ -7,7 +7,8 @@ import threading
 from http.server import ThreadingHTTPServer
 
 from alloop.data.formats.table import annotation_format
-from alloop.data.records import Records
+from alloop.data.records import Box, Category, Records
+from alloop.geometry.boxes import xywh_from_corners
 from alloop.ledger.audit import audit
 from alloop.ledger.store import read_ledger
 from tests.support import small_tree
@@ -23,6 +24,18 @@ def tree_of(files, folder=None, **changes):
     if folder:
         tree["oracle"] = {"name": "folder", "folder": str(folder), **changes.get("oracle", {})}
     return tree
+
+
+def write_answers(round_folder, format_, records):
+    """Write records as the answers of a round, in a format."""
+    target = round_folder / ("answers.json" if format_ == "coco" else "answers")
+    shutil.rmtree(target, ignore_errors=True)
+    for path, data in annotation_format(format_, "test").files(records, target).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    if format_ == "label_studio":
+        shutil.copy(target / "tasks.json", round_folder / "answers.json")
+        shutil.rmtree(target)
 
 
 class Annotator:
@@ -42,16 +55,8 @@ class Annotator:
         return Records(images, self.records.categories, [b for b in self.records.annotations if b.image_id in ids])
 
     def answer(self, round_, names=None):
-        place = self.folder / f"round_{round_:03d}"
         records = self.part(self.tasks(round_) if names is None else names)
-        target = place / ("answers.json" if self.format == "coco" else "answers")
-        shutil.rmtree(target, ignore_errors=True)
-        for path, data in annotation_format(self.format, "test").files(records, target).items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        if self.format == "label_studio":
-            shutil.copy(target / "tasks.json", place / "answers.json")
-            shutil.rmtree(target)
+        write_answers(self.folder / f"round_{round_:03d}", self.format, records)
 
 
 def charges(folder):
@@ -80,3 +85,16 @@ def revisions(folder):
     """The number of annotations that were changed after they were booked, read without our own code."""
     with contextlib.closing(sqlite3.connect(folder / "run.db")) as database:
         return database.execute("SELECT COUNT(*) FROM revision").fetchone()[0]
+
+
+def answer_in_folder(round_folder, format_, pool, given):
+    """Write annotations as the answers of a round, in a format; images are those of a pool."""
+    names = pool.dataset.class_names
+    categories = [Category(label, name) for label, name in enumerate(names)]
+    drawn = [
+        (image_id, int(label), xywh_from_corners(tuple(corners)))
+        for image_id, truth in given.items()
+        for corners, label in zip(truth.boxes.tolist(), truth.labels, strict=True)
+    ]
+    boxes = [Box(number, *box) for number, box in enumerate(drawn, start=1)]
+    write_answers(round_folder, format_, Records([pool.dataset.images[i] for i in given], categories, boxes))
