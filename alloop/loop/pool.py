@@ -1,4 +1,4 @@
-"""The pool: which images are labeled, which are not. Derived from the charges, never stored twice."""
+"""The pool: which images are labeled and which are not, derived from the charges; and the order of seed sets."""
 
 import re
 from collections.abc import Collection, Container, Iterable
@@ -19,7 +19,7 @@ class Pool:
 
     @classmethod
     def of(cls, image_ids: Iterable[ImageId], labeled: Collection[ImageId]) -> "Pool":
-        """Build a pool; raise AlloopError when a labeled image is not part of it."""
+        """Return a pool; raise AlloopError when a labeled image is not part of it."""
         ids = tuple(sorted(image_ids))
         unknown = set(labeled) - set(ids)
         if unknown:
@@ -29,15 +29,15 @@ class Pool:
 
     @property
     def unlabeled(self) -> tuple[ImageId, ...]:
-        """What may still be bought, ascending."""
+        """The images that may still be bought, ascending."""
         return tuple(i for i in self.image_ids if i not in self.labeled)
 
 
 def seed_set_named(path: Path, image_ids: Container[ImageId]) -> list[ImageId]:
-    """The order in which a file names images, one id a line; lines that begin with # are remarks.
+    """Return the image ids that a file names, in its order: one id per line; lines that begin with # are remarks.
 
     Raises:
-        ConfigError: not readable, not a number, not in the pool, or named twice.
+        ConfigError: the file cannot be read, or a line is no id of the pool, or names an image again.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -64,7 +64,7 @@ def seed_set_named(path: Path, image_ids: Container[ImageId]) -> list[ImageId]:
 
 
 def seed_set_order(image_ids: Iterable[ImageId], random_seed: int) -> list[ImageId]:
-    """The order in which seed sets are drawn: a function of the pool and the seed, of no strategy.
+    """Return all images in the order in which seed sets are drawn, which depends on the pool and the random seed alone.
 
     A larger seed set begins with the smaller one of the same seed.
     """

@@ -20,7 +20,7 @@ from alloop.files import atomic_write, read_verified
 
 @dataclass(frozen=True, slots=True)
 class SharedModel:
-    """Final weights as safetensors, and the figures measured with them."""
+    """Final weights as safetensors, and the metrics measured with them, as JSON."""
 
     weights: bytes
     metrics: dict[str, Any]
@@ -30,18 +30,18 @@ class SharedModels:
     """A folder of models by key; the JSON beside a model is its record and is written last."""
 
     def __init__(self, folder: Path) -> None:
-        """Nothing is read yet."""
+        """Read nothing yet."""
         self._folder = folder
 
     @contextmanager
     def working_on(self, key: str) -> Iterator[None]:
-        """Let one process at a time make a model; the others wait and then find it."""
+        """Let one process at a time make a model; the others wait, and then it is there."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self._folder / f"{key}.lock"):
             yield
 
     def get(self, key: str) -> SharedModel | None:
-        """The model of this key, verified, or None.
+        """Return the model of this key, verified; None where there is none.
 
         Raises:
             DamagedFileError: the weights differ from their record.
