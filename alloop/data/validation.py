@@ -12,6 +12,7 @@ A record gets one of four verdicts, in falling severity:
 Crowd records are paid for and never trained on; evaluation ignores their regions, as in COCO.
 """
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
@@ -118,8 +119,8 @@ def _box_problems(records: Records, name: str) -> Iterator[Problem]:
 def _box_findings(box: Box, image: ImageRecord | None, categories: Collection[int]) -> Iterator[Finding]:
     if image is None:
         yield "refused", f"image_id {box.image_id} is not among the images"
-    else:
-        yield from _geometry_findings(box, image)
+    elif finding := _geometry_finding(box, image):
+        yield finding
     if box.category_id not in categories:
         yield "refused", f"category_id {box.category_id} is not among the categories"
     if box.id not in INT64:
@@ -130,16 +131,19 @@ def _box_findings(box: Box, image: ImageRecord | None, categories: Collection[in
         yield "skipped", "ignore is set; paid, not trained on"
 
 
-def _geometry_findings(box: Box, image: ImageRecord) -> Iterator[Finding]:
+def _geometry_finding(box: Box, image: ImageRecord) -> Finding | None:
     x, y, w, h = box.bbox
-    text = f"bbox {list(box.bbox)}"
-    if not all(abs(number) < float("inf") for number in box.bbox):
-        yield "refused", f"{text} (image {box.image_id}) holds a number that is not finite"
-        return
+    if not all(abs(number) < math.inf for number in box.bbox):
+        return "refused", f"bbox {list(box.bbox)} (image {box.image_id}) holds a number that is not finite"
     inside_w = min(x + w, image.width) - max(x, 0)
     inside_h = min(y + h, image.height) - max(y, 0)
-    size = f"image {box.image_id} ({image.width} x {image.height})"
     if inside_w < MIN_SIDE or inside_h < MIN_SIDE:
-        yield "skipped", f"{text} is less than {MIN_SIDE:g} px wide or high inside {size}; paid, not trained on"
-    elif inside_w < w - CLIP_TOLERANCE or inside_h < h - CLIP_TOLERANCE:
-        yield "clipped", f"{text} reaches over the edge of {size}"
+        text = f"bbox {list(box.bbox)} is less than {MIN_SIDE:g} px wide or high inside {_size(image)}"
+        return "skipped", f"{text}; paid, not trained on"
+    if inside_w < w - CLIP_TOLERANCE or inside_h < h - CLIP_TOLERANCE:
+        return "clipped", f"bbox {list(box.bbox)} reaches over the edge of {_size(image)}"
+    return None
+
+
+def _size(image: ImageRecord) -> str:
+    return f"image {image.image_id} ({image.width} x {image.height})"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alloop.data.images import FolderImages, decode, image_size
+from alloop.data.images import FolderImages, decode, image_path, image_size
 from alloop.data.pixels import PixelCache
 from alloop.errors import DamagedFileError, DataError
 from alloop.values import ImageRecord
@@ -162,3 +162,13 @@ def test_scaling_keeps_the_long_side_below_its_limit():
     source = CountingSource(1)
     assert PixelCache(source, [0], 100, 120, 10**6).size(0) == (120, 60)
     assert PixelCache(source, [0], 30, 120, 10**6).size(0) == (60, 30)
+
+
+@pytest.mark.parametrize("name", ["../x.png", "/etc/passwd", "a/../../x.png", "a\\..\\x.png", "a\0.png", "link/x.png"])
+def test_file_names_cannot_leave_the_image_folder(tmp_path, name):
+    root = tmp_path / "images"
+    root.mkdir()
+    (root / "link").symlink_to(tmp_path)
+    with pytest.raises(DataError, match="file_name"):
+        image_path(root, name)
+    assert image_path(root, "sub/ok.png") == (root / "sub" / "ok.png").resolve()

@@ -1,0 +1,128 @@
+"""Conversion keeps what a format can hold, and refuses the rest."""
+
+import itertools
+import json
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from alloop.cli.app import app
+from alloop.data.convert import convert_annotations
+from alloop.data.formats.coco import read_coco
+from alloop.data.formats.table import annotation_format, guess_format
+from alloop.data.validation import validate
+from alloop.errors import DataError
+from tests.support.annotations import XML, coco_tree, write_json
+
+
+@pytest.mark.parametrize(("kind", "lost"), [("voc", "Annotations/a.xml"), ("yolo", "labels/a.txt")])
+def test_a_converted_file_that_went_missing_is_no_empty_image(tmp_path, kind, lost):
+    write_json(tmp_path / "a.json", coco_tree())
+    convert_annotations(tmp_path / "a.json", tmp_path / "out", "coco", kind)
+    (tmp_path / "out" / lost).unlink()
+    with pytest.raises(DataError, match=r"image 7.*a\.(xml|txt)"):
+        annotation_format(kind, "test").read(tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["voc", "yolo", "cvat", "label_studio"])
+def test_thousands_of_mutated_folders_are_read_or_refused_by_name(tmp_path, kind):
+    (tmp_path / "a.json").write_text(json.dumps(coco_tree()))
+    convert_annotations(tmp_path / "a.json", tmp_path / "good", "coco", kind)
+    originals = {
+        p.relative_to(tmp_path / "good"): p.read_bytes() for p in (tmp_path / "good").rglob("*") if p.is_file()
+    }
+    chance, outcomes = random.Random(0), {True: 0, False: 0}
+    odd = [
+        b"",
+        b"nan",
+        b"inf",
+        b"-1",
+        b"1e999",
+        b"<",
+        b">",
+        b"&x;",
+        b"\xff",
+        b"\x00",
+        b"[" * 50,
+        b"null",
+        b"\n",
+        b" ",
+        b"9" * 400,
+    ]
+    for _ in range(1500):
+        path, data = chance.choice(sorted(originals.items()))
+        for _ in range(chance.randint(1, 3)):
+            at = chance.randrange(len(data) + 1)
+            data = data[:at] + chance.choice(odd) + data[at + chance.randint(0, 5) :]
+        (tmp_path / "good" / path).write_bytes(data)
+        try:
+            read_back = validate(annotation_format(kind, "test").read(tmp_path / "good"), "m")
+            assert all(np.isfinite(a.boxes).all() for a in read_back.annotations.values())
+            outcomes[True] += 1
+        except DataError:
+            outcomes[False] += 1
+        (tmp_path / "good" / path).write_bytes(originals[path])
+    assert min(outcomes.values()) > 50
+
+
+FINITE = st.floats(-50, 150, allow_nan=False, width=32)
+
+
+@st.composite
+def records_trees(draw):
+    images = [
+        {"id": i, "file_name": f"{i}.png", "width": draw(st.integers(1, 100)), "height": draw(st.integers(1, 100))}
+        for i in draw(st.lists(st.integers(0, 10**6), min_size=1, max_size=4, unique=True))
+    ]
+    boxes = draw(
+        st.lists(
+            st.fixed_dictionaries(
+                {
+                    "image_id": st.sampled_from([i["id"] for i in images]),
+                    "category_id": st.sampled_from([0, 90]),
+                    "bbox": st.tuples(FINITE, FINITE, FINITE, FINITE),
+                    "iscrowd": st.integers(0, 1),
+                }
+            ),
+            max_size=8,
+        )
+    )
+    return {**coco_tree(), "images": images, "annotations": [{"id": n, **box} for n, box in enumerate(boxes)]}
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(value=records_trees())
+def test_conversion_there_and_back_keeps_every_box_crowd_flag_and_empty_image(tmp_path_factory, value):
+    folder = tmp_path_factory.mktemp("c")
+    start = write_json(folder / "start.json", value)
+    route = ["coco", "voc", "cvat", "yolo", "label_studio", "coco", "cvat", "label_studio", "voc", "yolo", "coco"]
+    here = start
+    for step, (from_, to) in enumerate(itertools.pairwise(route)):
+        there = folder / f"step{step}"
+        convert_annotations(here, there, from_, to)
+        here = there
+    before, after = validate(read_coco(start), "a"), validate(read_coco(here), "b")
+    assert before.images == after.images
+    for image_id, truth in before.annotations.items():
+        again = after.annotations[image_id]
+        assert np.allclose(truth.boxes, again.boxes, atol=0.01)
+        assert truth.labels.tolist() == again.labels.tolist()
+        assert truth.crowd.tolist() == again.crowd.tolist()
+
+
+def test_the_commands_know_the_formats(tmp_path):
+    (tmp_path / "a.xml").write_text(XML)
+    told = CliRunner().invoke(app, ["check-data", str(tmp_path / "a.xml")])
+    assert told.exit_code == 0
+    assert "images 3, boxes 2, classes 2" in told.output
+    out = tmp_path / "ls"
+    told = CliRunner().invoke(
+        app, ["convert", str(tmp_path / "a.xml"), str(out), "--from", "cvat", "--to", "label_studio"]
+    )
+    assert told.exit_code == 0
+    assert sorted(p.name for p in out.iterdir()) == ["alloop.json", "label_config.xml", "tasks.json"]
+    assert guess_format(out) == "label_studio"

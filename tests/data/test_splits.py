@@ -1,0 +1,55 @@
+"""From a data block to three splits: classes must agree, one split may serve twice, formats find their images."""
+
+import pytest
+
+from alloop.config.blocks import DataConfig
+from alloop.data.convert import convert_annotations
+from alloop.data.splits import load_splits
+from alloop.errors import ConfigError, DataError
+from tests.support.annotations import coco_tree, write_json
+
+
+def config(train, **others):
+    blocks = {"train": train, **others}
+    return DataConfig.model_validate({key: {"annotations": str(path)} for key, path in blocks.items()})
+
+
+def test_a_single_split_serves_as_reference_and_test(tmp_path):
+    pool = write_json(tmp_path / "a.json", coco_tree())
+    splits = load_splits(config(pool, test=pool))
+    assert splits.shared
+    assert splits.reference is splits.test
+    assert splits.train.images.root == tmp_path, "images lie beside the file by default"
+    assert not load_splits(config(pool, test=pool, reference=pool)).shared
+    assert splits.fingerprint() == " ".join([splits.train.dataset.fingerprint()] * 3)
+
+
+@pytest.mark.parametrize("name", ["reference", "test"])
+def test_other_classes_are_refused_by_the_key_of_their_split(tmp_path, name):
+    pool = write_json(tmp_path / "a.json", coco_tree())
+    swapped = write_json(tmp_path / "b.json", coco_tree(categories=coco_tree()["categories"][::-1]))
+    with pytest.raises(DataError, match=rf"data\.{name}: its classes \['dog', 'cat'\]"):
+        load_splits(config(pool, **{name: swapped}))
+
+
+def test_the_format_says_where_the_images_lie(tmp_path):
+    pool = write_json(tmp_path / "a.json", coco_tree())
+    convert_annotations(pool, tmp_path / "yolo", "coco", "yolo")
+    tree = {"annotations": str(tmp_path / "yolo"), "format": "yolo"}
+    splits = load_splits(DataConfig.model_validate({"train": tree, "test": tree}))
+    assert splits.train.images.root == tmp_path / "yolo" / "images"
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [({"pol": 12}, r"data\.digit_scenes\.pol: unknown parameter \(did you mean 'pool'"), ({"pool": 0}, "found 0")],
+)
+def test_wrong_parameters_of_the_embedded_set_are_named(tree, words):
+    with pytest.raises(ConfigError, match=words):
+        load_splits(DataConfig(digit_scenes=tree))
+
+
+def test_the_embedded_set_brings_its_own_splits():
+    splits = load_splits(DataConfig(digit_scenes={"pool": 3, "reference": 2, "test": 4}))
+    assert [len(split.dataset.images) for split in (splits.train, splits.reference, splits.test)] == [3, 2, 4]
+    assert not splits.shared

@@ -1,0 +1,91 @@
+"""The rules that annotation records must pass, and what is counted as paid."""
+
+import numpy as np
+import pytest
+
+from alloop.data.formats.coco import read_coco
+from alloop.data.records import Box, Category, Records
+from alloop.data.validation import find_problems, validate
+from alloop.errors import DataError
+from alloop.values import ImageRecord
+from tests.support.annotations import coco_tree, read_valid, write_json
+
+
+def test_ids_may_be_sparse_and_zero_and_images_empty(tmp_path):
+    data = read_valid(write_json(tmp_path / "a.json", coco_tree()))
+    assert data.class_names == ("cat", "dog")
+    assert data.annotations[7].labels.tolist() == [1, 0]
+    assert data.annotations[7].boxes.tolist() == [[10, 20, 40, 60], [0, 0, 100, 80]]
+    assert data.annotations[7].trainable.tolist() == [True, False]
+    assert len(data.annotations[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("bbox", "verdict", "trainable"),
+    [
+        ([10, 10, 0, 5], "skipped", False),
+        ([10, 10, -4, 5], "skipped", False),
+        ([200, 10, 5, 5], "skipped", False),
+        ([10, 10, 0.5, 20], "skipped", False),
+        ([95, 10, 10, 10], "clipped", True),
+        ([-3, -3, 10, 10], "clipped", True),
+        ([1e308, 0, 1e308, 1], "skipped", False),
+        ([99, 79, 1, 1], None, True),
+    ],
+)
+def test_odd_boxes_are_paid_and_only_sound_ones_trained(tmp_path, bbox, verdict, trainable):
+    box = {"id": 1, "image_id": 7, "category_id": 0, "bbox": bbox}
+    records = read_coco(write_json(tmp_path / "a.json", coco_tree(annotations=[box])))
+    assert [p.verdict for p in find_problems(records, "a")] == ([verdict] if verdict else [])
+    data = validate(records, "a")
+    assert data.boxes == 1
+    assert data.annotations[7].trainable.tolist() == [trainable]
+    assert np.isfinite(data.annotations[7].boxes).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"images": [*coco_tree()["images"], {"id": 7, "file_name": "c.png", "width": 5, "height": 5}]},
+            ["id 7", "share this id"],
+        ),
+        ({"images": [{"id": 7, "file_name": "a.png", "width": 0, "height": 5}]}, ["id 7", "0 x 5"]),
+        ({"images": [{"file_name": "a.png", "width": 5, "height": 5}]}, ["images[0]", "id"]),
+        ({"images": [{"id": "7", "file_name": "a.png", "width": 5, "height": 5}]}, ["images[0]", "int"]),
+        ({"categories": []}, ["categories"]),
+        ({"categories": [{"id": 0, "name": "cat"}, {"id": 0, "name": "dog"}]}, ["categories: id 0"]),
+        ({"annotations": [{"id": 3, "image_id": 99, "category_id": 0, "bbox": [1, 1, 5, 5]}]}, ["id 3", "image_id 99"]),
+        (
+            {"annotations": [{"id": 3, "image_id": 7, "category_id": 1, "bbox": [1, 1, 5, 5]}]},
+            ["id 3", "category_id 1"],
+        ),
+        ({"annotations": [{"image_id": 7, "category_id": 0, "bbox": [1, 1, 5, 5]}]}, ["annotations[0]", "id"]),
+        ({"annotations": [{"id": 3, "image_id": 7, "category_id": 0}]}, ["id 3", "bbox"]),
+        ({"annotations": [{"id": 3, "image_id": 7, "category_id": 0, "bbox": [1, 1, 5]}]}, ["id 3", "bbox"]),
+        (
+            {"annotations": [{"id": 3, "image_id": 7, "category_id": 0, "bbox": [1, 1, 5, 5], "iscrowd": 2}]},
+            ["id 3", "iscrowd"],
+        ),
+    ],
+)
+def test_ambiguous_records_are_refused_with_file_id_and_reason(tmp_path, changes, words):
+    with pytest.raises(DataError) as error:
+        read_valid(write_json(tmp_path / "broken.json", coco_tree(**changes)))
+    for word in ["broken.json", *words]:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_records_made_in_python_are_held_to_the_same_rule(number):
+    box = Box(3, 1, 0, (1.0, number, 5.0, 5.0))
+    records = Records([ImageRecord(1, "a.png", 9, 9)], [Category(0, "cat")], [box])
+    with pytest.raises(DataError, match=r"id 3.*not finite"):
+        validate(records, "x")
+
+
+def test_a_repeated_annotation_id_is_noted_and_both_boxes_count(tmp_path):
+    box = {"id": 1, "image_id": 7, "category_id": 0, "bbox": [1, 1, 9, 9]}
+    data = read_valid(write_json(tmp_path / "a.json", coco_tree(annotations=[box, box])))
+    assert data.boxes == 2
+    assert [p.verdict for p in data.problems] == ["noted"]
