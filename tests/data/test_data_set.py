@@ -54,9 +54,9 @@ def test_the_fingerprint_changes_with_everything_that_a_run_depends_on():
 
 
 def test_a_side_of_exactly_one_pixel_survives_rounding_to_float32():
-    """As float32, 16383.022 and 16384.022 are only 0.9990 apart."""
+    """As float32, 1023.002 and 1024.002 are only 0.99994 apart."""
     image = [ImageRecord(ImageId(1), "a.png", 20000, 20000)]
-    data = validate(records(images=image, annotations=[Box(1, ImageId(1), 8, (16383.022, 5.0, 1.0, 1.0))]), "x")
+    data = validate(records(images=image, annotations=[Box(1, ImageId(1), 8, (1023.002, 5.0, 1.0, 1.0))]), "x")
     x1, _, x2, _ = data.annotations[ImageId(1)].boxes[0]
     assert x2 - x1 < 1
     assert data.annotations[ImageId(1)].trainable.tolist() == [True]
