@@ -6,10 +6,9 @@ A plug-in is a dataclass whose fields are its parameters. It is named by a table
 
 import dataclasses
 import importlib
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pydantic
 
@@ -42,17 +41,28 @@ def load_class(kind: str, name: str, table: Mapping[str, str]) -> Any:
 
 
 def plugin_class(kind: str, name: str, table: Mapping[str, str], *members: str) -> Any:
-    """Import a plug-in's class and check that it is a dataclass with some members.
+    """Import a plug-in's class and check that it is a dataclass with the given members.
+
+    A member is a field, a class attribute, a property or a method.
 
     Raises:
         ConfigError: unknown name, or a class of another shape.
     """
     cls = load_class(kind, name, table)
-    if not dataclasses.is_dataclass(cls) or not all(hasattr(cls, member) for member in members):
-        expected = " and ".join(f"`{member}`" for member in members)
-        msg = f"{kind}.name: {name!r} is {cls!r}, which is not a dataclass with {expected}"
+    if not isinstance(cls, type) or not dataclasses.is_dataclass(cls):
+        msg = f"{kind}.name: expected {name!r} to be a dataclass, whose fields are its parameters, found {cls!r}"
+        raise ConfigError(msg)
+    present = {*dir(cls), *(field.name for field in dataclasses.fields(cls))}
+    missing = [member for member in members if member not in present]
+    if missing:
+        msg = f"{kind}.name: {name!r} is no {kind}: its class {cls.__name__} has no `{missing[0]}`"
         raise ConfigError(msg)
     return cls
+
+
+def parameter_names(cls: Any) -> list[str]:
+    """Return the names of a plug-in's parameters, in the order of its fields."""
+    return [field.name for field in dataclasses.fields(cls) if field.init]
 
 
 def make_plugin(kind: str, cls: Any, name: str, parameters: Mapping[str, Any]) -> Any:
@@ -61,7 +71,7 @@ def make_plugin(kind: str, cls: Any, name: str, parameters: Mapping[str, Any]) -
     Raises:
         ConfigError: unknown parameter (with the nearest known one), missing parameter, wrong type.
     """
-    known = [field.name for field in dataclasses.fields(cls) if field.init]
+    known = parameter_names(cls)
     for key in parameters:
         if key not in known:
             msg = f"{kind}.{key}: {name!r} has no such parameter{nearest(key, known)}"
@@ -71,7 +81,7 @@ def make_plugin(kind: str, cls: Any, name: str, parameters: Mapping[str, Any]) -
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join([kind, *map(str, first["loc"])])
-        if first["type"] in ("missing", "missing_argument"):
+        if first["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
             msg = f"{where}: {name!r} needs this parameter, and it is missing"
             raise ConfigError(msg) from error
         msg = f"{where}: {first['msg'].removeprefix('Value error, ')}, found {first['input']!r}"
@@ -79,36 +89,31 @@ def make_plugin(kind: str, cls: Any, name: str, parameters: Mapping[str, Any]) -
 
 
 def plain_parameters(plugin: Any) -> dict[str, Any]:
-    """Every parameter of a plug-in, defaults included, as values that JSON and YAML can hold."""
+    """Return every parameter of a plug-in, defaults included, as values that JSON and YAML can hold."""
     values: dict[str, Any] = pydantic.TypeAdapter(type(plugin)).dump_python(plugin, mode="json")
     return values
 
 
 def path_parameters(cls: Any) -> frozenset[str]:
-    """Names of the parameters that are paths; in a config file they are relative to that file."""
+    """Return the names of the parameters that are paths; in a config file they are relative to that file."""
     hints = get_type_hints(cls)
-    return frozenset(f.name for f in dataclasses.fields(cls) if Path in (hints[f.name], *_arguments(hints[f.name])))
+    return frozenset(name for name in parameter_names(cls) if holds_path(hints[name]))
 
 
-def _arguments(hint: Any) -> tuple[Any, ...]:
-    return getattr(hint, "__args__", ())
+def holds_path(annotation: Any) -> bool:
+    """Whether a type is `Path`, or a union or an `Annotated` of it."""
+    return annotation is Path or any(holds_path(argument) for argument in get_args(annotation))
 
 
-def without_siblings(
-    kind: str, cls: Any, name: str, parameters: Mapping[str, Any], table: Mapping[str, str]
-) -> dict[str, Any]:
-    """Leave out parameters that only other plug-ins of the table know, and warn about each.
+def sibling_parameters(kind: str, cls: Any, table: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters that a plug-in does not have and others of its table do, with the first such other.
 
     A study that varies `detector.name` keeps the parameters of all its detectors in one file.
     """
-    own = {field.name for field in dataclasses.fields(cls)}
-    others = {
-        field.name: sibling
-        for sibling in table
-        for field in dataclasses.fields(load_class(kind, sibling, table))
-        if field.name not in own
-    }
-    ignored = [key for key in parameters if key not in own and key in others]
-    for key in ignored:
-        warnings.warn(f"{kind}.{key}: {name} does not have it ({others[key]} does); ignored", stacklevel=2)
-    return {key: value for key, value in parameters.items() if key not in ignored}
+    own = parameter_names(cls)
+    siblings: dict[str, str] = {}
+    for name in table:
+        for key in parameter_names(load_class(kind, name, table)):
+            if key not in own:
+                siblings.setdefault(key, name)
+    return siblings

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from alloop.config.blocks import DetectorConfig, TrainingConfig
+from alloop.config.blocks import TrainingConfig
 from alloop.data.digits import DigitScenes, digit_scenes
 from alloop.data.pixels import PixelCache
 from alloop.detectors.seeding import seeded
-from alloop.detectors.torchvision.one_stage import fcos
+from alloop.detectors.torchvision.catalogue import FCOS
 from alloop.files import atomic_write
 from alloop.progress import Progress
 from alloop.randomness import RoundSeed
@@ -30,7 +30,7 @@ def pretrain(scenes_count: int = SCENES, steps: int = STEPS, progress: Progress 
     """The backbone's weights as safetensors."""
     progress = progress or Progress()
     scenes = digit_scenes(DigitScenes(imbalance=1.0, duplicates=0.0), "pretrain", scenes_count)
-    config = DetectorConfig(backbone="tiny", weights="none", channels=64, tower_convs=1, short_side=64, long_side=64)
+    plugin = FCOS(backbone="tiny", weights="none", channels=64, tower_convs=1, short_side=64, long_side=64)
     training = TrainingConfig(
         optimizer="adamw",
         lr=3e-3,
@@ -45,7 +45,7 @@ def pretrain(scenes_count: int = SCENES, steps: int = STEPS, progress: Progress 
     )
     device = torch.device("cpu")
     with seeded(0):
-        detector = fcos(config, classes=10)
+        detector = plugin.build(classes=10)
     labeled = scenes.dataset.annotations
     cache = PixelCache(scenes.images, sorted(labeled), 64, 64, 2**30)
     batches = TrainingBatches(

@@ -19,7 +19,7 @@ import torch
 from setting import CONFIGS
 from speed import best, line
 
-from alloop.config.reading import ExperimentConfig, load_config, varied
+from alloop.config.reading import ExperimentConfig, changed, load_config
 from alloop.detectors.protocol import Target
 from alloop.detectors.seeding import seeded
 from alloop.loop.context import pixel_caches
@@ -63,7 +63,7 @@ def recipe(config: ExperimentConfig, name: str, seed: int) -> ExperimentConfig:
         "training.repeat_threshold": RFS if repeated else None,
         "training.semi_supervised": taught,
     }
-    return varied(config, changes)
+    return changed(config, changes)
 
 
 def trained(job: Job) -> str:
@@ -140,7 +140,7 @@ def figures(folder: Path) -> list[float | None]:
 def lessons_of_digits() -> tuple[Any, Any, SemiSupervisedObjective, TrainingBatches, UnlabeledBatches]:
     """Student, teacher, lessons and both streams of the long-tailed digits, past burn-in and warm-up."""
     eager = {"training.semi_supervised.burn_in": 0.0, "training.semi_supervised.warm_up": 0.0}
-    config = varied(load_config(CONFIGS / "digits_long_tailed.yaml"), eager)
+    config = changed(load_config(CONFIGS / "digits_long_tailed.yaml"), eager)
     experiment = prepare(config, TABLE)
     pool, training, semi = experiment.splits.train, config.training, config.training.semi_supervised
     assert semi is not None

@@ -71,6 +71,7 @@ def _query(experiment: Experiment, detector: Any, caches: Any, labeled: Any) -> 
             split.images,
             getattr(caches, name),
             split.dataset.class_names,
+            gives=experiment.detector.gives,
             batch_size=experiment.config.training.batch_size,
             device=experiment.device,
         )

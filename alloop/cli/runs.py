@@ -141,7 +141,8 @@ def study(
 
     Example: alloop study configs/demo.yaml --strategies entropy,k_center --seeds 0,1,2 --workers 2
     """
-    from alloop.config.reading import load_config, parsed_values  # noqa: PLC0415
+    from alloop.config.overrides import parsed_values  # noqa: PLC0415
+    from alloop.config.reading import load_config  # noqa: PLC0415
     from alloop.progress import Progress  # noqa: PLC0415
     from alloop.studies.grid import run_study, settings_of  # noqa: PLC0415
 

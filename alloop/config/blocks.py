@@ -1,12 +1,11 @@
 """The blocks of a config as typed models: what each key means, its default, and what is refused."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from alloop.budget.amounts import Amount
-from alloop.budget.prices import PriceList
 from alloop.errors import ConfigError
 
 
@@ -28,12 +27,18 @@ class Block(BaseModel):
     )
 
 
+def block_class(annotation: Any) -> type[BaseModel] | None:
+    """Return the model of a block from the annotation of its key, None where the key is no block."""
+    options = [annotation, *get_args(annotation)]
+    return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)
+
+
 class SplitConfig(Block):
     """One split: an annotation file or folder, and the images it names."""
 
     annotations: Path = Field(description="COCO JSON file; VOC folder or ImageSets list; YOLO folder or labels/split")
     images: Path | None = Field(None, description="image folder; for VOC and YOLO its own by default")
-    format: Literal["coco", "voc", "yolo", "cvat", "label_studio"] = "coco"
+    format: str = Field("coco", description="coco, voc, yolo, cvat or label_studio; or your own as package.module:NAME")
 
 
 class DataConfig(Block):
@@ -58,26 +63,6 @@ class DataConfig(Block):
         return self
 
 
-class DetectorConfig(Block):
-    """The detector, its backbone, its weights and the size images are brought to."""
-
-    name: str = Field("fcos", description="fcos, retinanet, faster_rcnn, faster_rcnn_c4, mask_rcnn or module:function")
-    backbone: str = Field("mobilenet_v2", description="tiny, mobilenet_v2, mobilenet_v3_*, resnet18/34/50/101")
-    weights: str = Field("imagenet", description="none, imagenet, digits (tiny only) or a safetensors file")
-    channels: int = Field(256, ge=32, description="width of the feature pyramid", multiple_of=32)
-    tower_convs: int = Field(4, ge=1, description="convolutions in each FCOS tower")
-    head_width: int = Field(1024, ge=8, description="width of the second stage")
-    anchor_size: float = Field(32, gt=0, description="anchor side in pixels on the finest level")
-    proposals: int = Field(1000, ge=10, description="region proposals kept an image")
-    sampled_regions: int = Field(512, ge=4, description="regions sampled an image in training")
-    trainable_stages: int | None = Field(None, ge=0, description="last stages that train; default all but two")
-    short_side: int = Field(800, ge=16, description="images are scaled to this short side in pixels")
-    long_side: int = Field(1333, ge=16, description="but no longer than this")
-    score_threshold: float = Field(0.05, ge=0, lt=1, description="detections below it are dropped")
-    nms_threshold: float = Field(0.5, gt=0, le=1, description="IoU of non-maximum suppression")
-    max_detections: int = Field(100, ge=1, description="kept an image")
-
-
 class SemiSupervisedConfig(Block):
     """A teacher, the average of the student's weights, labels the unlabeled images while the student trains."""
 
@@ -96,7 +81,7 @@ class SemiSupervisedConfig(Block):
         1.0,
         ge=0,
         le=1,
-        description="of what befalls the student's view: colours, blur, covered patches",
+        description="strength of the augmentations of the student's view: colours, blur, covered patches",
     )
     jitters: int = Field(10, ge=2, description="soft_teacher: moves by which the reliability of a box is measured")
     jitter_scale: float = Field(0.06, gt=0, description="their deviation as a share of the box")
@@ -178,54 +163,5 @@ class LoopConfig(Block):
         budget = self.budget
         if budget and budget.unit == self.seed_set.unit and self.seed_set.number > budget.number:
             msg = f"budget: {budget} does not even pay for the seed set of {self.seed_set}"
-            raise ValueError(msg)
-        return self
-
-
-class StrategyConfig(BaseModel):
-    """A query strategy by name or import path, with its parameters beside the name."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    name: str = Field(description="`alloop strategies` lists them; its parameters stand beside it")
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Everything but the name."""
-        return dict(self.model_extra or {})
-
-
-class OracleConfig(Block):
-    """Who answers: hidden labels (simulated), or people behind a folder or a Label Studio server."""
-
-    name: Literal["simulated", "folder", "label_studio"] = Field(
-        "simulated", description="simulated reveals labels as they are paid for; the others ask people"
-    )
-    folder: Path | None = Field(None, description="folder: tasks are written into it, answers read from it")
-    format: Literal["coco", "voc", "yolo", "cvat", "label_studio"] = Field("coco", description="of the folder")
-    url: str | None = Field(None, description="label_studio: address of the server")
-    project: str | None = Field(None, description="label_studio: title of the project, at most 50 characters")
-    token: str = Field("LABEL_STUDIO_TOKEN", description="label_studio: environment variable that holds the token")
-    images_url: str = Field(
-        "upload", description="label_studio: `upload`, or what stands before a file name, /data/local-files/?d=..."
-    )
-    first_batch: str = Field("random", description="strategy that picks the seed set without labels, or random")
-    show: bool = Field(default=True, description="show people the boxes of the last detector")
-    show_threshold: float = Field(0.3, ge=0, lt=1, description="those with at least this score")
-    blind: float = Field(0.0, ge=0, le=1, description="share of the images shown without boxes, to measure bias")
-    policy: Literal["newest", "hold"] = Field("newest", description="what to do where several people disagree")
-    seconds_cap: float = Field(600.0, gt=0, description="most seconds that one annotation counts")
-    default_seconds: float = Field(0.0, ge=0, description="seconds of an annotation that reports none")
-    rates: PriceList = Field(PriceList(), description="prices, see below")
-
-    @model_validator(mode="after")
-    def _complete(self) -> "OracleConfig":
-        needed = {"folder": ("folder",), "label_studio": ("url", "project")}.get(self.name, ())
-        missing = [key for key in needed if getattr(self, key) is None]
-        if missing:
-            msg = f"{missing[0]}: oracle {self.name} needs this key"
-            raise ValueError(msg)
-        if self.project is not None and len(self.project) > 50:
-            msg = f"project: Label Studio takes titles of 50 characters at most, found {len(self.project)}"
             raise ValueError(msg)
         return self

@@ -1,42 +1,35 @@
 """One experiment: YAML in, resolved YAML out. Unknown keys are refused with the nearest known one."""
 
-import os
-import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from alloop.config.blocks import (
-    Block,
-    DataConfig,
-    DetectorConfig,
-    LoopConfig,
-    OracleConfig,
-    StrategyConfig,
-    TrainingConfig,
-)
+from alloop.config.blocks import Block, DataConfig, LoopConfig, TrainingConfig, block_class
+from alloop.config.overrides import parsed_override, with_value
+from alloop.config.paths import with_absolute_paths
+from alloop.config.plugin_blocks import DetectorBlock, OracleBlock, PluginBlock, StrategyBlock
 from alloop.errors import ConfigError, nearest
-
-_VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 class ExperimentConfig(Block):
     """One complete experiment."""
 
     data: DataConfig
-    detector: DetectorConfig
+    detector: DetectorBlock
     training: TrainingConfig
     loop: LoopConfig
-    strategy: StrategyConfig
-    oracle: OracleConfig = OracleConfig()
-    random_seed: int = Field(0, ge=0, lt=2**31)
+    strategy: StrategyBlock
+    oracle: OracleBlock = Field(default_factory=OracleBlock)
+    random_seed: int = Field(0, ge=0, lt=2**31, description="source of all random choices")
 
     @model_validator(mode="after")
     def _people_can_be_asked(self) -> "ExperimentConfig":
-        if self.oracle.name == "simulated":
+        if not self.oracle.asks_people:
             return self
         if self.data.digit_scenes is not None:
             msg = "oracle: people need image files; digit_scenes has none (alloop export-digits writes them)"
@@ -50,14 +43,29 @@ class ExperimentConfig(Block):
         return self
 
     def to_yaml(self) -> str:
-        """The resolved config: every default written out, paths absolute."""
+        """Return the resolved config: every default written out, paths absolute."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def used(self) -> dict[str, Any]:
+        """Return the keys that the experiment depends on, as plain values: all but ignored parameters of plug-ins."""
+        tree = self.model_dump(mode="json")
+        return {**tree, **{name: block.used() for name, block in self.plugin_blocks().items()}}
+
+    def plugin_blocks(self) -> dict[str, PluginBlock]:
+        """Return the blocks that name a plug-in of a table."""
+        blocks = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: block for name, block in blocks.items() if isinstance(block, PluginBlock)}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
-    """Read a YAML config; `overrides` are `key.subkey=value` with YAML values.
+    """Read a YAML config.
 
-    Relative paths are relative to the config file; `${NAME}` is replaced from the environment.
+    Relative paths are relative to the config file; `${NAME}` is replaced from the environment. A parameter that
+    the detector or the oracle does not have and another of its table has is ignored, with a warning.
+
+    Args:
+        path: the YAML file.
+        overrides: changes of single keys as `key.subkey=value`, with YAML values.
 
     Raises:
         ConfigError: unreadable file, unknown key, wrong type, impossible combination.
@@ -71,9 +79,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
     if not isinstance(tree, dict):
         msg = f"{path}: expected the blocks data, detector, training, loop, strategy, found {type(tree).__name__}"
         raise ConfigError(msg)
+    # the name of the strategy comes first: another name removes the parameters that stand in the file
     for override in sorted(overrides, key=lambda text: not text.startswith("strategy.name=")):
-        _apply(tree, override)
-    return parse_config(_resolve(tree, path.resolve().parent, str(path)), str(path))
+        with _errors_from(f"--set {override!r}"):
+            tree = with_value(tree, *parsed_override(override))
+    with _errors_from(str(path)):
+        tree = with_absolute_paths(tree, ExperimentConfig, path.resolve().parent)
+    config = parse_config(tree, str(path))
+    for name, block in config.plugin_blocks().items():
+        if block.ignored:
+            keys = ", ".join(f"{key} ({owner} has it)" for key, owner in block.ignored.items())
+            warnings.warn(f"{path}: {name} {block.name} ignores {keys}", stacklevel=2)
+    return config
 
 
 def parse_config(tree: Mapping[str, Any], where: str = "config") -> ExperimentConfig:
@@ -83,38 +100,56 @@ def parse_config(tree: Mapping[str, Any], where: str = "config") -> ExperimentCo
         ConfigError: naming the key, what was expected and what was found.
     """
     try:
-        return ExperimentConfig.model_validate(tree)
+        with _errors_from(where):
+            return ExperimentConfig.model_validate(tree)
     except ValidationError as error:
         raise ConfigError("; ".join(_sentence(item, where) for item in error.errors()[:5])) from error
 
 
-def varied(config: ExperimentConfig, changes: Mapping[str, Any]) -> ExperimentConfig:
-    """The same experiment with other values of some keys, named as in `loop.rounds`.
+def changed(config: ExperimentConfig, changes: Mapping[str, Any]) -> ExperimentConfig:
+    """Return the same experiment with other values of some keys.
+
+    Args:
+        config: the experiment.
+        changes: dotted keys such as `loop.rounds`, or names of whole blocks, with plain values.
 
     Raises:
         ConfigError: an unknown key, a wrong value.
     """
     tree = config.model_dump(mode="json")
     for key, value in changes.items():
-        _assign(tree, key, value, f"--vary {key}")
+        with _errors_from(key):
+            tree = with_value(tree, key, value)
     return parse_config(tree)
 
 
-def refuse_people(config: ExperimentConfig, what: str) -> None:
-    """Studies and pruning need labels that are there.
+def with_all_labels(config: ExperimentConfig, images: int) -> ExperimentConfig:
+    """Return the same experiment, trained once on the whole pool, which has this number of images."""
+    return changed(config, {"loop.seed_set": f"{images} images", "loop.rounds": 1, "loop.budget": None})
+
+
+def refuse_people(config: ExperimentConfig, task: str) -> None:
+    """Refuse a config that asks people where the labels must be there already.
+
+    Args:
+        config: the experiment.
+        task: what needs the labels, for the message.
 
     Raises:
         ConfigError: the config asks people.
     """
-    if config.oracle.name != "simulated":
-        msg = f"oracle.name: {what} needs labels that are there already, and {config.oracle.name} asks people for them"
+    if config.oracle.asks_people:
+        msg = f"oracle.name: {task} needs labels that are there already, and {config.oracle.name} asks people for them"
         raise ConfigError(f"{msg}; remove the oracle block")
 
 
-def with_all_labels(config: ExperimentConfig, images: int) -> ExperimentConfig:
-    """The same experiment trained once on the whole pool of so many images."""
-    tree = config.model_dump(mode="json")
-    return parse_config({**tree, "loop": {**tree["loop"], "seed_set": f"{images} images", "rounds": 1, "budget": None}})
+@contextmanager
+def _errors_from(where: str) -> Iterator[None]:
+    """Put the place that a config error comes from before its message."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _sentence(item: Any, where: str) -> str:
@@ -132,91 +167,5 @@ def _sentence(item: Any, where: str) -> str:
 def _known_keys(keys: Sequence[str]) -> list[str]:
     model: type[BaseModel] = ExperimentConfig
     for key in keys:
-        annotation = model.model_fields[key].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), model)
+        model = block_class(model.model_fields[key].annotation) or model
     return list(model.model_fields)
-
-
-def parsed_override(override: str) -> tuple[str, Any]:
-    """`key=value` as a key and a YAML value.
-
-    Raises:
-        ConfigError: anything else.
-    """
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        msg = f"--set {override!r}: expected key=value, for example --set loop.rounds=3"
-        raise ConfigError(msg)
-    try:
-        return key, yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        msg = f"--set {override!r}: the value is not YAML ({error})"
-        raise ConfigError(msg) from error
-
-
-def parsed_values(text: str) -> tuple[str, list[Any]]:
-    """`key=value,value,...` as a key and YAML values.
-
-    Raises:
-        ConfigError: anything else.
-    """
-    key, values = text.partition("=")[::2]
-    try:
-        listed = yaml.safe_load(f"[{values}]")
-    except yaml.YAMLError:
-        listed = None
-    if not key or not listed or None in listed:
-        msg = f"--vary {text!r}: expected key=value,value, for example --vary training.lr=0.001,0.002"
-        raise ConfigError(msg)
-    return key, listed
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    _assign(tree, *parsed_override(override), f"--set {override!r}")
-
-
-def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
-    *parents, last = key.split(".")
-    node = tree
-    for parent in parents:
-        node = node.setdefault(parent, {})
-        if not isinstance(node, dict):
-            msg = f"{where}: {parent} is not a block of the config"
-            raise ConfigError(msg)
-    if key == "strategy.name" and node.get(last) != value:
-        node.clear()  # the parameters belonged to another strategy
-    node[last] = value
-
-
-def _resolve(tree: dict[str, Any], base: Path, where: str) -> dict[str, Any]:
-    """Replace `${NAME}` and make the paths of the data and the weights absolute."""
-    data = tree.get("data")
-    for name, split in data.items() if isinstance(data, dict) else ():
-        if isinstance(split, dict):
-            for key in ("annotations", "images"):
-                if isinstance(split.get(key), str):
-                    split[key] = str(_absolute(split[key], base, f"{where}: data.{name}.{key}"))
-    loop = tree.get("loop")
-    if isinstance(loop, dict) and isinstance(loop.get("seed_images"), str):
-        loop["seed_images"] = str(_absolute(loop["seed_images"], base, f"{where}: loop.seed_images"))
-    oracle = tree.get("oracle")
-    if isinstance(oracle, dict) and isinstance(oracle.get("folder"), str):
-        oracle["folder"] = str(_absolute(oracle["folder"], base, f"{where}: oracle.folder"))
-    detector = tree.get("detector")
-    if isinstance(detector, dict):
-        weights = detector.get("weights")
-        if isinstance(weights, str) and weights.endswith(".safetensors"):
-            detector["weights"] = str(_absolute(weights, base, f"{where}: detector.weights"))
-    return tree
-
-
-def _absolute(text: str, base: Path, where: str) -> Path:
-    for name in _VARIABLE.findall(text):
-        if name not in os.environ:
-            msg = f"{where}: {text!r} uses the environment variable {name}, which is not set; set it to a folder"
-            raise ConfigError(msg)
-    given = Path(_VARIABLE.sub(lambda match: os.environ[match[1]], text)).expanduser()
-    # a variable holds what the user typed at the shell, so it is relative to where they stand
-    anchor = Path.cwd() if text.startswith("${") else base
-    return (anchor / given).resolve()

@@ -4,6 +4,14 @@ A plug-in of one's own is named by its import path `package.module:Name` instead
 `strategies`, annotation formats theirs in `alloop.data.formats`.
 """
 
+DETECTORS = {
+    "fcos": "alloop.detectors.torchvision.catalogue:FCOS",
+    "retinanet": "alloop.detectors.torchvision.catalogue:RetinaNet",
+    "faster_rcnn": "alloop.detectors.torchvision.catalogue:FasterRCNN",
+    "faster_rcnn_c4": "alloop.detectors.torchvision.catalogue:FasterRCNNC4",
+    "mask_rcnn": "alloop.detectors.torchvision.catalogue:MaskRCNN",
+}
+
 ORACLES = {
     "simulated": "alloop.oracles.simulated:Simulated",
     "folder": "alloop.oracles.folder:Folder",

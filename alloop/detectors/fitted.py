@@ -51,6 +51,7 @@ class FittedTorchDetector:
         cache: PixelCache,
         class_names: tuple[str, ...],
         *,
+        gives: frozenset[Need],
         batch_size: int,
         device: torch.device,
         progress: Callable[[str, int, int], None] = lambda *_: None,
@@ -59,6 +60,7 @@ class FittedTorchDetector:
         """Nothing is computed yet. `states` give the weights along the training, as safetensors."""
         self._states, self._state = states, (len(states), detector)
         self.detector, self.class_names = detector, class_names
+        self._gives = gives | ({Need.SNAPSHOTS} if states else set())
         self._source, self._cache = source, cache
         self._batch_size, self._device, self._progress = batch_size, device, progress
         self._embedded: dict[ImageId, np.ndarray] = {}
@@ -66,8 +68,8 @@ class FittedTorchDetector:
 
     @property
     def gives(self) -> frozenset[Need]:
-        """What the detector gives, and its history where states along the training are known."""
-        return self.detector.gives | ({Need.SNAPSHOTS} if self._states else set())
+        """The needs that the detector serves, among them its history where states along the training are known."""
+        return self._gives
 
     def detections(self, image_ids: Sequence[ImageId]) -> list[Detections]:
         """Detections of each image in pixels of the image as displayed."""
@@ -294,7 +296,7 @@ class FittedTorchDetector:
             boxes=torch.from_numpy(truth.boxes[keep] * self._cache.box_scale(image_id)).to(self._device),
             labels=torch.from_numpy(truth.labels[keep].copy()).to(self._device),
         )
-        if Need.MASKS in self.detector.gives:
+        if Need.MASKS in self._gives:
             raw = [mask for mask, kept in zip(truth.masks, keep, strict=True) if kept]
             masks = scaled_masks(raw, self._source.records[image_id], *self._cache.size(image_id))
             target["masks"] = torch.from_numpy(masks).to(self._device)

@@ -56,7 +56,6 @@ class WithLossPrediction:
         backbone: Any = module.get_submodule("backbone")
         module.add_module(NAME, LossPredictionModule(len(detector.levels), backbone.out_channels, settings.hidden))
         self.module: Any = module
-        self.gives = detector.gives
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the detector's."""

@@ -7,8 +7,6 @@ from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from alloop.query import Need
-
 GRAPH_TENSORS = 60  # about how many tensors of the size of the outputs the graph of a gradient holds
 LossOfWeights = Callable[[Mapping[str, Tensor]], Tensor]
 RegionLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -37,7 +35,6 @@ class Detector(Protocol):
     """A trainable detector. Images are float32 `[3, h, w]` in 0..1; boxes are pixels of those images."""
 
     module: nn.Module
-    gives: frozenset[Need]
 
     def losses(self, images: list[Tensor], targets: Sequence[Target]) -> dict[str, Float[Tensor, " batch"]]:
         """Each loss term split by image; the sum over terms and images is the loss of the batch."""

@@ -55,7 +55,7 @@ def refuse_other_config(out: Path, recorded: str, config: ExperimentConfig) -> N
         ConfigError: naming each key that differs.
     """
     # parsing gives keys that this version added their defaults in a config that was recorded before
-    before, now = (_flat(c.model_dump(mode="json")) for c in (parse_config(yaml.safe_load(recorded)), config))
+    before, now = (_flat(c.used()) for c in (parse_config(yaml.safe_load(recorded)), config))
     differing = sorted(key for key in (before.keys() | now.keys()) - FREE_KEYS if before.get(key) != now.get(key))
     if differing:
         key = differing[0]

@@ -54,7 +54,7 @@ class Timings:
 
 def pixel_caches(experiment: Experiment) -> PixelCaches:
     """Return caches that decode each image when it is first read; splits of one size share one cache."""
-    detector, training = experiment.config.detector, experiment.config.training
+    detector, training = experiment.detector, experiment.config.training
     limit = int(training.cache_gib * 2**30)
 
     def cache(split: Split, short_side: int) -> PixelCache:

@@ -4,24 +4,21 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
-from alloop import __version__
 from alloop.config.reading import ExperimentConfig
-from alloop.config.tables import ORACLES
 from alloop.data.splits import Splits, load_splits
-from alloop.detectors import TABLE as DETECTORS
 from alloop.detectors.loss_prediction import WithLossPrediction
+from alloop.detectors.plugin import DetectorPlugin, PseudoLabelPlugin
 from alloop.detectors.protocol import Detector, PyramidDetector
 from alloop.detectors.seeding import seeded
 from alloop.errors import ConfigError
 from alloop.oracles.oracle import OraclePlugin
-from alloop.plugins import load_class, make_plugin, plugin_class
 from alloop.query import Need
 from alloop.randomness import RoundSeed
 from alloop.strategy import Strategy, loss_prediction_of, make_strategy
@@ -29,32 +26,32 @@ from alloop.strategy import Strategy, loss_prediction_of, make_strategy
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """Config, data, strategy, and where to compute."""
+    """Config, data, detector, strategy, and the device and number of threads to compute with."""
 
     config: ExperimentConfig
     splits: Splits
+    detector: DetectorPlugin
     strategy: Strategy
     oracle: OraclePlugin
     device: torch.device
     threads: int
 
     def new_detector(self, round_: int) -> Detector:
-        """A freshly initialised detector: every round starts from the configured weights, never from the last round."""
-        build = load_class("detector", self.config.detector.name, DETECTORS)
+        """Build a network: every round starts from the configured weights, never from those of the last round."""
         seed = RoundSeed(self.config.random_seed, round_)
         with seeded(seed.derive("init")):
-            detector: Detector = build(self.config.detector, len(self.splits.train.dataset.class_names))
+            network = self.detector.build(len(self.splits.train.dataset.class_names))
         settings = loss_prediction_of(self.strategy)
-        if settings is None or not isinstance(detector, PyramidDetector):
-            return detector
+        if settings is None or not isinstance(network, PyramidDetector):
+            return network
         with seeded(seed.derive("loss prediction")):
-            return WithLossPrediction(detector, settings)
+            return WithLossPrediction(network, settings)
 
 
 def prepare(
     config: ExperimentConfig, table: Mapping[str, str], recorded: Mapping[str, str] | None = None
 ) -> Experiment:
-    """Read the data and check config, detector and strategy against each other.
+    """Read the data and check config, detector and strategy against each other; nothing is built or trained.
 
     Args:
         config: the experiment.
@@ -63,7 +60,7 @@ def prepare(
             change the last bits.
 
     Raises:
-        ConfigError: a strategy that needs what the detector lacks, an amount larger than the pool.
+        ConfigError: a strategy that needs what the detector does not give, an amount larger than the pool.
         DataError: data that cannot be used.
     """
     recorded = recorded or {}
@@ -72,41 +69,61 @@ def prepare(
     threads = int(recorded.get("threads", config.training.threads or os.cpu_count() or 1))
     torch.set_num_threads(threads)
     splits = load_splits(config.data)
-    experiment = Experiment(config, splits, strategy, oracle_of(config), device, threads)
+    experiment = Experiment(config, splits, make_detector(config), strategy, make_oracle(config), device, threads)
     _check_needs(experiment)
-    _check_training(experiment)
-    _check_amounts(config, splits)
+    _check_semi_supervised(experiment)
+    _check_seed_set(experiment)
+    _check_masks(experiment)
     return experiment
 
 
-def oracle_of(config: ExperimentConfig) -> OraclePlugin:
-    """Return the oracle that a config names."""
-    name = config.oracle.name
-    cls = plugin_class("oracle", name, ORACLES, "asks_people", "connect")
-    parameters = {field.name: getattr(config.oracle, field.name) for field in fields(cls)}
-    return cast("OraclePlugin", make_plugin("oracle", cls, name, parameters))
+def make_detector(config: ExperimentConfig) -> DetectorPlugin:
+    """Make the detector plug-in that a config names, without building its network.
+
+    Raises:
+        ConfigError: the named class is no detector plug-in.
+    """
+    plugin = config.detector.make()
+    if not isinstance(plugin, DetectorPlugin):
+        msg = f"detector.name: {config.detector.name!r} is no detector: `alloop.detectors.plugin` says what one has"
+        raise ConfigError(msg)
+    return plugin
+
+
+def make_oracle(config: ExperimentConfig) -> OraclePlugin:
+    """Make the oracle plug-in that a config names.
+
+    Raises:
+        ConfigError: the named class is no oracle plug-in.
+    """
+    plugin = config.oracle.make()
+    if not isinstance(plugin, OraclePlugin):
+        msg = f"oracle.name: {config.oracle.name!r} is no oracle: `alloop.oracles.oracle` says what one has"
+        raise ConfigError(msg)
+    return plugin
 
 
 def detector_gives(config: ExperimentConfig) -> frozenset[Need]:
-    """What the detector of a config can give a strategy."""
-    detector: Detector = load_class("detector", config.detector.name, DETECTORS)(config.detector, 1)
-    return detector.gives
+    """Return the needs that the detector of a config serves."""
+    return make_detector(config).gives
 
 
 def lacking(strategy: Strategy, gives: frozenset[Need]) -> list[str]:
-    """What a strategy needs of the detector and does not get; reference and snapshots come from elsewhere."""
+    """Return the needs of a strategy that a detector does not serve.
+
+    Reference images come from the data and snapshots from the training, so neither is among them.
+    """
     return sorted(strategy.needs - gives - {Need.REFERENCE, Need.SNAPSHOTS})
 
 
 def _check_needs(experiment: Experiment) -> None:
-    """What the strategy asks of the detector, of the data and of the training."""
+    """Check what the strategy needs of the detector, of the data and of the training."""
     config, strategy = experiment.config, experiment.strategy
-    gives = experiment.new_detector(0).gives
-    missing = lacking(strategy, gives)
+    missing = lacking(strategy, experiment.detector.gives)
     if missing:
         msg = (
             f"strategy.name: {config.strategy.name!r} needs {', '.join(missing)}, which detector "
-            f"{config.detector.name!r} does not give; it gives {', '.join(sorted(gives))}"
+            f"{config.detector.name!r} does not give; it gives {', '.join(sorted(experiment.detector.gives))}"
         )
         raise ConfigError(msg)
     truths = experiment.splits.reference.dataset.annotations
@@ -124,48 +141,56 @@ def _check_needs(experiment: Experiment) -> None:
         raise ConfigError(msg)
 
 
-def _check_training(experiment: Experiment) -> None:
-    """Whether the detector can learn from a teacher in the way that is asked for."""
+def _check_semi_supervised(experiment: Experiment) -> None:
+    """Check that the detector can be trained on pseudo-labels in the configured style."""
     semi, name = experiment.config.training.semi_supervised, experiment.config.detector.name
     if semi is None:
         return
-    detector = experiment.new_detector(0)
-    where = "training.semi_supervised"
-    if not hasattr(detector, "cached_features"):
-        msg = f"{where}: detector {name!r} cannot be asked for its detections without training mode (`cached_features`)"
+    detector, key = experiment.detector, "training.semi_supervised"
+    if Need.LAST_LAYERS not in detector.gives:
+        msg = f"{key}: detector {name!r} does not give {Need.LAST_LAYERS}, which the teacher needs; leave it out"
         raise ConfigError(msg)
     if Need.MASKS in detector.gives:
-        msg = f"{where}: a teacher gives no masks to learn from; take faster_rcnn instead of {name}"
+        msg = f"{key}: a teacher gives no masks to learn from; take faster_rcnn instead of {name}"
         raise ConfigError(msg)
-    if hasattr(detector, "pseudo_label_losses"):
+    if not isinstance(detector, PseudoLabelPlugin) or not detector.classification_terms:
+        msg = (
+            f"{key}: detector {name!r} declares no `classification_terms`, the names of the loss terms that are "
+            "trained on pseudo-labels; declare them in its class, or leave semi_supervised out"
+        )
+        raise ConfigError(msg)
+    if detector.classifies_regions:
         return
     if semi.style == "soft_teacher":
         reason = "style soft_teacher weighs and regresses the regions of a second stage"
-        msg = f"{where}: {reason}, which {name} has not; take style: unbiased_teacher"
+        msg = f"{key}: {reason}, which {name} has not; take style: unbiased_teacher"
         raise ConfigError(msg)
     if semi.gradient_balance:
         reason = "gradient_balance needs a softmax over the classes and the background"
-        msg = f"{where}: {reason}, and {name} has a sigmoid for each class; leave it out"
+        msg = f"{key}: {reason}, and {name} has a sigmoid for each class; leave it out"
         raise ConfigError(msg)
 
 
-def _check_amounts(config: ExperimentConfig, splits: Splits) -> None:
-    pool, seed_set = len(splits.train.dataset.images), config.loop.seed_set
+def _check_seed_set(experiment: Experiment) -> None:
+    pool, seed_set = len(experiment.splits.train.dataset.images), experiment.config.loop.seed_set
     if seed_set.unit == "images" and seed_set.number > pool:
         msg = f"loop.seed_set: {seed_set} are more than the {pool} images of the pool"
         raise ConfigError(msg)
-    if config.detector.name == "mask_rcnn":
-        truths = splits.train.dataset.annotations
-        bare = [
-            i for i, a in truths.items() for mask, ok in zip(a.masks, a.trainable, strict=True) if ok and mask is None
-        ]
-        if bare:
-            msg = f"detector.name: mask_rcnn needs masks, but image {bare[0]} has boxes without a segmentation"
+
+
+def _check_masks(experiment: Experiment) -> None:
+    """Check that every trainable box of the pool has a mask if the detector learns masks."""
+    if Need.MASKS not in experiment.detector.gives:
+        return
+    for image_id, truth in experiment.splits.train.dataset.annotations.items():
+        if any(mask is None for mask, trainable in zip(truth.masks, truth.trainable, strict=True) if trainable):
+            name = experiment.config.detector.name
+            msg = f"detector.name: {name} needs masks, but image {image_id} has boxes without a segmentation"
             raise ConfigError(msg)
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes CUDA where there is one.
+    """Return the device of this name; `auto` is CUDA where there is one, else the CPU.
 
     Raises:
         ConfigError: a device that this machine lacks.
@@ -180,7 +205,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def _processor() -> str:
-    """What the CPU is called and which of its instructions torch uses; `platform` does not know the name on Linux."""
+    """Return the name of the CPU, which `platform` does not know on Linux, and the instructions that torch uses."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "CPU part"))]
@@ -188,14 +213,14 @@ def _processor() -> str:
 
 
 def environment(experiment: Experiment) -> dict[str, str]:
-    """What the last bits of a result depend on."""
+    """Return what the last bits of a result depend on."""
     return {
         "device": experiment.device.type,
         "threads": str(experiment.threads),
         "torch": torch.__version__,
         "torchvision": version("torchvision"),
         "numpy": version("numpy"),
-        "alloop": __version__,
+        "alloop": version("alloop"),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "hardware": torch.cuda.get_device_name() if experiment.device.type == "cuda" else _processor(),
@@ -204,14 +229,14 @@ def environment(experiment: Experiment) -> dict[str, str]:
 
 
 def training_key(experiment: Experiment, round_: int, labeled: Mapping[Any, str]) -> dict[str, Any]:
-    """Everything that determines the model of a round and its figures."""
+    """Return everything that determines the model of a round and its figures."""
     config = experiment.config
     facts = environment(experiment)
     same = ("device", "threads", "torch", "torchvision", "numpy", "alloop", "machine", "hardware")
     return {
         "round": round_,
         "random_seed": config.random_seed,
-        "detector": config.detector.model_dump(mode="json"),
+        "detector": config.detector.with_siblings(),
         "training": config.training.model_dump(mode="json", exclude={"checkpoint_seconds", "cache_gib"}),
         "data": experiment.splits.fingerprint(),
         "loss_prediction": str(loss_prediction_of(experiment.strategy)),

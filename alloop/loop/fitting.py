@@ -71,6 +71,7 @@ def fitted(
         split.images,
         cache,
         split.dataset.class_names,
+        gives=context.experiment.detector.gives,
         batch_size=context.experiment.config.training.batch_size,
         device=context.experiment.device,
         progress=context.progress.step,
@@ -103,7 +104,7 @@ def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotat
     experiment, ledger, config = context.experiment, context.ledger, context.experiment.config
     detector, steps = experiment.new_detector(round_), total_steps(config.training, len(labeled))
     checkpoints = Checkpoints(ledger, round_, _snapshots(experiment, len(labeled)))
-    batches = _training_batches(context, round_, detector, labeled)
+    batches = _training_batches(context, round_, labeled)
     semi_supervised = _semi_supervised(context, round_, detector, batches, steps)
     name = f"round {round_}: training on {len(labeled)} images"
     train(
@@ -124,16 +125,14 @@ def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotat
     return detector
 
 
-def _training_batches(
-    context: RunContext, round_: int, detector: Detector, labeled: Mapping[ImageId, Annotations]
-) -> TrainingBatches:
+def _training_batches(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations]) -> TrainingBatches:
     experiment = context.experiment
     return TrainingBatches(
         context.caches.training,
         labeled,
         experiment.config.training,
         RoundSeed(experiment.config.random_seed, round_),
-        with_masks=Need.MASKS in detector.gives,
+        with_masks=Need.MASKS in experiment.detector.gives,
         device=experiment.device,
     )
 
@@ -174,7 +173,7 @@ def _evaluated(context: RunContext, detector: Detector) -> Metrics:
     ids, names, truth = sorted(test.dataset.images), test.dataset.class_names, test.dataset.annotations
     detections = dict(zip(ids, fitted(context, test, context.caches.test, detector).detections(ids), strict=True))
     metrics = evaluate(truth, detections, names)
-    if Need.MASKS in detector.gives:
+    if Need.MASKS in context.experiment.detector.gives:
         sizes = {i: (record.width, record.height) for i, record in test.dataset.images.items()}
         metrics = metrics.with_masks(evaluate(truth, detections, names, "segm", sizes))
     return metrics

@@ -29,21 +29,14 @@ ANSWERS = ("answers", "answers.json", "answers.xml", "answers.zip")
 
 @dataclass(frozen=True)
 class Folder:
-    """People who exchange annotation files with us through a folder.
-
-    Attributes:
-        folder: where the tasks of each round are written and the answers are expected.
-        format: name of an annotation format, or the import path of your own.
-        policy: what holds where people disagree, see `AnswerRules`.
-        default_seconds: booked for a piece of work whose time was not reported.
-    """
+    """People who exchange annotation files with us through a folder."""
 
     asks_people: ClassVar[bool] = True
 
-    folder: Path
-    format: str = "coco"
-    policy: Policy = "newest"
-    default_seconds: Annotated[float, Field(ge=0)] = 0.0
+    folder: Annotated[Path, Field(description="folder that tasks are written into and answers are read from")]
+    format: Annotated[str, Field(description="annotation format of tasks and answers, or an import path")] = "coco"
+    policy: Annotated[Policy, Field(description="what to do where several people disagree")] = "newest"
+    default_seconds: Annotated[float, Field(ge=0, description="seconds of an annotation that reports none")] = 0.0
 
     def connect(self, pool: Split) -> "FolderOracle":
         """Return the oracle over a pool.

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from alloop.config.blocks import StrategyConfig
-from alloop.config.reading import ExperimentConfig, load_config, parsed_override
+from alloop.config.overrides import parsed_override
+from alloop.config.reading import ExperimentConfig, changed, load_config
 from alloop.data.data_set import DataSet
 from alloop.data.formats.coco import read_bytes, read_coco
 from alloop.data.validation import validate
@@ -110,8 +110,8 @@ def detector_for(
     """
     from alloop.loop.engine import trained_on_everything  # noqa: PLC0415  torch is loaded only where it is needed
 
-    change = {"strategy": StrategyConfig.model_validate({"name": name, **parameters}), "random_seed": random_seed}
-    return trained_on_everything(config.model_copy(update=change), folder, table, shared=shared, progress=progress)
+    config = changed(config, {"strategy": {"name": name, **parameters}, "random_seed": random_seed})
+    return trained_on_everything(config, folder, table, shared=shared, progress=progress)
 
 
 class _Named(msgspec.Struct, gc=False):

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from alloop.config.reading import ExperimentConfig, parse_config, with_all_labels
+from alloop.config.reading import ExperimentConfig, changed, with_all_labels
 from alloop.data.data_set import DataSet
 from alloop.data.splits import load_splits
 from alloop.errors import ConfigError
@@ -109,25 +109,26 @@ class PruneStudy:
 
     def _whole(self, seed: int) -> Arm:
         """The training on everything, with states kept along it where a strategy asks for them."""
-        tree, name, images = self._tree(seed), FULL_LABEL, len(self._dataset.images)
+        config, name, images = self._config(seed), FULL_LABEL, len(self._dataset.images)
         if any(Need.SNAPSHOTS in strategy.needs for strategy in self._strategies.values()):
             from alloop.training.schedule import snapshot_steps  # noqa: PLC0415
 
-            tree["training"]["snapshots"] = len(snapshot_steps(self.config.training, images, wanted=True))
+            snapshots = len(snapshot_steps(self.config.training, images, wanted=True))
+            config = changed(config, {"training.snapshots": snapshots})
             name = f"{FULL_LABEL}_states"  # the training without them may be there already
-        return Arm(_folder(name, 1, seed), with_all_labels(parse_config(tree), images))
+        return Arm(_folder(name, 1, seed), with_all_labels(config, images))
 
-    def _tree(self, seed: int) -> dict[str, Any]:
-        tree = self.config.model_dump(mode="json")
-        tree["training"]["threads"] = self.config.training.threads or threads_each(self.workers)
-        return {**tree, "random_seed": seed, "strategy": {"name": "random"}}
+    def _config(self, seed: int) -> ExperimentConfig:
+        threads = self.config.training.threads or threads_each(self.workers)
+        changes = {"training.threads": threads, "random_seed": seed, "strategy": {"name": "random"}}
+        return changed(self.config, changes)
 
     def _arm(self, name: str, keep: float, seed: int) -> Arm:
         """The training on a subset: one round on the images that its file names."""
         count = count_of(len(self._dataset.images), keep, None)
-        tree = with_all_labels(parse_config(self._tree(seed)), count).model_dump(mode="json")
-        tree["loop"]["seed_images"] = str(self._subset_path(name, keep, seed).resolve())
-        return Arm(_folder(name, keep, seed), parse_config(tree))
+        subset = str(self._subset_path(name, keep, seed).resolve())
+        config = changed(with_all_labels(self._config(seed), count), {"loop.seed_images": subset})
+        return Arm(_folder(name, keep, seed), config)
 
     def _prune(self, name: str, strategy: Strategy, seed: int, whole: Arm, progress: Progress) -> None:
         """Write the subsets of one strategy that are not there yet."""
@@ -158,8 +159,8 @@ class PruneStudy:
 
     def _facts(self, name: str, keep: float, seed: int) -> dict[str, Any]:
         """Everything that a subset depends on."""
-        tree = self._tree(seed)
-        recipe = json.dumps([tree["detector"], tree["training"]], sort_keys=True)
+        config = self._config(seed)
+        recipe = json.dumps([config.detector.with_siblings(), config.training.model_dump(mode="json")], sort_keys=True)
         return {
             "strategy": name,
             "parameters": self._parameters(name),

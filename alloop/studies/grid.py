@@ -11,7 +11,7 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-from alloop.config.reading import ExperimentConfig, parse_config, refuse_people, varied, with_all_labels
+from alloop.config.reading import ExperimentConfig, changed, parse_config, refuse_people, with_all_labels
 from alloop.errors import AlloopError, DamagedFileError
 from alloop.ledger.store import read_ledger
 from alloop.progress import Progress, duration
@@ -58,17 +58,16 @@ def arms_of(
         replicates: repeat the runs of the first seed so often, to see by how much a run differs from itself.
     """
     names = list(dict.fromkeys(["random", *strategies]))
-    tree = config.model_dump(mode="json")
-    tree["training"]["threads"] = config.training.threads or threads
+    config = changed(config, {"training.threads": config.training.threads or threads})
     arms = []
     for seed, replicate in [*((seed, 0) for seed in seeds), *((seeds[0], k + 1) for k in range(replicates))]:
         for name in names:
             parameters = config.strategy.parameters if name == config.strategy.name else {}
-            arm = {**tree, "random_seed": seed, "strategy": {"name": name, **parameters}}
+            arm = changed(config, {"random_seed": seed, "strategy": {"name": name, **parameters}})
             folder = f"{name.rsplit(':', 1)[-1]}_seed{seed}{f'_replay{replicate}' if replicate else ''}"
-            arms.append(Arm(folder, parse_config(arm), replicate))
+            arms.append(Arm(folder, arm, replicate))
         if full_label and not replicate:
-            alone = parse_config({**tree, "random_seed": seed, "strategy": {"name": "random"}})
+            alone = changed(config, {"random_seed": seed, "strategy": {"name": "random"}})
             arms.append(Arm(f"{FULL_LABEL}_seed{seed}", with_all_labels(alone, _pool_size(config))))
     return arms
 
@@ -111,9 +110,9 @@ def run_study(
     refuse_people(config, "a study")
     arms = [
         Arm(f"{setting}/{arm.name}" if setting else arm.name, arm.config, arm.replicate)
-        for setting, changed in settings_of(config, vary or {})
+        for setting, varied in settings_of(config, vary or {})
         for arm in arms_of(
-            changed, strategies, seeds, threads_each(workers), full_label=full_label, replicates=replicates
+            varied, strategies, seeds, threads_each(workers), full_label=full_label, replicates=replicates
         )
     ]
     for arm in arms:
@@ -139,7 +138,7 @@ def settings_of(config: ExperimentConfig, vary: Mapping[str, Sequence[Any]]) -> 
     for values in itertools.product(*vary.values()):
         setting = dict(zip(vary, values, strict=True))
         name = ",".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in setting.items())
-        yield name.replace("/", "_"), varied(config, setting)
+        yield name.replace("/", "_"), changed(config, setting)
 
 
 def threads_each(workers: int) -> int:

@@ -6,16 +6,16 @@ Each check is a plain function that raises AssertionError with what was expected
 from collections.abc import Callable
 from typing import Any
 
+from alloop.detectors.plugin import DetectorPlugin
 from alloop.query import Need
 
-DetectorBuilder = Callable[[int], Any]
 
-
-def check_detector_losses(build: DetectorBuilder) -> None:
+def check_detector_losses(plugin: DetectorPlugin) -> None:
     """Each term is one finite number an image, also for an image without boxes, and gradients reach the module."""
     import torch  # noqa: PLC0415  strategies are checked without it
 
-    detector, (images, targets) = build(3), _batch()
+    detector: Any
+    detector, (images, targets) = plugin.build(3), _batch()
     detector.module.train()
     terms = detector.losses(images, targets)
     for name, term in terms.items():
@@ -25,9 +25,10 @@ def check_detector_losses(build: DetectorBuilder) -> None:
     assert any(p.grad is not None for p in detector.module.parameters()), "no gradient reached the module"
 
 
-def check_detector_detections(build: DetectorBuilder) -> None:
+def check_detector_detections(plugin: DetectorPlugin) -> None:
     """Boxes inside the image, scores in 0..1 from high to low, labels from 0, a posterior a detection."""
-    detector, (images, _) = build(3), _batch()
+    detector: Any
+    detector, (images, _) = plugin.build(3), _batch()
     detector.module.train()
     for image, found in zip(images, detector.detect(images), strict=True):
         height, width = image.shape[-2:]
@@ -41,9 +42,10 @@ def check_detector_detections(build: DetectorBuilder) -> None:
     assert detector.module.training, "detect left the module in another mode"
 
 
-def check_detector_features(build: DetectorBuilder) -> None:
+def check_detector_features(plugin: DetectorPlugin) -> None:
     """One vector an image and one a box, without gradient."""
-    detector, (images, targets) = build(3), _batch()
+    detector: Any
+    detector, (images, targets) = plugin.build(3), _batch()
     embedded = detector.embed(images)
     assert embedded.ndim == 2, f"expected [batch, d], found {tuple(embedded.shape)}"
     assert len(embedded) == len(images), "expected one vector an image"
@@ -52,12 +54,13 @@ def check_detector_features(build: DetectorBuilder) -> None:
     assert [len(r) for r in regions] == [len(t["boxes"]) for t in targets], "expected one vector a box"
 
 
-def check_detector_last_layers(build: DetectorBuilder) -> None:
+def check_detector_last_layers(plugin: DetectorPlugin) -> None:
     """Where last layers are given: the same detections, and each image's loss as a smooth function of the weights."""
     import torch  # noqa: PLC0415
 
-    detector, (images, targets) = build(3), _batch()
-    if Need.LAST_LAYERS not in detector.gives:
+    detector: Any
+    detector, (images, targets) = plugin.build(3), _batch()
+    if Need.LAST_LAYERS not in plugin.gives:
         return
     from alloop.detectors.last_layers import gradient, slopes  # noqa: PLC0415
 
@@ -76,8 +79,8 @@ def check_detector_last_layers(build: DetectorBuilder) -> None:
     assert abs(float(slopes_.sum()) - expected) <= 1e-4 * (1 + abs(expected)), "forward and reverse mode differ"
 
 
-def detector_checks() -> list[Callable[[DetectorBuilder], None]]:
-    """Every check of the detector contract; each takes a function from the number of classes to a detector."""
+def detector_checks() -> list[Callable[[DetectorPlugin], None]]:
+    """Every check of the detector contract; each takes a detector plug-in."""
     return [
         check_detector_losses,
         check_detector_detections,

@@ -1,5 +1,7 @@
 """Detectors: losses by image add up to torchvision's own, detections equal torchvision's own."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,18 +10,16 @@ from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
-from alloop.config.blocks import DetectorConfig
-from alloop.detectors import TABLE
 from alloop.detectors.protocol import Detector
 from alloop.detectors.seeding import seeded
 from alloop.detectors.torchvision.backbones import NAMES as BACKBONES
 from alloop.detectors.torchvision.backbones import build_backbone, load_weights
+from alloop.detectors.torchvision.catalogue import FasterRCNNC4
 from alloop.errors import ConfigError
-from alloop.plugins import load_class
 from alloop.query import Need
 from alloop.testing import detector_checks
 from alloop.values import Annotations
-from tests.support.detectors import NAMES, fitted, make
+from tests.support.detectors import NAMES, fitted, make, plugin
 
 TWO_STAGE = ("faster_rcnn", "faster_rcnn_c4", "mask_rcnn")
 
@@ -135,7 +135,7 @@ def test_features_have_the_documented_shape_and_modes_come_back(name):
     detector.detect(images)
     assert detector.module.training
     assert isinstance(detector, Detector)
-    assert (Need.MASKS in detector.gives) == (name == "mask_rcnn")
+    assert (Need.MASKS in plugin(name).gives) == (name == "mask_rcnn")
 
 
 @pytest.mark.parametrize("name", TWO_STAGE)
@@ -165,9 +165,7 @@ def test_a_c4_detector_needs_a_resnet_and_pools_its_fourth_stage():
     assert detector.module.roi_heads.box_roi_pool.output_size == (14, 14)
     assert detector.module.backbone(torch.zeros(1, 3, 64, 96))["0"].shape == (1, 256, 4, 6)
     with pytest.raises(ConfigError, match="C4 detector is built on a ResNet"):
-        load_class("detector", "faster_rcnn_c4", TABLE)(
-            DetectorConfig(name="faster_rcnn_c4", backbone="tiny", weights="none"), 3
-        )
+        FasterRCNNC4(backbone="tiny", weights="none").build(3)
 
 
 def test_embedding_of_fcos_is_the_pooled_last_tower_output():
@@ -198,7 +196,7 @@ def test_neither_order_nor_neighbours_change_what_is_seen(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("check", detector_checks(), ids=lambda check: check.__name__)
 def test_detector_contract(name, check):
-    check(lambda classes: make(name, classes=classes))
+    check(plugin(name))
 
 
 def test_broken_detectors_are_refused():
@@ -215,9 +213,9 @@ def test_broken_detectors_are_refused():
         return detector
 
     with pytest.raises(AssertionError, match="one number an image"):
-        detector_checks()[0](scalar)
+        detector_checks()[0](SimpleNamespace(build=scalar))
     with pytest.raises(AssertionError, match="indices from 0"):
-        detector_checks()[1](shifted)
+        detector_checks()[1](SimpleNamespace(build=shifted))
 
 
 def test_boxes_come_back_in_pixels_of_the_image_as_displayed():

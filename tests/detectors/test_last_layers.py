@@ -219,7 +219,13 @@ def test_scoring_real_images_equals_a_backward_pass_each(name, backbone, real_da
     ids = sorted(pool.dataset.images)[:4]
     cache = PixelCache(pool.images, ids, 120, 160, 2**28)
     seen = FittedTorchDetector(
-        detector, pool.images, cache, pool.dataset.class_names, batch_size=4, device=torch.device("cpu")
+        detector,
+        pool.images,
+        cache,
+        pool.dataset.class_names,
+        gives=experiment.detector.gives,
+        batch_size=4,
+        device=torch.device("cpu"),
     )
     vector = direction(last_weights(detector))
     slopes = seen.loss_slopes(ids, pool.dataset.annotations, {n: v.numpy() for n, v in vector.items()})
@@ -346,14 +352,13 @@ def test_what_cannot_work_is_refused_before_training(changes, words):
 def test_a_detector_without_last_layers_or_loss_prediction_says_so():
     class Bare:
         module = torch.nn.Identity()
-        gives = frozenset({Need.DETECTIONS})
 
         def losses(self, images, targets): ...
         def detect(self, images): ...
         def embed(self, images): ...
         def region_features(self, images, boxes): ...
 
-    seen = fitted(Bare(), [(8, 8)])
+    seen = fitted(Bare(), [(8, 8)], gives=frozenset({Need.DETECTIONS}))
     with pytest.raises(StrategyError, match="last layers"):
         seen.loss_gradient([ImageId(0)], {})
     with pytest.raises(StrategyError, match="loss prediction module"):

@@ -342,7 +342,7 @@ def test_the_token_is_nowhere(files, tmp_path, monkeypatch, status):
 
 def test_configs_that_cannot_ask_people_are_refused(files, tmp_path):
     for changes, words in (
-        ({"oracle": {"name": "folder"}}, "folder: oracle folder needs this key"),
+        ({"oracle": {"name": "folder"}}, "oracle.folder: 'folder' needs this parameter"),
         ({"oracle": {"name": "label_studio", "url": "http://x"}}, "project"),
         ({"oracle": {"name": "label_studio", "url": "u", "project": "p" * 51}}, "50 characters"),
         ({"oracle": {"name": "folder", "folder": "f"}}, "digit_scenes has none"),
@@ -368,7 +368,7 @@ def test_a_study_asks_nobody(files, tmp_path):
 def test_the_command_waits_accepts_and_ends_with_3(files, tmp_path, monkeypatch):
     config = tmp_path / "c.yaml"
     config.write_text(yaml.safe_dump(tree_of(files, "people")))
-    assert load_config(config).oracle.folder == tmp_path / "people"
+    assert load_config(config).oracle.make().folder == tmp_path / "people"
     people, command = Annotator(files, tmp_path / "people"), ["run", str(config), "--out", str(tmp_path / "run")]
     told = CliRunner().invoke(app, [*command, "--quiet"])
     assert told.exit_code == 3

@@ -367,7 +367,8 @@ def test_another_setting_is_never_taken_for_the_first(recipe, tmp_path):
 
 
 def test_a_detector_that_cannot_serve_is_refused(recipe, tmp_path):
-    config = load_config(recipe, ["detector.name=fcos", "training.iterations=2"])
+    with pytest.warns(UserWarning, match="detector fcos ignores"):
+        config = load_config(recipe, ["detector.name=fcos", "training.iterations=2"])
     study = PruneStudy(config, tmp_path / "s", TABLE, ["el2n"], [0.5], [0])
     with pytest.raises(ConfigError, match="el2n needs masks"):
         study.run(quiet=True)

@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 from alloop.budget.charges import RoundCharges
 from alloop.budget.prices import COST_MODELS, IMAGES, CostModel, PriceList, cost_model
 from alloop.cli.app import app
-from alloop.config.reading import parse_config, parsed_values
+from alloop.config.overrides import parsed_values
+from alloop.config.reading import parse_config
 from alloop.data.splits import load_splits
 from alloop.errors import ConfigError
 from alloop.ledger.audit import audit

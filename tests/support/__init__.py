@@ -1,5 +1,8 @@
 """What several test files share."""
 
+from alloop.config.tables import DETECTORS
+from alloop.plugins import parameter_names, plugin_class
+
 
 def small_tree(**changes):
     """A config tree of a run that takes seconds; `changes` are dotted keys."""
@@ -39,4 +42,8 @@ def small_tree(**changes):
         for parent in parents:
             node = node.setdefault(parent, {})
         node[last] = value
+    if tree["detector"]["name"] in DETECTORS:  # the keys above are those of several detectors
+        own = {"name", *parameter_names(plugin_class("detector", tree["detector"]["name"], DETECTORS))}
+        others = tree["detector"].keys() - own - {key.removeprefix("detector.") for key in changes}
+        tree["detector"] = {key: value for key, value in tree["detector"].items() if key not in others}
     return tree

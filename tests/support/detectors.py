@@ -3,38 +3,42 @@
 import numpy as np
 import torch
 
-from alloop.config.blocks import DetectorConfig
+from alloop.config.tables import DETECTORS
 from alloop.data.pixels import PixelCache
-from alloop.detectors import TABLE
 from alloop.detectors.fitted import FittedTorchDetector
+from alloop.detectors.protocol import MaskDetector
 from alloop.detectors.seeding import seeded
-from alloop.plugins import load_class
+from alloop.plugins import make_plugin, parameter_names, plugin_class
+from alloop.query import Need
 from alloop.values import ImageRecord
 
-NAMES = sorted(TABLE)
+NAMES = sorted(DETECTORS)
+
+
+def plugin(name, backbone="tiny", **changes):
+    """A small detector of a kind; keys that this kind does not have are left out, unless they are in `changes`."""
+    backbone = "resnet18" if name == "faster_rcnn_c4" else backbone
+    small = {
+        "backbone": backbone,
+        "weights": "none",
+        "channels": 32,
+        "tower_convs": 1,
+        "head_width": 16,
+        "proposals": 40,
+        "sampled_regions": 16,
+        "anchor_size": 12 if backbone == "tiny" else 32,
+        "short_side": 64,
+        "long_side": 96,
+        "score_threshold": 0.01,
+    }
+    cls = plugin_class("detector", name, DETECTORS)
+    own = {key: value for key, value in small.items() if key in parameter_names(cls)}
+    return make_plugin("detector", cls, name, own | changes)
 
 
 def make(name, backbone="tiny", classes=3, **changes):
-    backbone = "resnet18" if name == "faster_rcnn_c4" else backbone
-    config = DetectorConfig(
-        **{
-            "name": name,
-            "backbone": backbone,
-            "weights": "none",
-            "channels": 32,
-            "tower_convs": 1,
-            "head_width": 16,
-            "proposals": 40,
-            "sampled_regions": 16,
-            "anchor_size": 12 if backbone == "tiny" else 32,
-            "short_side": 64,
-            "long_side": 96,
-            "score_threshold": 0.01,
-            **changes,
-        }
-    )
     with seeded(0):
-        return load_class("detector", name, TABLE)(config, classes)
+        return plugin(name, backbone, **changes).build(classes)
 
 
 class Source:
@@ -50,9 +54,16 @@ class Source:
         return ""
 
 
-def fitted(detector, sizes, batch_size=4):
+def fitted(detector, sizes, batch_size=4, gives=None):
     source = Source(sizes)
     cache = PixelCache(source, list(source.records), 64, 96, 10**7)
+    masks = {Need.MASKS} if isinstance(detector, MaskDetector) else set()
     return FittedTorchDetector(
-        detector, source, cache, ("a", "b", "c"), batch_size=batch_size, device=torch.device("cpu")
+        detector,
+        source,
+        cache,
+        ("a", "b", "c"),
+        gives=frozenset(masks) if gives is None else gives,
+        batch_size=batch_size,
+        device=torch.device("cpu"),
     )

@@ -9,10 +9,10 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOS
 from torchvision.models.detection.retinanet import RetinaNet
 
-from alloop.config.blocks import DetectorConfig
 from alloop.detectors.protocol import GRAPH_TENSORS, CachedFeatures, Detector, LossOfWeights, Target
 from alloop.detectors.torchvision.backbones import Pyramid, build_backbone
 from alloop.detectors.torchvision.dense_losses import PerImageFCOSHead, PerImageRetinaNetHead
+from alloop.detectors.torchvision.parameters import TorchvisionParameters
 from alloop.detectors.torchvision.parts import (
     NormalizeOnly,
     dense_detections,
@@ -23,18 +23,7 @@ from alloop.detectors.torchvision.parts import (
     pooled_levels,
     with_weight,
 )
-from alloop.query import Need
 
-ONE_STAGE_GIVES = frozenset(
-    {
-        Need.EMBEDDINGS,
-        Need.DETECTIONS,
-        Need.NOISY_DETECTIONS,
-        Need.REGION_FEATURES,
-        Need.LAST_LAYERS,
-        Need.LOSS_PREDICTIONS,
-    }
-)
 # the weights that influence differentiates, with the scales of ISAL's released code for FCOS
 CLASSES, BOXES = "head.classification_head.cls_logits.weight", "head.regression_head.bbox_reg.weight"
 CENTERNESS = "head.regression_head.bbox_ctrness.weight"
@@ -163,8 +152,6 @@ def last_weights(model: nn.Module) -> dict[str, Tensor]:
 class OneStageDetector:
     """A torchvision FCOS or RetinaNet behind the detector protocol."""
 
-    gives = ONE_STAGE_GIVES
-
     def __init__(self, module: nn.Module, pyramid: Pyramid) -> None:
         """Take over a built model."""
         self.module: Any = module
@@ -197,32 +184,41 @@ class OneStageDetector:
         return pool_regions(self.module, self.levels, images, boxes)
 
 
-def _thresholds(config: DetectorConfig) -> dict[str, Any]:
+def build_fcos(parameters: TorchvisionParameters, classes: int, *, channels: int, tower_convs: int) -> Detector:
+    """Build an FCOS with one anchor location per pixel; the bounds of the levels follow from their strides."""
+    pyramid = _pyramid(parameters, channels)
+    locations = AnchorGenerator(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
+    head = PerImageFCOSHead(channels, classes, tower_convs)
+    model = PosteriorFCOS(pyramid.module, classes, anchor_generator=locations, head=head, **_thresholds(parameters))
+    return _detector(model, pyramid)
+
+
+def build_retinanet(parameters: TorchvisionParameters, classes: int, *, channels: int, anchor_size: float) -> Detector:
+    """Build a RetinaNet with three scales and three aspect ratios per location."""
+    pyramid = _pyramid(parameters, channels)
+    sides = [anchor_size * stride / pyramid.strides[0] for stride in pyramid.strides]
+    sizes = tuple(tuple(int(side * 2 ** (k / 3)) for k in range(3)) for side in sides)
+    anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
+    head = PerImageRetinaNetHead(channels, anchors.num_anchors_per_location()[0], classes)
+    model = PosteriorRetinaNet(pyramid.module, classes, anchor_generator=anchors, head=head, **_thresholds(parameters))
+    return _detector(model, pyramid)
+
+
+def _pyramid(parameters: TorchvisionParameters, channels: int) -> Pyramid:
+    return build_backbone(
+        parameters.backbone, parameters.weights, channels, parameters.trainable_stages, two_stage=False
+    )
+
+
+def _thresholds(parameters: TorchvisionParameters) -> dict[str, Any]:
     return {
-        "score_thresh": config.score_threshold,
-        "nms_thresh": config.nms_threshold,
-        "detections_per_img": config.max_detections,
+        "score_thresh": parameters.score_threshold,
+        "nms_thresh": parameters.nms_threshold,
+        "detections_per_img": parameters.max_detections,
         "topk_candidates": 1000,
     }
 
 
-def fcos(config: DetectorConfig, classes: int) -> Detector:
-    """FCOS with one place a pixel; level bounds follow from the strides."""
-    pyramid = build_backbone(config.backbone, config.weights, config.channels, config.trainable_stages, two_stage=False)
-    places = AnchorGenerator(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
-    head = PerImageFCOSHead(config.channels, classes, config.tower_convs)
-    model = PosteriorFCOS(pyramid.module, classes, anchor_generator=places, head=head, **_thresholds(config))
-    model.transform = NormalizeOnly()
-    return OneStageDetector(model, pyramid)
-
-
-def retinanet(config: DetectorConfig, classes: int) -> Detector:
-    """RetinaNet with three scales and three ratios a place."""
-    pyramid = build_backbone(config.backbone, config.weights, config.channels, config.trainable_stages, two_stage=False)
-    sides = [config.anchor_size * stride / pyramid.strides[0] for stride in pyramid.strides]
-    sizes = tuple(tuple(int(side * 2 ** (k / 3)) for k in range(3)) for side in sides)
-    anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
-    head = PerImageRetinaNetHead(config.channels, anchors.num_anchors_per_location()[0], classes)
-    model = PosteriorRetinaNet(pyramid.module, classes, anchor_generator=anchors, head=head, **_thresholds(config))
+def _detector(model: Any, pyramid: Pyramid) -> OneStageDetector:
     model.transform = NormalizeOnly()
     return OneStageDetector(model, pyramid)

@@ -1,6 +1,6 @@
 """Faster R-CNN (Ren et al. 2015) and Mask R-CNN (He et al. 2017) on torchvision, with losses split by image."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,6 @@ from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, Mask
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from torchvision.ops import MultiScaleRoIAlign
 
-from alloop.config.blocks import DetectorConfig
 from alloop.detectors.protocol import (
     CachedRegions,
     Detector,
@@ -22,6 +21,7 @@ from alloop.detectors.protocol import (
 )
 from alloop.detectors.torchvision.backbones import Pyramid, build_backbone, build_c4_backbone
 from alloop.detectors.torchvision.cached_regions import LAST_LAYERS, CachedRegionFeatures, last_weights
+from alloop.detectors.torchvision.parameters import PyramidTwoStageParameters, TwoStageParameters
 from alloop.detectors.torchvision.parts import (
     NormalizeOnly,
     batch_of,
@@ -32,30 +32,15 @@ from alloop.detectors.torchvision.parts import (
     pooled_levels,
 )
 from alloop.detectors.torchvision.region_losses import PerImageRoIHeads, PerImageRPN
-from alloop.query import Need
-
-TWO_STAGE_GIVES = frozenset(
-    {
-        Need.EMBEDDINGS,
-        Need.DETECTIONS,
-        Need.NOISY_DETECTIONS,
-        Need.REGION_FEATURES,
-        Need.CLASSIFIER_FEATURES,
-        Need.LAST_LAYERS,
-        Need.PROPOSALS,
-        Need.LOSS_PREDICTIONS,
-    }
-)
 
 
 class TwoStageDetector:
     """A torchvision Faster R-CNN or Mask R-CNN behind the detector protocol."""
 
-    def __init__(self, module: nn.Module, pyramid: Pyramid, gives: frozenset[Need]) -> None:
+    def __init__(self, module: nn.Module, pyramid: Pyramid) -> None:
         """Take over a built model and make its parts speak per image."""
         self.module: Any = module
-        self.levels = tuple(level for level in pyramid.levels if level != "pool")
-        self.gives = gives
+        self.levels = tuple(_regions_from(pyramid))
         self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
         self.score_power = 1.0
 
@@ -161,88 +146,85 @@ class LastStage(nn.Module):
         return mean
 
 
-def _build(config: DetectorConfig, classes: int, *, masks: bool) -> Detector:
-    pyramid = build_backbone(config.backbone, config.weights, config.channels, config.trainable_stages, two_stage=True)
-    sides = [config.anchor_size * stride / pyramid.strides[0] for stride in pyramid.strides]
-    one_level = len(sides) == 1
-    sizes = tuple(tuple(int(s * k) for k in (1, 2, 3)) if one_level else (int(s),) for s in sides)
-    anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
-    fine = [level for level in pyramid.levels if level != "pool"]
-    pool = MultiScaleRoIAlign(featmap_names=fine, output_size=7, sampling_ratio=2)
-    return _assembled(
-        MaskRCNN if masks else FasterRCNN,
-        MaskRCNNDetector if masks else TwoStageDetector,
-        pyramid,
-        TWO_STAGE_GIVES | ({Need.MASKS} if masks else set()),
-        config,
-        rpn_anchor_generator=anchors,
-        box_roi_pool=pool,
-        box_head=TwoMLPHead(config.channels * 49, config.head_width),
-        box_predictor=FastRCNNPredictor(config.head_width, classes + 1),
-        **({"mask_roi_pool": MultiScaleRoIAlign(fine, 14, 2), "num_classes": None} if masks else {}),
-        **(_mask_branch(config.channels, classes) if masks else {}),
-    )
+def build_faster_rcnn(parameters: PyramidTwoStageParameters, classes: int) -> Detector:
+    """Build a Faster R-CNN over a feature pyramid."""
+    pyramid = _pyramid(parameters)
+    return TwoStageDetector(_model(FasterRCNN, pyramid, parameters, _box_parts(parameters, pyramid, classes)), pyramid)
 
 
-def _mask_branch(channels: int, classes: int) -> dict[str, nn.Module]:
-    """As wide as the pyramid, which is torchvision's own width for its 256 channels."""
-    return {
+def build_mask_rcnn(parameters: PyramidTwoStageParameters, classes: int) -> Detector:
+    """Build a Mask R-CNN over a feature pyramid; its mask branch is as wide as the pyramid.
+
+    For the default of 256 channels that is torchvision's own width.
+    """
+    pyramid, channels = _pyramid(parameters), parameters.channels
+    parts = _box_parts(parameters, pyramid, classes) | {
+        "mask_roi_pool": MultiScaleRoIAlign(_regions_from(pyramid), 14, 2),
+        "num_classes": None,
         "mask_head": MaskRCNNHeads(channels, (channels,) * 4, 1),
         "mask_predictor": MaskRCNNPredictor(channels, channels, classes + 1),
     }
+    return MaskRCNNDetector(_model(MaskRCNN, pyramid, parameters, parts), pyramid)
 
 
-def _assembled(
-    build: Any,
-    behind: type[TwoStageDetector],
-    pyramid: Pyramid,
-    gives: frozenset[Need],
-    config: DetectorConfig,
-    **parts: Any,
-) -> TwoStageDetector:
-    """Torchvision's model of these parts, with images at the size they come in and losses split by image."""
-    model = build(
+def build_faster_rcnn_c4(parameters: TwoStageParameters, classes: int) -> Detector:
+    """Build a Faster R-CNN on the fourth stage of a ResNet, with the fifth as its second stage.
+
+    Source: Ren et al. 2015; CSOD.
+    """
+    pyramid, stage, width = build_c4_backbone(parameters.backbone, parameters.weights, parameters.trainable_stages)
+    sides = tuple(int(parameters.anchor_size * 2**k) for k in range(5))
+    parts = {
+        "rpn_anchor_generator": AnchorGenerator((sides,), ((0.5, 1.0, 2.0),)),
+        "box_roi_pool": MultiScaleRoIAlign(list(pyramid.levels), output_size=14, sampling_ratio=2),
+        "box_head": LastStage(stage),
+        "box_predictor": FastRCNNPredictor(width, classes + 1),
+    }
+    return C4Detector(_model(FasterRCNN, pyramid, parameters, parts), pyramid)
+
+
+def _pyramid(parameters: PyramidTwoStageParameters) -> Pyramid:
+    return build_backbone(
+        parameters.backbone, parameters.weights, parameters.channels, parameters.trainable_stages, two_stage=True
+    )
+
+
+def _regions_from(pyramid: Pyramid) -> list[str]:
+    """Return the levels that regions are pooled from: all but the extra level, which only proposals come from."""
+    return [level for level in pyramid.levels if level != "pool"]
+
+
+def _box_parts(parameters: PyramidTwoStageParameters, pyramid: Pyramid, classes: int) -> dict[str, nn.Module]:
+    """Return the anchors and the second stage of a detector over a feature pyramid."""
+    sides = [parameters.anchor_size * stride / pyramid.strides[0] for stride in pyramid.strides]
+    one_level = len(sides) == 1
+    sizes = tuple(tuple(int(s * k) for k in (1, 2, 3)) if one_level else (int(s),) for s in sides)
+    return {
+        "rpn_anchor_generator": AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
+        "box_roi_pool": MultiScaleRoIAlign(_regions_from(pyramid), output_size=7, sampling_ratio=2),
+        "box_head": TwoMLPHead(parameters.channels * 49, parameters.head_width),
+        "box_predictor": FastRCNNPredictor(parameters.head_width, classes + 1),
+    }
+
+
+def _model(build: Any, pyramid: Pyramid, parameters: TwoStageParameters, parts: Mapping[str, Any]) -> nn.Module:
+    """Build torchvision's model of these parts, without its resizing and with losses per image."""
+    model: Any = build(
         pyramid.module,
-        rpn_pre_nms_top_n_train=2 * config.proposals,
-        rpn_pre_nms_top_n_test=config.proposals,
-        rpn_post_nms_top_n_train=config.proposals,
-        rpn_post_nms_top_n_test=config.proposals,
-        rpn_batch_size_per_image=min(256, config.proposals),
-        box_batch_size_per_image=config.sampled_regions,
-        box_score_thresh=config.score_threshold,
-        box_nms_thresh=config.nms_threshold,
-        box_detections_per_img=config.max_detections,
+        rpn_pre_nms_top_n_train=2 * parameters.proposals,
+        rpn_pre_nms_top_n_test=parameters.proposals,
+        rpn_post_nms_top_n_train=parameters.proposals,
+        rpn_post_nms_top_n_test=parameters.proposals,
+        rpn_batch_size_per_image=min(256, parameters.proposals),
+        box_batch_size_per_image=parameters.sampled_regions,
+        box_score_thresh=parameters.score_threshold,
+        box_nms_thresh=parameters.nms_threshold,
+        box_detections_per_img=parameters.max_detections,
         **parts,
     )
     model.transform = NormalizeOnly()
     # torchvision builds these two inside its constructor; ours have the same fields and other losses
     model.rpn.__class__ = PerImageRPN
     model.roi_heads.__class__ = PerImageRoIHeads
-    return behind(model, pyramid, gives)
-
-
-def faster_rcnn(config: DetectorConfig, classes: int) -> Detector:
-    """Faster R-CNN over a feature pyramid."""
-    return _build(config, classes, masks=False)
-
-
-def mask_rcnn(config: DetectorConfig, classes: int) -> Detector:
-    """Mask R-CNN over a feature pyramid."""
-    return _build(config, classes, masks=True)
-
-
-def faster_rcnn_c4(config: DetectorConfig, classes: int) -> Detector:
-    """Faster R-CNN on the fourth stage of a ResNet, with the fifth as its second stage (Ren et al. 2015; CSOD)."""
-    pyramid, stage, width = build_c4_backbone(config.backbone, config.weights, config.trainable_stages)
-    sides = tuple(int(config.anchor_size * 2**k) for k in range(5))
-    return _assembled(
-        FasterRCNN,
-        C4Detector,
-        pyramid,
-        TWO_STAGE_GIVES,
-        config,
-        rpn_anchor_generator=AnchorGenerator((sides,), ((0.5, 1.0, 2.0),)),
-        box_roi_pool=MultiScaleRoIAlign(list(pyramid.levels), output_size=14, sampling_ratio=2),
-        box_head=LastStage(stage),
-        box_predictor=FastRCNNPredictor(width, classes + 1),
-    )
+    network: nn.Module = model
+    return network
