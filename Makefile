@@ -19,7 +19,7 @@ demo: $(STAMP)  ## the embedded study: trains, compares, writes demo/report.html
 	OMP_NUM_THREADS=1 $(BIN)/alloop demo --out demo
 
 test: $(STAMP)  ## the whole test suite, one process a core: make test WORKERS=4 for another number
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(or $(WORKERS),auto) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(or $(WORKERS),auto)
 
 check: $(STAMP)  ## ruff, mypy, import rules
 	$(BIN)/ruff check .

@@ -25,14 +25,23 @@ LONGEST_FIRST = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Put the longest tests first; let one process have all tests of Label Studio, which share one server."""
+    """Put the longest tests first."""
     rank = {name: position for position, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.name.partition("[")[0], len(rank)))
-    for item in items:
-        if item.get_closest_marker("labelstudio"):
-            item.add_marker(pytest.mark.xdist_group("Label Studio"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hand out test by test, but let one process have all tests of Label Studio, which share one server."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file, _, _ = nodeid.partition("::")
+            return file if file.endswith("test_label_studio.py") else nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
