@@ -30,7 +30,6 @@ from alloop.cli.app import app
 from alloop.config import parse_config
 from alloop.data.formats.label_studio_tasks import region
 from alloop.data.images import FolderImages
-from alloop.data.splits import Split
 from alloop.errors import AlloopError, ConfigError, WaitingError
 from alloop.ledger.store import read_ledger
 from alloop.loop.engine import run_experiment
@@ -322,7 +321,8 @@ def people(server, title, images=(), **more):
 
 def pool_of(folder, images=()):
     records = {record.image_id: record for record in images}
-    return Split(SimpleNamespace(class_names=tuple(NAMES), images=records), FolderImages(folder, records))
+    dataset = SimpleNamespace(class_names=tuple(NAMES), images=records)
+    return SimpleNamespace(dataset=dataset, images=FolderImages(folder, records))
 
 
 def tasks_of(count, shown=True):
