@@ -1,4 +1,4 @@
-"""Semi-supervised rounds: what each module of CI-SSOD changes, and what a step costs.
+"""Semi-supervised rounds: the effect of each module of CI-SSOD, and the cost of a step.
 
     python benchmarks/semi_supervised.py speed
     python benchmarks/semi_supervised.py study configs/digits_long_tailed.yaml OUT [workers]
@@ -52,22 +52,22 @@ RECIPES: dict[str, tuple[bool, Sequence[str] | None]] = {
 
 
 def recipe(config: ExperimentConfig, name: str, seed: int) -> ExperimentConfig:
-    """The experiment under one recipe; everything else stays as its file says."""
+    """Return the experiment under one recipe; everything else stays as in its file."""
     repeated, modules = RECIPES[name]
     semi = config.training.semi_supervised
     assert semi is not None, "give a config with training.semi_supervised"
-    taught = None if modules is None else semi.model_dump() | {module: module in modules for module in MODULES}
+    settings = None if modules is None else semi.model_dump() | {module: module in modules for module in MODULES}
     changes = {
         "random_seed": seed,
         "training.threads": 1,
         "training.repeat_threshold": RFS if repeated else None,
-        "training.semi_supervised": taught,
+        "training.semi_supervised": settings,
     }
     return changed(config, changes)
 
 
 def trained(job: Job) -> str:
-    """One recipe under one seed."""
+    """Train one recipe under one seed and return the name of its folder."""
     config, name, seed, folder = job
     run_experiment(recipe(config, name, seed), folder, TABLE)
     return folder.name
@@ -76,7 +76,7 @@ def trained(job: Job) -> str:
 def study(path: Path, out: Path, workers: int) -> None:
     """Train what is not trained yet, and print the table."""
     config = load_config(path)
-    finish(trained, [(config, name, seed, place(out, name, seed)) for name in RECIPES for seed in SEEDS], workers)
+    finish(trained, [(config, name, seed, run_folder(out, name, seed)) for name in RECIPES for seed in SEEDS], workers)
     table(out, RECIPES)
 
 
@@ -87,27 +87,27 @@ def finish(train: Callable[[Job], str], jobs: Sequence[Job], workers: int) -> No
             print(f"{number + 1} of {len(jobs)}: {name}", file=sys.stderr, flush=True)
 
 
-def place(out: Path, name: str, seed: int) -> Path:
-    """Where a run lies."""
+def run_folder(out: Path, name: str, seed: int) -> Path:
+    """Return the folder of a run."""
     return out / f"{name.replace('+', '').replace(' ', '')}_{seed}"
 
 
 def table(out: Path, names: Iterable[str]) -> None:
-    """Means over the seeds, and the minority against the teacher's."""
+    """Print means over the seeds, and the minority against that of the plain teacher."""
     print(
-        "| recipe | AP | majority | minority | minority minus the teacher's (95 %) "
-        "| right | found | of the minority | weight of the minority |"
+        "| recipe | AP | majority | minority | minority minus `+ teacher` (95 %) "
+        "| precision | recall | recall, minority | GbR weight, minority |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    base = [figures(place(out, "+ teacher", seed))[2] for seed in SEEDS]
+    base = [figures(run_folder(out, "+ teacher", seed))[2] for seed in SEEDS]
     for name in names:
-        found = [figures(place(out, name, seed)) for seed in SEEDS]
-        cells = [_mean([f[key] for f in found], "%.3f") for key in range(3)]
-        gaps = [f[2] - b for f, b in zip(found, base, strict=True) if f[2] is not None and b is not None]
+        rows = [figures(run_folder(out, name, seed)) for seed in SEEDS]
+        cells = [_mean([row[key] for row in rows], "%.3f") for key in range(3)]
+        gaps = [row[2] - b for row, b in zip(rows, base, strict=True) if row[2] is not None and b is not None]
         interval, _ = t_interval(gaps)
         within = "" if interval is None else f" ({interval[0]:+.3f} to {interval[1]:+.3f})"
         cells.append("" if name == "+ teacher" else f"{np.mean(gaps):+.3f}{within}")
-        cells += [_mean([f[key] for f in found], "%.2f") for key in range(3, 7)]
+        cells += [_mean([row[key] for row in rows], "%.2f") for key in range(3, 7)]
         print(f"| {name} | {' | '.join(cells)} |")
 
 
@@ -117,34 +117,34 @@ def _mean(values: Sequence[float | None], form: str) -> str:
 
 
 def figures(folder: Path) -> list[float | None]:
-    """AP of all, majority and minority classes; how right the pseudo-boxes of the second half of the training were.
+    """Return AP of all, majority and minority classes, and figures of the pseudo-boxes.
 
-    That is the share that is right, the share of the true boxes that was found, and the latter for the minority; last
-    the weight that GbR gave the minority's classes, a mean over the whole training (1 is no preference).
+    These are precision, recall and the minority's recall over the second half of the training, and the mean weight that
+    GbR gave the minority's classes over the whole training (1 is no preference).
     """
     run = read_run(folder)
     balance = class_balance(compared([run], "ap"))
     assert balance is not None
     aps = [balance.strategies[0].ap_of(names) for names in (balance.names, *list(balance.groups.values())[:2])]
-    course = run.rounds[-1].training_log
-    if not course:
+    log = run.rounds[-1].training_log
+    if not log:
         return [*aps, None, None, None, None]
-    half = course[len(course) // 2 :]
+    half = log[len(log) // 2 :]
     pseudo, right, true = (np.sum([record[key] for record in half], axis=0) for key in ("pseudo", "right", "true"))
     rare = [balance.names.index(name) for name in balance.rare]
-    found = [right.sum() / max(1, pseudo.sum()), right.sum() / true.sum(), right[rare].sum() / true[rare].sum()]
-    weights = [record["class_weights"][k] for record in course if "class_weights" in record for k in rare]
-    return [*aps, *found, statistics.mean(weights) if weights else None]
+    shares = [right.sum() / max(1, pseudo.sum()), right.sum() / true.sum(), right[rare].sum() / true[rare].sum()]
+    weights = [record["class_weights"][k] for record in log if "class_weights" in record for k in rare]
+    return [*aps, *shares, statistics.mean(weights) if weights else None]
 
 
-def lessons_of_digits() -> tuple[Any, Any, SemiSupervisedObjective, TrainingBatches, UnlabeledBatches]:
-    """Student, teacher, lessons and both streams of the long-tailed digits, past burn-in and warm-up."""
+def objective_on_digits() -> tuple[Any, Any, SemiSupervisedObjective, TrainingBatches, UnlabeledBatches]:
+    """Return student, teacher, objective and both batches of the long-tailed digits, past burn-in and warm-up."""
     eager = {"training.semi_supervised.burn_in": 0.0, "training.semi_supervised.warm_up": 0.0}
     config = changed(load_config(CONFIGS / "digits_long_tailed.yaml"), eager)
     experiment = prepare(config, TABLE)
     pool, training, semi = experiment.splits.train, config.training, config.training.semi_supervised
     assert semi is not None
-    order, cache = seed_set_order(pool.dataset.images, 0), pixel_caches(experiment)["pool"]
+    order, cache = seed_set_order(pool.dataset.images, 0), pixel_caches(experiment).pool
     seed = RoundSeed(0, 0)
     labeled = TrainingBatches(
         cache,
@@ -162,17 +162,25 @@ def lessons_of_digits() -> tuple[Any, Any, SemiSupervisedObjective, TrainingBatc
         device=experiment.device,
     )
     student, teacher = experiment.new_detector(0), experiment.new_detector(0)
-    lessons = SemiSupervisedObjective(
-        student, teacher, labeled, unlabeled, semi, classes=10, steps=1000, flip=0.0, device=experiment.device
+    objective = SemiSupervisedObjective(
+        student,
+        teacher,
+        labeled,
+        unlabeled,
+        training.model_copy(update={"flip": 0.0}),
+        classes=10,
+        steps=1000,
+        device=experiment.device,
+        classification_terms=frozenset({"loss_objectness", "loss_classifier"}),
     )
-    lessons.begin(WeightAverage(student.module, training.ema).tensors)
+    objective.begin(WeightAverage(student.module, training.ema).tensors)
     student.module.train()
-    return student, teacher, lessons, labeled, unlabeled
+    return student, teacher, objective, labeled, unlabeled
 
 
 def speed(steps: int = 8) -> None:
-    """A step against its parts: the student on both streams, forward and backward, and the teacher's detections."""
-    student, teacher, lessons, labeled, unlabeled = lessons_of_digits()
+    """Time a step against its parts: the student on both batches, forward and backward; the teacher's detections."""
+    student, teacher, objective, labeled, unlabeled = objective_on_digits()
 
     def backward(terms: dict[str, torch.Tensor]) -> None:
         student.module.zero_grad(set_to_none=True)
@@ -181,18 +189,18 @@ def speed(steps: int = 8) -> None:
     def ours() -> None:
         for step in range(1, steps + 1):
             with seeded(step):
-                backward(lessons(step)[0])
-            lessons.end_step(step)
+                backward(objective(step)[0])
+            objective.end_step(step)
 
     ready = [(labeled(step), unlabeled(step)[0]) for step in range(1, steps + 1)]
-    told = [Target(boxes=torch.tensor([[8.0, 8, 40, 40]]), labels=torch.tensor([1]))] * len(ready[0][1])
+    targets_of_others = [Target(boxes=torch.tensor([[8.0, 8, 40, 40]]), labels=torch.tensor([1]))] * len(ready[0][1])
 
     def parts() -> None:
         for (images, targets, _), others in ready:
             teacher.detect(others)
             with seeded(0):
                 terms = student.losses(images, targets)
-                terms |= {f"unlabeled_{k}": v for k, v in student.losses(others, told).items()}
+                terms |= {f"unlabeled_{k}": v for k, v in student.losses(others, targets_of_others).items()}
             backward(terms)
 
     ours()
@@ -204,9 +212,9 @@ def speed(steps: int = 8) -> None:
     logits, labels = torch.randn(regions, 11), torch.randint(0, 11, (regions,))
 
     def bookkeeping() -> None:
-        lessons.balanced(1)(logits, labels, torch.ones(regions))
-        lessons.balanced(0)(logits, labels, None)
-        lessons.balance.step(2.0)
+        objective.balanced(1)(logits, labels, torch.ones(regions))
+        objective.balanced(0)(logits, labels, None)
+        objective.balance.step(2.0)
 
     share = best(bookkeeping, repetitions=50)[0] / whole
     text = f"matrices, weights and their step {1000 * share * whole:.2f} ms"

@@ -9,7 +9,7 @@ from alloop.data.annotation_json import annotation_sha256
 from alloop.data.pixels import PixelCache
 from alloop.data.splits import Split
 from alloop.detectors.fitted import FittedTorchDetector
-from alloop.detectors.protocol import Detector
+from alloop.detectors.protocol import Detector, PseudoLabelDetector
 from alloop.evaluation.coco_ap import evaluate
 from alloop.evaluation.metrics import Metrics
 from alloop.files import sha256_of
@@ -118,7 +118,7 @@ def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotat
         progress=lambda step, loss: context.progress.step(name, step, steps, f"loss {loss:.3f}"),
     )
     if semi_supervised is not None:
-        log = json.dumps(semi_supervised.training_log, allow_nan=False)
+        log = json.dumps(semi_supervised.log.records, allow_nan=False)
         ledger.store(training_log_path(round_), log.encode(), round_)
     ledger.store(model_path(round_), weights_of(detector.module), round_)
     checkpoints.clear()
@@ -158,13 +158,19 @@ def _semi_supervised(
         experiment.new_detector(round_),
         labeled,
         batches,
-        settings,
+        config.training,
         classes=len(pool.dataset.class_names),
         steps=steps,
-        flip=config.training.flip,
         device=experiment.device,
+        classification_terms=_classification_terms(detector),
         truth=None if experiment.oracle.asks_people else pool.dataset.annotations.__getitem__,
     )
+
+
+def _classification_terms(detector: Detector) -> frozenset[str]:
+    """Return the names of the loss terms that classify."""
+    two_stages = isinstance(detector, PseudoLabelDetector)
+    return frozenset({"loss_objectness", "loss_classifier"} if two_stages else {"classification"})
 
 
 def _evaluated(context: RunContext, detector: Detector) -> Metrics:

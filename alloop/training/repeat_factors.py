@@ -1,4 +1,4 @@
-"""How often an image is shown in an epoch, so that rare classes are seen more often.
+"""How often an image is shown per epoch, so that rare classes are trained on more often.
 
 Repeat factor sampling (RFS; Gupta, Dollar and Girshick, LVIS, CVPR 2019), for labeled images:
 
@@ -19,23 +19,23 @@ from jaxtyping import Float, Int64
 
 
 def class_frequencies(labels: Sequence[Int64[np.ndarray, " _"]], classes: int) -> Float[np.ndarray, " k"]:
-    """Share of the images that hold each class; `labels` are those of each image's boxes."""
+    """Return the share of the images that show each class; `labels` are those of each image's boxes."""
     counts = np.zeros(classes)
-    for found in labels:
-        counts[np.unique(found)] += 1
+    for image_labels in labels:
+        counts[np.unique(image_labels)] += 1
     return counts / max(1, len(labels))
 
 
 def class_repeats(frequencies: Float[np.ndarray, " k"], threshold: float) -> Float[np.ndarray, " k"]:
-    """r_c: how often images of a class should be shown; 1 for a class that no image holds."""
+    """Return r_c, how often images of a class should be shown; 1 for a class that no image shows."""
     share = np.where(frequencies > 0, frequencies, np.inf)
     return np.maximum(1.0, np.sqrt(threshold / share))
 
 
 def image_repeats(labels: Sequence[Int64[np.ndarray, " _"]], classes: int, threshold: float) -> Int64[np.ndarray, " n"]:
-    """RFS: how often each labeled image is shown; 1 for an image without a box."""
+    """Return by RFS how often each labeled image is shown; 1 for an image without a box."""
     repeats = class_repeats(class_frequencies(labels, classes), threshold)
-    return np.array([int(np.ceil(repeats[found].max(initial=1.0))) for found in labels], dtype=np.int64)
+    return np.array([int(np.ceil(repeats[y].max(initial=1.0))) for y in labels], dtype=np.int64)
 
 
 def pseudo_labeled_repeats(
@@ -45,20 +45,15 @@ def pseudo_labeled_repeats(
     constant: float,
     done: float,
 ) -> Int64[np.ndarray, " n"]:
-    """CrS: how often each image with pseudo-labels is shown.
+    """Return by CrS how often each image with pseudo-labels is shown.
 
     Args:
         labels: classes of the pseudo-boxes of each image.
         residuals: score minus threshold of each.
-        frequencies: of the classes over labeled and pseudo-labeled images together.
+        frequencies: f, over labeled and pseudo-labeled images together.
         constant: g, 0.5 for COCO, 0.05 for rarer classes.
-        done: share of the training that is done, t / T.
+        done: finished share of the training, t / T.
     """
     repeats = class_repeats(frequencies, min(constant * done, constant))
-    return np.array(
-        [
-            int(np.ceil(max(1.0, (repeats[found] * q).max(initial=1.0))))
-            for found, q in zip(labels, residuals, strict=True)
-        ],
-        dtype=np.int64,
-    )
+    repeats_of_image = [(repeats[y] * q).max(initial=1.0) for y, q in zip(labels, residuals, strict=True)]
+    return np.ceil(repeats_of_image).astype(np.int64)

@@ -6,19 +6,20 @@ from alloop.config.blocks import TrainingConfig
 
 
 def total_steps(config: TrainingConfig, images: int) -> int:
-    """Steps of a round: as given, or as many as the epochs need."""
+    """Return the steps of a round: as configured, or as many as the epochs take."""
     if config.iterations is not None:
         return config.iterations
     return max(1, math.ceil((config.epochs or 1) * images / config.batch_size))
 
 
 def snapshot_steps(config: TrainingConfig, images: int, *, wanted: bool) -> tuple[int, ...]:
-    """The steps after which a state is kept, at equal distances; the last is the end of the training.
+    """Return the steps after which a state is kept, at equal distances; the last is the end of the training.
 
     Args:
-        config: says how many; None means one an epoch where they are wanted, at least two, and none elsewhere.
-        images: trained on.
-        wanted: whether the strategy asks for them.
+        config: its `snapshots` is their number; None means one per epoch, at least two, where they are wanted, and none
+            elsewhere.
+        images: number of images that are trained on.
+        wanted: whether the strategy needs snapshots.
     """
     steps = total_steps(config, images)
     epochs = round(steps * config.batch_size / images)
@@ -28,7 +29,7 @@ def snapshot_steps(config: TrainingConfig, images: int, *, wanted: bool) -> tupl
 
 
 def lr_at(config: TrainingConfig, step: int, steps: int) -> float:
-    """Learning rate of one step: linear warm-up, then constant, steps or half a cosine."""
+    """Return the learning rate of one step: linear warm-up, then constant, steps or half a cosine."""
     if step < config.warmup_iterations:
         share = step / config.warmup_iterations
         return config.lr * (config.warmup_ratio + (1 - config.warmup_ratio) * share)

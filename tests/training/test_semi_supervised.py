@@ -4,13 +4,14 @@ import copy
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from alloop.config import parse_config
 from alloop.data.pixels import PixelCache
 from alloop.detectors.protocol import PseudoBoxes
 from alloop.detectors.seeding import seeded
-from alloop.errors import ConfigError
+from alloop.errors import ConfigError, TrainingError
 from alloop.ledger.audit import audit
 from alloop.ledger.store import read_ledger
 from alloop.loop.engine import run_experiment
@@ -22,7 +23,7 @@ from alloop.results.compare import compare_runs
 from alloop.training.batches import UnlabeledBatches
 from alloop.training.semi_supervised.gradient_balance import SHIFT, ClassWeights, focal_loss, gradient_matrix
 from alloop.training.semi_supervised.objective import SemiSupervisedObjective
-from alloop.training.semi_supervised.pseudo_labels import INITIAL, believed, box_variance, right
+from alloop.training.semi_supervised.pseudo_labels import INITIAL, box_variance, filtered_boxes, match_counts
 from alloop.training.semi_supervised.views import mirrored, strong_views
 from alloop.training.weights import WeightAverage
 from alloop.values import Annotations
@@ -31,6 +32,11 @@ from tests.support import small_tree
 from tests.support.training import MemoryStore, batches_of, experiment, trained_weights
 
 ALL = {"gradient_balance": True, "class_thresholds": True, "resampling": True}
+TERMS = {
+    "faster_rcnn": frozenset({"loss_objectness", "loss_classifier"}),
+    "fcos": frozenset({"classification"}),
+    "retinanet": frozenset({"classification"}),
+}
 EAGER = {"unlabeled_ratio": 1, "threshold": 0.06, "warm_up": 0.1, "refresh": 0.2, "variance": 1.0}
 
 
@@ -38,7 +44,7 @@ def semi(**changes):
     return {"detector.name": "faster_rcnn", "training.batch_size": 3, "training.semi_supervised": {**EAGER, **changes}}
 
 
-def lessons_of(made, detector, labeled, steps, truth=None):
+def objective_of(made, detector, labeled, steps, truth=None, flip=0.5):
     pool, config = made.splits.train, made.config.training
     unlabeled = sorted(pool.images.records.keys() - labeled.keys())
     return SemiSupervisedObjective(
@@ -52,11 +58,11 @@ def lessons_of(made, detector, labeled, steps, truth=None):
             batch_size=config.semi_supervised.unlabeled_ratio * config.batch_size,
             device=torch.device("cpu"),
         ),
-        config.semi_supervised,
+        config.model_copy(update={"flip": flip}),
         classes=10,
         steps=steps,
-        flip=0.5,
         device=torch.device("cpu"),
+        classification_terms=TERMS[made.config.detector.name],
         truth=truth,
     )
 
@@ -64,8 +70,8 @@ def lessons_of(made, detector, labeled, steps, truth=None):
 def trained(made, store, steps=6, truth=None):
     labeled = dict(list(made.splits.train.dataset.annotations.items())[:10])
     detector = made.new_detector(0)
-    lessons = lessons_of(made, detector, labeled, steps, truth)
-    return trained_weights(made, detector, lessons, store, steps), lessons
+    objective = objective_of(made, detector, labeled, steps, truth)
+    return trained_weights(made, detector, objective, store, steps), objective
 
 
 @pytest.mark.parametrize(
@@ -82,43 +88,65 @@ def test_going_on_from_any_checkpoint_is_bit_identical(name, changes):
     more = {"detector.name": name, "detector.score_threshold": 0.01, "training.checkpoint_seconds": 0}
     made = experiment(**{**semi(**changes), **more})
     store, truth = MemoryStore(), made.splits.train.dataset.annotations.__getitem__
-    straight, lessons = trained(made, store, truth=truth)
+    straight, objective = trained(made, store, truth=truth)
     assert [step for step, _ in store.saved] == [1, 2, 3, 4, 5]
-    assert sum(sum(record["pseudo"]) for record in lessons.training_log), "nothing was taught"
+    assert sum(sum(record["pseudo"]) for record in objective.log.records), "nothing was taught"
     for _, state in store.saved:
         weights, resumed = trained(made, MemoryStore(state), truth=truth)
         assert all(torch.equal(straight[key], weights[key]) for key in straight)
-        assert resumed.training_log == lessons.training_log
-        assert all(torch.equal(a, b) for a, b in zip(lessons.state().values(), resumed.state().values(), strict=True))
-        assert torch.equal(lessons._confidence, resumed._confidence)
-        assert torch.equal(lessons._seen, resumed._seen)
+        assert resumed.log.records == objective.log.records
+        assert all(torch.equal(a, b) for a, b in zip(objective.state().values(), resumed.state().values(), strict=True))
+        assert torch.equal(objective.teacher.confidence, resumed.teacher.confidence)
+        assert torch.equal(objective.teacher.seen, resumed.teacher.seen)
+
+
+def test_checkpoints_keep_the_names_of_earlier_versions():
+    store = MemoryStore()
+    trained(experiment(**semi(**ALL), **{"training.checkpoint_seconds": 0}), store, steps=2)
+    ((_, state),) = store.saved
+    names = {key.partition(".")[2] for key in safetensors.torch.load(state) if key.startswith("lessons.")}
+    own = {"rows", "sizes", "labels", "residuals", "repeats", "counts", "since", "course", "confidence", "seen"}
+    assert names == own | {f"balance.{name}" for name in ("a", "matrix", "updates", "velocity", "means")}
+
+
+@pytest.mark.parametrize("terms", [set(), {"loss_of_classes"}, {"loss_classifier", "loss_of_classes"}])
+def test_classification_terms_that_the_detector_does_not_have_are_refused(terms):
+    """Otherwise nothing would be learned from unlabeled images, in silence."""
+    made = experiment(**semi(style="unbiased_teacher"))
+    detector = made.new_detector(0)
+    objective = objective_of(made, detector, dict(list(made.splits.train.dataset.annotations.items())[:10]), 6)
+    objective._classification_terms = frozenset(terms)
+    before = {name: weight.clone() for name, weight in detector.module.state_dict().items()}
+    with pytest.raises(TrainingError, match=r"classification_terms.*loss_classifier"):
+        trained_weights(made, detector, objective, MemoryStore(), 6)
+    assert all(torch.equal(before[name], weight) for name, weight in detector.module.state_dict().items())
 
 
 def test_the_truth_is_only_counted():
     made = experiment(**semi(**ALL))
-    seen, lessons = trained(made, MemoryStore(), truth=made.splits.train.dataset.annotations.__getitem__)
+    seen, objective = trained(made, MemoryStore(), truth=made.splits.train.dataset.annotations.__getitem__)
     blind, other = trained(made, MemoryStore())
     assert all(torch.equal(seen[key], blind[key]) for key in seen)
-    assert {"pseudo", "right", "true"} <= lessons.training_log[0].keys()
-    assert not {"pseudo", "right", "true"} & other.training_log[0].keys()
+    assert {"pseudo", "right", "true"} <= objective.log.records[0].keys()
+    assert not {"pseudo", "right", "true"} & other.log.records[0].keys()
 
 
 def test_the_teacher_is_the_average_of_the_student_while_it_trains():
     made = experiment(**semi())
     detector = made.new_detector(0)
-    lessons = lessons_of(made, detector, dict(list(made.splits.train.dataset.annotations.items())[:10]), 6)
+    objective = objective_of(made, detector, dict(list(made.splits.train.dataset.annotations.items())[:10]), 6)
     average = WeightAverage(detector.module, 0.5)
-    lessons.begin(average.tensors)
-    before = {k: v.clone() for k, v in lessons._teacher.module.state_dict().items()}
+    objective.begin(average.tensors)
+    before = {k: v.clone() for k, v in objective.teacher._detector.module.state_dict().items()}
     with torch.no_grad():
         for parameter in detector.module.parameters():
             parameter.add_(1.0)
     average.update(detector.module, 100)
-    after = lessons._teacher.module.state_dict()
+    after = objective.teacher._detector.module.state_dict()
     assert all(torch.equal(after[k], average.tensors[k]) for k in after)
     moved = [k for k, _ in detector.module.named_parameters()]
     assert all(torch.allclose(after[k], before[k] + 0.5, atol=1e-5) for k in moved)
-    assert not any(p.requires_grad for p in lessons._teacher.module.parameters())
+    assert not any(p.requires_grad for p in objective.teacher._detector.module.parameters())
 
 
 def test_a_run_pays_for_nothing_that_a_teacher_said(tmp_path):
@@ -282,13 +310,13 @@ def test_three_losses_believe_three_things():
     }
     variance = torch.tensor([0.021, 0.019, 0.01, 0.01])
     assert INITIAL < 0.6
-    told = believed(found, variance, torch.tensor([0.9, 0.7]), 0.9, 0.02)
+    told = filtered_boxes(found, variance, torch.tensor([0.9, 0.7]), 0.9, 0.02)
     assert told.proposals.tolist() == [[0, 0, 9, 9]], "the base threshold"
     assert told.labels.tolist() == [0, 1], "a threshold for each class"
     assert told.scores.tolist() == pytest.approx([0.95, 0.8])
     assert told.reliable.tolist() == [[9, 0, 19, 9], [0, 9, 9, 19]], "steady boxes, whatever their score"
     assert told.reliable_labels.tolist() == [1, 0]
-    assert len(believed(found, None, torch.tensor([0.9, 0.7]), 0.9, 0.02).reliable) == 0
+    assert len(filtered_boxes(found, None, torch.tensor([0.9, 0.7]), 0.9, 0.02).reliable) == 0
 
 
 def test_right_pseudo_boxes_are_counted_once():
@@ -300,9 +328,9 @@ def test_right_pseudo_boxes_are_counted_once():
         masks=(None,) * 3,
     )
     boxes = np.array([[0, 0, 10, 9], [0, 0, 10, 10], [40, 0, 50, 10], [21, 0, 31, 10]], dtype=np.float32)
-    counts = right(truth, boxes, np.array([0, 0, 0, 0]), 3)
+    counts = match_counts(truth, boxes, np.array([0, 0, 0, 0]), 3)
     assert counts.tolist() == [[4, 0, 0], [2, 0, 0], [2, 1, 0]]
-    assert right(truth, boxes[:0], np.zeros(0, dtype=np.int64), 3).tolist() == [[0, 0, 0], [0, 0, 0], [2, 1, 0]]
+    assert match_counts(truth, boxes[:0], np.zeros(0, dtype=np.int64), 3).tolist() == [[0, 0, 0], [0, 0, 0], [2, 1, 0]]
 
 
 def test_two_views_of_one_image():
@@ -348,27 +376,27 @@ def test_weights_of_regions_average_one_and_wait_for_the_warm_up():
     random = torch.Generator().manual_seed(0)
     balance = ClassWeights(3, 2, lr=0.5)
     logits, labels = torch.randn(200, 4, generator=random), torch.tensor([0] * 120 + [1] * 20 + [2] * 5 + [3] * 55)
-    assert torch.equal(balance.of_regions(labels, 1.0, 0), torch.ones(200))
+    assert torch.equal(balance.region_weights(labels, 1.0, 0), torch.ones(200))
     for _ in range(300):
         balance.update(gradient_matrix(logits, labels))
         balance.step()
     weights = balance.weights.detach()
     assert weights[2] > weights[1] > weights[0]
     for _ in range(5000):
-        found = balance.of_regions(labels, 1.0, 1)
+        found = balance.region_weights(labels, 1.0, 1)
     assert float(found.mean()) == pytest.approx(1, abs=0.01)
     assert float(found[-60] / found[0]) == pytest.approx(
         float(weights[2].clamp(1 / 3, 5) / weights[0].clamp(1 / 3, 5)), rel=1e-4
     )
-    halves = balance.of_regions(labels, 0.5, 0)
+    halves = balance.region_weights(labels, 0.5, 0)
     assert float(halves[-60] / halves[0]) == pytest.approx(float(found[-60] / found[0]) ** 0.5, rel=1e-4)
 
 
 def test_rare_pseudo_boxes_bring_their_images_back():
     """CrS end to end: after a counting, images whose pseudo-boxes are of a rare class are shown more often."""
     made = experiment(**semi(resampling=True, resampling_constant=500.0, refresh=0.5))
-    _, lessons = trained(made, MemoryStore(), steps=12)
-    repeats = [record["mean_repeat"] for record in lessons.training_log]
+    _, objective = trained(made, MemoryStore(), steps=12)
+    repeats = [record["mean_repeat"] for record in objective.log.records]
     assert repeats[0] == 1.0
     assert repeats[-1] > 1.0
 
@@ -392,79 +420,80 @@ def spied(flip, **changes):
     made = experiment(**semi(strength=0.0, **changes))
     labeled = dict(list(made.splits.train.dataset.annotations.items())[:10])
     student = Spying(made.new_detector(0))
-    lessons = lessons_of(made, student, labeled, 10)
-    lessons._flip = flip
-    lessons.begin(WeightAverage(student.module, 0.5).tensors)
+    objective = objective_of(made, student, labeled, 10, flip=flip)
+    objective.begin(WeightAverage(student.module, 0.5).tensors)
     student.module.train()
-    return made, student, lessons
+    return made, student, objective
 
 
 def test_the_student_is_told_where_things_are_in_its_own_view():
-    _, student, lessons = spied(1.0)
-    terms, ids = lessons(0)
+    _, student, objective = spied(1.0)
+    terms, ids = objective(0)
     images, pseudo, background = student.told
-    weak, unlabeled_ids = lessons._unlabeled(0)
+    weak, unlabeled_ids = objective._unlabeled(0)
     assert ids[-3:] == unlabeled_ids
     assert all(torch.equal(seen, image.flip(-1)) for seen, image in zip(images, weak, strict=True))
-    found = lessons._teacher.detect(weak)
+    found = objective.teacher._detector.detect(weak)
     boxes = [f["boxes"][f["scores"] > 0.06] for f in found]
     assert sum(map(len, boxes)) > 3
     for told, seen in zip(pseudo, boxes, strict=True):
         wide = ((seen[:, 2:] - seen[:, :2]) >= 1).all(dim=1)
         assert torch.allclose(told.boxes, mirrored(seen[wide], 64))
-    there = lessons._teacher.cached_features(weak).classified_regions([torch.tensor([[44.0, 2.0, 63.0, 30.0]])] * 3)
+    there = objective.teacher._detector.cached_features(weak).classified_regions(
+        [torch.tensor([[44.0, 2.0, 63.0, 30.0]])] * 3
+    )
     assert torch.allclose(torch.cat(background), torch.cat([said[:, -1] for said, _ in there]))
     assert torch.equal(terms["unlabeled_loss_classifier"], torch.full((3,), 4.0)), "the published weight"
 
 
 def test_the_teacher_waits_for_the_burn_in():
-    _, student, lessons = spied(0.0, burn_in=0.5)
-    terms, ids = lessons(4)
+    _, student, objective = spied(0.0, burn_in=0.5)
+    terms, ids = objective(4)
     assert student.told is None
     assert len(ids) == 3
     assert not [name for name in terms if name.startswith("unlabeled_")]
-    lessons(5)
+    objective(5)
     assert student.told is not None
 
 
 def test_each_branch_feeds_the_matrix_with_its_weight():
-    _, _, lessons = spied(0.0, gradient_balance=True, weight=4.0, momentum=0.0)
+    _, _, objective = spied(0.0, gradient_balance=True, weight=4.0, momentum=0.0)
     logits, labels = torch.randn(50, 11), torch.arange(50) % 11
     expected = gradient_matrix(logits, labels)
     for branch, strength in ((0, 1.0), (1, 4.0)):
-        lessons.balance.updates.fill_(100)
-        lessons.balanced(branch)(logits, labels, None)
-        assert torch.allclose(lessons.balance.matrix, strength * expected, rtol=1e-5)
+        objective.balance.updates.fill_(100)
+        objective.balanced(branch)(logits, labels, None)
+        assert torch.allclose(objective.balance.matrix, strength * expected, rtol=1e-5)
     halves = torch.full((50,), 0.5)
-    lessons.balance.updates.fill_(100)
-    weighted = lessons.balanced(1)(logits, labels, halves)
-    assert torch.allclose(lessons.balance.matrix, 2 * expected, rtol=1e-5), "a region counts as far as it is believed"
+    objective.balance.updates.fill_(100)
+    weighted = objective.balanced(1)(logits, labels, halves)
+    assert torch.allclose(objective.balance.matrix, 2 * expected, rtol=1e-5), "a region counts as far as it is believed"
     assert torch.allclose(weighted, 0.5 * focal_loss(logits, labels), rtol=1e-4), "all weights are equal so far"
 
 
 def test_class_weights_learn_from_both_branches():
-    _, _, lessons = spied(0.0, gradient_balance=True, weight=4.0, burn_in=0.5)
-    lessons.balance.update(gradient_matrix(torch.randn(50, 11), torch.arange(50) % 11))
-    lessons.balance.updates.fill_(100)
+    _, _, objective = spied(0.0, gradient_balance=True, weight=4.0, burn_in=0.5)
+    objective.balance.update(gradient_matrix(torch.randn(50, 11), torch.arange(50) % 11))
+    objective.balance.updates.fill_(100)
     for step, strength in ((1, 1.0), (6, 5.0)):
-        alone = copy.deepcopy(lessons.balance)
+        alone = copy.deepcopy(objective.balance)
         alone.step(strength)
-        lessons.end_step(step)
-        assert torch.equal(alone.a, lessons.balance.a)
-        assert lessons.balance.a.detach().abs().max() > 0
+        objective.end_step(step)
+        assert torch.equal(alone.a, objective.balance.a)
+        assert objective.balance.a.detach().abs().max() > 0
 
 
 def test_frequencies_of_labeled_and_pseudo_labeled_images_count_together():
     """CrS by hand: class 9 is on one of the 10 + 2 images, class 0 on all others."""
-    made, _, lessons = spied(0.0, resampling=True, resampling_constant=48.0, refresh=0.1)
-    lessons._labeled.labels = [np.zeros(1, dtype=np.int64)] * 10
-    lessons._memory = {3: (np.array([9]), np.array([0.3])), 5: (np.array([0]), np.array([0.3]))}
-    lessons._resample(5)
+    made, _, objective = spied(0.0, resampling=True, resampling_constant=48.0, refresh=0.1)
+    objective._labeled.labels = [np.zeros(1, dtype=np.int64)] * 10
+    objective.resampling.latest = {3: (np.array([9]), np.array([0.3])), 5: (np.array([0]), np.array([0.3]))}
+    objective._resample(5)
     # r_9 = sqrt(48 * 0.5 / (1 / 12)) = 17, times 0.3 is 5.1; r_0 = sqrt(24 * 12 / 11) = 5.1, times 0.3 is 1.5
-    assert lessons._unlabeled.repeats[3] == 6
-    assert lessons._unlabeled.repeats[5] == 2
-    assert lessons._unlabeled.repeats.sum() == 6 + 2 + len(made.splits.train.dataset.images) - 10 - 2
-    assert lessons._unlabeled.since == 5
+    assert objective._unlabeled.repeats[3] == 6
+    assert objective._unlabeled.repeats[5] == 2
+    assert objective._unlabeled.repeats.sum() == 6 + 2 + len(made.splits.train.dataset.images) - 10 - 2
+    assert objective._unlabeled.since == 5
 
 
 def test_the_report_tells_what_the_teacher_said(tmp_path):

@@ -1,8 +1,11 @@
-"""Class thresholds of pseudo-labels (GbT): lower where the teacher is unsure of a class or the class weighs much.
+"""Class thresholds of pseudo-labels (GbT): lower for a class of low confidence or of large weight.
 
 Li et al., CI-SSOD, ICCV 2023. With base threshold b, running confidence c_k and class weight w_k:
 
     b_k = clip(min(b c_k / mean_j c_j, b / w_k), 0.5, 0.9)
+
+The confidence of a class is a running mean of the scores s of its detections. As released, the first thousand add
+s / 1000 each, so a rare class counts as unsure until then; afterwards c <- m c + (1 - m) s with momentum m.
 """
 
 import torch
@@ -10,18 +13,24 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 LOW, HIGH = 0.5, 0.9
-FIRST, MOMENTUM = 1000, 0.999  # detections of a class averaged plainly, then exponentially
+FIRST, MOMENTUM = 1000, 0.999  # detections of a class that are averaged plainly; momentum afterwards
 
 
 def class_thresholds(
     confidence: Float[Tensor, " n"], weights: Float[Tensor, " n"] | None = None, base: float = 0.9
 ) -> Float[Tensor, " n"]:
-    """The thresholds of n foreground classes; `weights` are those of GbR, left out before its warm-up has ended."""
+    """Return the thresholds of n foreground classes.
+
+    Args:
+        confidence: c.
+        weights: w, the class weights of GbR; None before their warm-up has ended.
+        base: b.
+    """
     mean = confidence.mean()
-    found = torch.full_like(confidence, base) if mean <= 0 else base * confidence / mean
+    thresholds = torch.full_like(confidence, base) if mean <= 0 else base * confidence / mean
     if weights is not None:
-        found = torch.minimum(found, base / weights)
-    return found.clamp(LOW, HIGH)
+        thresholds = torch.minimum(thresholds, base / weights)
+    return thresholds.clamp(LOW, HIGH)
 
 
 def updated_confidence(
@@ -31,20 +40,22 @@ def updated_confidence(
     labels: Int64[Tensor, " d"],
     momentum: float = MOMENTUM,
 ) -> tuple[Float[Tensor, " n"], Int64[Tensor, " n"]]:
-    """Running confidence of each class after more detections, in their order, and how many were seen.
+    """Return confidence and number of detections of each class after d more detections, in their order.
 
-    As released, the first thousand detections of a class add a thousandth of their score each, so a class
-    that is rarely seen counts as unsure until then.
+    Args:
+        confidence: c before them.
+        seen: number of detections before them.
+        scores: of the detections.
+        labels: of the detections.
+        momentum: m.
     """
-    is_of = torch.nn.functional.one_hot(labels, len(seen))  # [d, n]
-    counts = is_of.sum(dim=0)
-    number = seen[labels] + is_of.cumsum(dim=0).gather(1, labels[:, None])[:, 0] - 1  # of each within its class
-    early = number < FIRST
-    later = (counts - (FIRST - seen).clamp(min=0).minimum(counts)).to(
-        scores
-    )  # [n], how many are averaged exponentially
-    left = ((seen + counts)[labels] - 1 - number).to(scores)  # how many of the class come after each
-    first = torch.zeros_like(confidence).index_add_(0, labels[early], scores[early] / FIRST)
-    faded = (1 - momentum) * momentum ** left[~early] * scores[~early]
-    then = torch.zeros_like(confidence).index_add_(0, labels[~early], faded)
-    return (confidence + first) * momentum**later + then, seen + counts
+    same_class = torch.nn.functional.one_hot(labels, len(seen))  # [d, n]
+    counts = same_class.sum(dim=0)  # [n]
+    before = same_class.cumsum(dim=0).gather(1, labels[:, None])[:, 0] - 1  # [d], of the same class in this batch
+    after = counts[labels] - 1 - before  # [d]
+    plain = seen[labels] + before < FIRST  # [d]
+    faded = (1 - momentum) * momentum ** after[~plain].to(scores) * scores[~plain]
+    exponential = same_class[~plain].sum(dim=0).to(scores)  # [n], how many are averaged exponentially
+    plain_sum = torch.zeros_like(confidence).index_add_(0, labels[plain], scores[plain] / FIRST)
+    faded_sum = torch.zeros_like(confidence).index_add_(0, labels[~plain], faded)
+    return (confidence + plain_sum) * momentum**exponential + faded_sum, seen + counts

@@ -1,14 +1,14 @@
-"""Gradient-based reweighting (GbR): class weights under which every class is pushed as much as it is pulled.
+"""Gradient-based reweighting (GbR): class weights under which the gradients that raise and lower each logit balance.
 
-Li et al., Gradient-based Sampling for Class Imbalanced Semi-supervised Object Detection (CI-SSOD), ICCV 2023.
-n foreground classes, the last index is the background. A region of class y with probabilities p pulls its own
-logit and pushes the others by the gradient of its focal loss, l = (1 - p_y)^g (-log p_y), g = 1 or 0:
+Li et al., Gradient-based Sampling for Class Imbalanced Semi-supervised Object Detection (CI-SSOD), ICCV 2023. There are
+n foreground classes, and the last index is the background. The gradient of the focal loss l = (1 - p_y)^g (-log p_y),
+g = 1 or 0, of a region of class y with probabilities p raises the logit of y and lowers all others by
 
-    f' = |dl/dp_y|,   own logit: f' p_y (1 - p_y),   logit j: f' p_y p_j
+    f' = |dl/dp_y|,   logit y: f' p_y (1 - p_y),   logit j: f' p_y p_j
     G[i][j] = mean over regions of class i of f' p_i p_j  (i != j),   G[j][j] = -mean of f' p_j (1 - p_j)
 
-The weights w should balance every foreground class, sum_i w_i G[i][j] = 0, with sum w = n + 1. Solved
-directly they may be negative, so they are (n + 1) softmax(a) with a learned towards one Jacobi step:
+The weights w should balance every foreground class, sum_i w_i G[i][j] = 0, with sum w = n + 1. Solved directly they may
+be negative, so they are (n + 1) softmax(a) with a learned towards one Jacobi step:
 
     t_i = sum_{k != i} w_k G[k][i] / -G[i][i]  (i <= n),   t_{n+1} = n + 1 - sum t_i,   both clipped
     loss = mean_i (log t_i - a_i)^2
@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-SCALE = 100.0  # of the matrix, as released; epsilon below is meant for this scale
+SCALE = 100.0  # of the matrix, as released; EPSILON fits this scale
 SHIFT, EPSILON = 1e-5, 1e-6  # keep 1 / p and the Jacobi step finite
 LOW, HIGH = 1 / 3, 5.0  # clip of the weights; the background's upper limit is 1
 MOMENTUM = 0.999  # of all running figures after the warm-up
@@ -34,12 +34,12 @@ def gradient_matrix(
     *,
     focal: float = 1.0,
 ) -> Float[Tensor, "k k"]:
-    """What regions of each class (rows) send to each logit (columns), mean over all regions, times 100.
+    """Return G: the gradient of regions of each class (rows) in each logit (columns), mean over all regions, times 100.
 
     Args:
-        logits: of the classification of each region, the background last.
+        logits: of each region, the background last.
         labels: class of each region.
-        weights: of each region; class weights are not part of them.
+        weights: of each region, without class weights.
         focal: exponent of the focal loss, 1 as published, 0 for cross-entropy.
     """
     regions, classes = logits.shape
@@ -51,39 +51,42 @@ def gradient_matrix(
     if focal:
         slope = slope - focal * (1 - own) ** (focal - 1) * own.log()
     strength = slope * own if weights is None else slope * own * weights
-    sent = strength[:, None] * p  # [r, k]
-    matrix = logits.new_zeros(classes, classes).index_add_(0, labels, sent)
-    pulled = logits.new_zeros(classes).index_add_(0, labels, strength * (1 - own))
-    matrix[range(classes), range(classes)] = -pulled
+    lowering = strength[:, None] * p  # [r, k]
+    matrix = logits.new_zeros(classes, classes).index_add_(0, labels, lowering)
+    raising = logits.new_zeros(classes).index_add_(0, labels, strength * (1 - own))
+    matrix[range(classes), range(classes)] = -raising
     return SCALE * matrix / regions
 
 
 def jacobi_step(matrix: Float[Tensor, "k k"], weights: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
-    """One Jacobi sweep from `weights`, the background taking what is left of n + 1, clipped."""
+    """Return one clipped Jacobi sweep from `weights`; the background gets what is left of n + 1."""
     diagonal = matrix.diagonal()
-    pushed = weights @ matrix - weights * diagonal  # sum over k != i of w_k G[k][i]
-    target = pushed / (-diagonal + EPSILON)
+    lowering = weights @ matrix - weights * diagonal  # sum over k != i of w_k G[k][i]
+    target = lowering / (-diagonal + EPSILON)
     target = torch.cat([target[:-1], (len(weights) - target[:-1].sum())[None]])
     target = target.clamp(LOW, HIGH)
     return torch.cat([target[:-1], target[-1:].clamp(max=1.0)])
 
 
 def balanced_weights(matrix: Float[Tensor, "k k"]) -> Float[Tensor, " k"]:
-    """The direct solution of the balanced system with sum n + 1; it may hold negative weights.
+    """Solve the balanced system with sum n + 1 directly; the weights may be negative.
 
     Raises:
         torch.linalg.LinAlgError: the system has no single solution.
     """
     system = matrix.T.clone().double()
     system[-1] = 1.0
-    right = system.new_zeros(len(matrix))
-    right[-1] = len(matrix)
-    solved: Tensor = torch.linalg.solve(system, right)
+    right_side = system.new_zeros(len(matrix))
+    right_side[-1] = len(matrix)
+    solved: Tensor = torch.linalg.solve(system, right_side)
     return solved.to(matrix.dtype)
 
 
 class ClassWeights(nn.Module):
-    """The learned weights and the running matrix of one training; all of it is saved and restored with its state."""
+    """The learned weights and the running matrix of one training; its state dict holds all of it.
+
+    The SGD that learns the weights is written out here, so that its velocity is a part of that state.
+    """
 
     matrix: Tensor
     updates: Tensor
@@ -101,15 +104,15 @@ class ClassWeights(nn.Module):
         weight_decay: float = 1e-4,
         running: float = MOMENTUM,
     ) -> None:
-        """For n `classes`, with weights 1 during `warm_up` updates.
+        """Begin with weights of 1, which stay until `warm_up` updates are done.
 
         Args:
             classes: n, the background not counted.
-            warm_up: matrices that are averaged before the weights move.
+            warm_up: number of matrices that are averaged before the weights change.
             solver: `jacobi` learns positive weights by SGD; `direct` solves the balanced system.
-            lr: of that SGD, as are `momentum` and `weight_decay`; the defaults are the released ones.
-            momentum: see `lr`.
-            weight_decay: see `lr`.
+            lr: learning rate of that SGD; its defaults are the released ones.
+            momentum: of that SGD.
+            weight_decay: of that SGD.
             running: momentum of the matrix after the warm-up and of the mean weight of a batch.
         """
         super().__init__()
@@ -119,7 +122,7 @@ class ClassWeights(nn.Module):
         self.register_buffer("matrix", torch.zeros(classes + 1, classes + 1))
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self.register_buffer("velocity", torch.zeros(classes + 1))
-        self.register_buffer("means", torch.ones(2))  # of the weights of labeled and of unlabeled regions
+        self.register_buffer("means", torch.ones(2))  # mean weight of labeled and of unlabeled regions
 
     @property
     def ready(self) -> bool:
@@ -128,7 +131,7 @@ class ClassWeights(nn.Module):
 
     @property
     def weights(self) -> Float[Tensor, " k"]:
-        """(n + 1) softmax(a): positive, with sum n + 1. Solved directly they may be negative."""
+        """The class weights `[n + 1]` with sum n + 1: (n + 1) softmax(a), or the direct solution."""
         if self.solver == "jacobi":
             return len(self.a) * self.a.softmax(dim=0)
         if not self.ready:
@@ -140,10 +143,10 @@ class ClassWeights(nn.Module):
         return solved if bool(solved.isfinite().all()) else torch.ones_like(self.a)
 
     def update(self, matrix: Float[Tensor, "k k"]) -> None:
-        """A running mean during the warm-up, then an exponential one.
+        """Add a matrix to the running mean, which is exponential after the warm-up.
 
-        As released, the zeros that it starts from count as one matrix; every entry is smaller by the same
-        factor until they are forgotten, which changes no weight.
+        As released, the zeros that it starts from count as one matrix. Until they have faded every entry is smaller by
+        the same factor, which changes no weight.
         """
         done = int(self.updates) + 1
         keep = done / (done + 1) if done < self.warm_up else self.running
@@ -151,14 +154,14 @@ class ClassWeights(nn.Module):
         self.updates += 1
 
     def loss(self) -> Float[Tensor, ""]:
-        """How far the weights are from one Jacobi step of themselves; 0 during the warm-up."""
+        """Return mean_i (log t_i - a_i)^2, with t one Jacobi step from the weights; 0 during the warm-up."""
         if not self.ready:
             return self.a.sum() * 0
         target = jacobi_step(self.matrix, self.weights.detach())
         return (target.log() - self.a).square().mean()
 
     def step(self, loss_weight: float = 1.0) -> None:
-        """One step of SGD on so many times the loss; nothing where the system is solved directly or not yet known."""
+        """Take one SGD step on the loss times `loss_weight`; none during the warm-up or with the direct solver."""
         if self.solver == "direct" or not self.ready:
             return
         (slope,) = torch.autograd.grad(loss_weight * self.loss(), self.a)
@@ -167,22 +170,22 @@ class ClassWeights(nn.Module):
             self.a.sub_(self.velocity, alpha=self._lr)
 
     @torch.no_grad()
-    def of_regions(self, labels: Int64[Tensor, " r"], exponent: float, branch: int) -> Float[Tensor, " r"]:
-        """clip(w)_y to the power of `exponent`, over its running batch mean; 1 during the warm-up.
+    def region_weights(self, labels: Int64[Tensor, " r"], exponent: float, branch: int) -> Float[Tensor, " r"]:
+        """Return clip(w)_y to the power of `exponent`, divided by its running batch mean; 1 during the warm-up.
 
         Args:
             labels: y, the background last.
             exponent: beta, 0.5 for labeled and 1 for unlabeled regions as published.
-            branch: 0 for labeled, 1 for unlabeled regions; each has a mean of its own.
+            branch: 0 for labeled, 1 for unlabeled regions; each has its own mean.
         """
         if not self.ready or not len(labels):
             return torch.ones(len(labels), device=labels.device)
-        found = self.weights.clamp(LOW, HIGH)[labels] ** exponent
-        self.means[branch] = self.running * self.means[branch] + (1 - self.running) * found.mean()
-        return found / self.means[branch]
+        weights = self.weights.clamp(LOW, HIGH)[labels] ** exponent
+        self.means[branch] = self.running * self.means[branch] + (1 - self.running) * weights.mean()
+        return weights / self.means[branch]
 
 
 def focal_loss(logits: Float[Tensor, "r k"], labels: Int64[Tensor, " r"], *, focal: float = 1.0) -> Float[Tensor, " r"]:
-    """(1 - p_y)^g (-log p_y) of each region, p the softmax and shifted by 1e-5 as in the matrix."""
+    """Return (1 - p_y)^g (-log p_y) of each region, with p the softmax shifted by 1e-5 as in the matrix."""
     own = logits.softmax(dim=1).gather(1, labels[:, None])[:, 0] + SHIFT
     return (1 - own).clamp(min=0) ** focal * -own.log()

@@ -1,7 +1,7 @@
-"""Pseudo-labels: which of a teacher's detections a student may believe, and how right they were.
+"""Pseudo-labels: which of a teacher's detections a student is trained on, and how many of them are correct.
 
-Reliability of a box (Xu et al., Soft Teacher, ICCV 2021, section 3.3): the box is moved a little, N times, and
-refined each time by the teacher; with s_k the deviation of coordinate k of the refined boxes,
+Reliability of a box (Xu et al., Soft Teacher, ICCV 2021, section 3.3): the box is jittered N times and refined by the
+teacher each time; with s_k the standard deviation of coordinate k of the refined boxes,
 
     u = 1/4 sum_k s_k / (0.5 (h + w)),   reliable where u < 0.02
 """
@@ -18,76 +18,81 @@ from alloop.geometry.boxes import pairwise_iou
 from alloop.values import Annotations
 
 Refine = Callable[[list[Tensor], list[Tensor]], list[Tensor]]
-INITIAL = 0.5  # score below which a detection is not even tried as a reliable box
-MATCH = 0.5  # IoU from which a pseudo-box is counted as right
+"""The teacher's second stage, from boxes `[n, 4]` and labels `[n]` of each image to boxes `[n, 4]`."""
+INITIAL = 0.5  # score that a detection must pass before its variance is computed
+MATCH = 0.5  # IoU from which a pseudo-box is correct
 
 
 def box_variance(
     refine: Refine, boxes: Sequence[Tensor], labels: Sequence[Tensor], jitters: int, scale: float
 ) -> list[Tensor]:
-    """The variance u of each box `[n]` of each image.
+    """Return the variance u `[n]` of the boxes of each image.
 
     Args:
-        refine: the teacher's second stage, from boxes and labels of each image to boxes.
+        refine: the teacher's second stage.
         boxes: `[n, 4]` of each image.
         labels: `[n]` of each image.
         jitters: N.
-        scale: deviation of the moves, as a share of width and height.
+        scale: standard deviation of the jitter, as a share of width and height.
     """
-    sides = [(b[:, 2:] - b[:, :2]).clamp(min=1) for b in boxes]
-    moved = [
+    sides = [(b[:, 2:] - b[:, :2]).clamp(min=1) for b in boxes]  # [n, 2] of each image
+    jittered = [
         (b + torch.randn(jitters, *b.shape, device=b.device) * scale * s.repeat(1, 2)).flatten(0, 1)
         for b, s in zip(boxes, sides, strict=True)
     ]
-    refined = refine(moved, [label.repeat(jitters) for label in labels])
-    found = []
-    for r, s in zip(refined, sides, strict=True):
-        coordinates = r.view(jitters, len(s), 4)
-        squares = (coordinates - coordinates.mean(dim=0)).square().sum(dim=0)  # without torch's warning for no box
-        found.append((squares / (jitters - 1)).sqrt().mean(dim=1) / (0.5 * s.sum(dim=1)))
-    return found
+    refined = refine(jittered, [label.repeat(jitters) for label in labels])
+    variances = []
+    for coordinates, s in zip(refined, sides, strict=True):
+        samples = coordinates.view(jitters, len(s), 4)
+        squares = (samples - samples.mean(dim=0)).square().sum(dim=0)  # `std` warns where there is no box
+        variances.append((squares / (jitters - 1)).sqrt().mean(dim=1) / (0.5 * s.sum(dim=1)))
+    return variances
 
 
-def believed(
-    found: dict[str, Tensor], variance: Tensor | None, thresholds: Tensor, base: float, most: float
+def filtered_boxes(
+    detections: dict[str, Tensor], variance: Tensor | None, thresholds: Tensor, base: float, max_variance: float
 ) -> PseudoBoxes:
-    """The pseudo-boxes of one image.
+    """Return the pseudo-boxes of one image, filtered separately for each loss.
 
     Args:
-        found: the teacher's detections.
-        variance: u of those with a score above `INITIAL`; None where no box is regressed.
-        thresholds: `[k]`, of the score for the classifier, by class.
-        base: of the score for the proposal network.
-        most: largest u for the box regression.
+        detections: of the teacher.
+        variance: u of the detections with a score above `INITIAL`; None where no box is regressed.
+        thresholds: `[k]`, lower limit of the score by class, for the classification loss.
+        base: lower limit of the score for the loss of the proposal network.
+        max_variance: upper limit of u for the regression loss.
     """
-    boxes, scores, labels = found["boxes"], found["scores"], found["labels"]
-    wide = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(dim=1)
-    sure = wide & (scores > thresholds[labels])
-    reliable = torch.zeros_like(wide)
+    boxes, scores, labels = detections["boxes"], detections["scores"], detections["labels"]
+    valid = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(dim=1)
+    confident = valid & (scores > thresholds[labels])
+    reliable = torch.zeros_like(valid)
     if variance is not None:
-        reliable[scores > INITIAL] = variance < most
-    reliable &= wide
+        reliable[scores > INITIAL] = variance < max_variance
+    reliable &= valid
     return PseudoBoxes(
-        boxes[wide & (scores > base)], boxes[sure], labels[sure], scores[sure], boxes[reliable], labels[reliable]
+        proposals=boxes[valid & (scores > base)],
+        boxes=boxes[confident],
+        labels=labels[confident],
+        scores=scores[confident],
+        reliable=boxes[reliable],
+        reliable_labels=labels[reliable],
     )
 
 
-def right(
+def match_counts(
     truth: Annotations, boxes: Float32[np.ndarray, "n 4"], labels: Int64[np.ndarray, " n"], classes: int
 ) -> Int64[np.ndarray, "3 k"]:
-    """Of each class: pseudo-boxes, those that are right, and boxes that are there.
+    """Return for each class the numbers of pseudo-boxes, of correct ones, and of true boxes.
 
-    A pseudo-box is right when it overlaps a box of its class that no better one has taken by an IoU of at least
-    one half; boxes come in order of falling score.
+    A pseudo-box is correct when it overlaps a true box of its class, which no better one has matched, by an IoU of at
+    least one half; the boxes are given by falling score.
     """
-    keep = truth.trainable
-    there, of_class = truth.boxes[keep], truth.labels[keep]
+    true_boxes, true_labels = truth.boxes[truth.trainable], truth.labels[truth.trainable]
     counts = np.zeros((3, classes), dtype=np.int64)
     np.add.at(counts[0], labels, 1)
-    np.add.at(counts[2], of_class, 1)
-    if not len(boxes) or not len(there):
+    np.add.at(counts[2], true_labels, 1)
+    if not len(boxes) or not len(true_boxes):
         return counts
-    overlap = np.where(labels[:, None] == of_class[None], pairwise_iou(boxes, there), 0)
+    overlap = np.where(labels[:, None] == true_labels[None], pairwise_iou(boxes, true_boxes), 0)
     for row in range(len(boxes)):
         best = int(overlap[row].argmax())
         if overlap[row, best] >= MATCH:
