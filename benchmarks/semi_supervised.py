@@ -171,7 +171,7 @@ def objective_on_digits() -> tuple[Any, Any, SemiSupervisedObjective, TrainingBa
         classes=10,
         steps=1000,
         device=experiment.device,
-        classification_terms=frozenset({"loss_objectness", "loss_classifier"}),
+        classification_terms=experiment.detector.classification_terms,
     )
     objective.begin(WeightAverage(student.module, training.ema).tensors)
     student.module.train()

@@ -9,7 +9,8 @@ from alloop.data.annotation_json import annotation_sha256
 from alloop.data.pixels import PixelCache
 from alloop.data.splits import Split
 from alloop.detectors.fitted import FittedTorchDetector
-from alloop.detectors.protocol import Detector, PseudoLabelDetector
+from alloop.detectors.plugin import DetectorPlugin, PseudoLabelPlugin
+from alloop.detectors.protocol import Detector
 from alloop.evaluation.coco_ap import evaluate
 from alloop.evaluation.metrics import Metrics
 from alloop.files import sha256_of
@@ -162,15 +163,14 @@ def _semi_supervised(
         classes=len(pool.dataset.class_names),
         steps=steps,
         device=experiment.device,
-        classification_terms=_classification_terms(detector),
+        classification_terms=_classification_terms(experiment.detector),
         truth=None if experiment.oracle.asks_people else pool.dataset.annotations.__getitem__,
     )
 
 
-def _classification_terms(detector: Detector) -> frozenset[str]:
-    """Return the names of the loss terms that classify."""
-    two_stages = isinstance(detector, PseudoLabelDetector)
-    return frozenset({"loss_objectness", "loss_classifier"} if two_stages else {"classification"})
+def _classification_terms(detector: DetectorPlugin) -> frozenset[str]:
+    """Return the names of the loss terms that classify; none where the detector does not learn from pseudo-labels."""
+    return detector.classification_terms if isinstance(detector, PseudoLabelPlugin) else frozenset()
 
 
 def _evaluated(context: RunContext, detector: Detector) -> Metrics:

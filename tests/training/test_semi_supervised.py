@@ -32,11 +32,6 @@ from tests.support import small_tree
 from tests.support.training import MemoryStore, batches_of, experiment, trained_weights
 
 ALL = {"gradient_balance": True, "class_thresholds": True, "resampling": True}
-TERMS = {
-    "faster_rcnn": frozenset({"loss_objectness", "loss_classifier"}),
-    "fcos": frozenset({"classification"}),
-    "retinanet": frozenset({"classification"}),
-}
 EAGER = {"unlabeled_ratio": 1, "threshold": 0.06, "warm_up": 0.1, "refresh": 0.2, "variance": 1.0}
 
 
@@ -62,7 +57,7 @@ def objective_of(made, detector, labeled, steps, truth=None, flip=0.5):
         classes=10,
         steps=steps,
         device=torch.device("cpu"),
-        classification_terms=TERMS[made.config.detector.name],
+        classification_terms=made.detector.classification_terms,
         truth=truth,
     )
 
