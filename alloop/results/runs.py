@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import yaml
 
 from alloop.budget.charges import RoundCharges
 from alloop.budget.prices import BOXES, CostModel
+from alloop.config.tables import DETECTORS
 from alloop.errors import ConfigError
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.store import RoundRecord, read_ledger, run_folders
+from alloop.plugins import load_class, sibling_parameters
 from alloop.results.names import Metric
 
 _UNCOMPARED = {"checkpoint_seconds", "cache_gib", "rounds"}  # may differ between runs that are compared
@@ -175,8 +177,18 @@ def _recipes(a: Run, b: Run) -> Iterable[tuple[str, Any, Any]]:
     """Yield each key that runs must share, with both values."""
     first, second = config_of(a), config_of(b)
     for block in ("detector", "training", "loop"):
-        for key in sorted({*first.get(block, {}), *second.get(block, {})} - _UNCOMPARED):
-            yield f"{block}.{key}", first.get(block, {}).get(key), second.get(block, {}).get(key)
+        before, now = first.get(block, {}), second.get(block, {})
+        ignored = _UNCOMPARED | (_unused_parameters(before.get("name", "")) if block == "detector" else set())
+        for key in sorted({*before, *now} - ignored):
+            yield f"{block}.{key}", before.get(key), now.get(key)
+
+
+@cache
+def _unused_parameters(detector: str) -> frozenset[str]:
+    """Return the parameters of other detectors, which a config of an older version lists beside those of its own."""
+    if detector not in DETECTORS:
+        return frozenset()
+    return frozenset(sibling_parameters("detector", load_class("detector", detector, DETECTORS), DETECTORS))
 
 
 def _short(value: object) -> str:

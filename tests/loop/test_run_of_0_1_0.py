@@ -83,6 +83,14 @@ def test_it_goes_on_under_its_own_config(folder):
         assert audit(ledger) == []
 
 
+def test_it_is_compared_with_a_run_of_today(folder, tmp_path):
+    """The older config lists the parameters of all detectors, today's those of its own."""
+    config = load_config(FIXTURE / "config.yaml", ["strategy.name=random", "loop.rounds=2"])
+    run_experiment(config, tmp_path / "random", TABLE)
+    runs = json.loads(command("compare", folder, tmp_path / "random", "--format", "json"))["runs"]
+    assert sorted(run["strategy"] for run in runs) == ["entropy", "random"]
+
+
 def test_it_is_refused_under_another_config(folder):
     with pytest.raises(ConfigError, match=r"loop\.rounds"):
         run_experiment(load_config(FIXTURE / "config.yaml", ["loop.rounds=4"]), folder, TABLE)
