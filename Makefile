@@ -28,7 +28,7 @@ check: $(STAMP)  ## ruff, mypy, import rules
 	$(BIN)/lint-imports
 
 docs: $(STAMP)  ## the site, into site/: no file of it is loaded from elsewhere
-	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 wheel: $(STAMP)  ## build sdist and wheel into dist/, install the wheel in a fresh environment and use it there
 	PYTHON=$(abspath $(BIN))/python .ci/check_wheel
