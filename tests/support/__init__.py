@@ -5,7 +5,7 @@ from alloop.plugins import parameter_names, plugin_class
 
 
 def small_tree(**changes):
-    """A config tree of a run that takes seconds; `changes` are dotted keys."""
+    """Return the config tree of a run that takes seconds, with some dotted keys changed."""
     tree = {
         "data": {"digit_scenes": {"pool": 24, "reference": 4, "test": 8, "max_digits": 3}},
         "detector": {

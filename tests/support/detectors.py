@@ -16,7 +16,7 @@ NAMES = sorted(DETECTORS)
 
 
 def plugin(name, backbone="tiny", **changes):
-    """A small detector of a kind; keys that this kind does not have are left out, unless they are in `changes`."""
+    """Return a small detector plug-in. Keys that it does not have are left out, unless they are in `changes`."""
     backbone = "resnet18" if name == "faster_rcnn_c4" else backbone
     small = {
         "backbone": backbone,
@@ -37,11 +37,14 @@ def plugin(name, backbone="tiny", **changes):
 
 
 def make(name, backbone="tiny", classes=3, **changes):
+    """Build a small network with the weights of seed 0."""
     with seeded(0):
         return plugin(name, backbone, **changes).build(classes)
 
 
 class Source:
+    """An image source of random pixels."""
+
     def __init__(self, sizes):
         chance = np.random.default_rng(0)
         self.records = {i: ImageRecord(i, "", w, h) for i, (w, h) in enumerate(sizes)}
@@ -55,6 +58,7 @@ class Source:
 
 
 def fitted(detector, sizes, batch_size=4, gives=None):
+    """Return a detector as strategies get it, over random images of some sizes."""
     source = Source(sizes)
     cache = PixelCache(source, list(source.records), 64, 96, 10**7)
     masks = {Need.MASKS} if isinstance(detector, MaskDetector) else set()

@@ -1,4 +1,4 @@
-"""People who answer: configs that ask them, an annotator who knows the truth, and servers of the tests."""
+"""Human oracles: configs that use them, an annotator who knows the truth, and HTTP servers of the tests."""
 
 import contextlib
 import shutil
@@ -15,7 +15,7 @@ from tests.support import small_tree
 
 
 def tree_of(files, folder=None, **changes):
-    """A config over those files; with `folder`, people are asked there."""
+    """Return a config tree over exported files; with `folder`, its oracle asks people there."""
     pool = "unlabeled.json" if folder else "instances_pool.json"
     names = {"train": pool, "reference": "instances_reference.json", "test": "instances_test.json"}
     data = {key: {"annotations": str(files / name), "images": str(files / "images")} for key, name in names.items()}
@@ -39,34 +39,38 @@ def write_answers(round_folder, format_, records):
 
 
 class Annotator:
-    """Answers with the true boxes, in a format, for the images it is told to."""
+    """Writes the true boxes of some images as answers, in one format."""
 
     def __init__(self, files, folder, format_="coco"):
         self.folder, self.format = folder, format_
         self.records = annotation_format("coco", "test").read(files / "instances_pool.json")
 
     def tasks(self, round_):
+        """Return the file names of the images that a round asks for."""
         root = self.folder / f"round_{round_:03d}" / "images"
         return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
 
     def part(self, names):
+        """Return the true records of some images."""
         images = [image for image in self.records.images if image.file_name in names]
         ids = {image.image_id for image in images}
         return Records(images, self.records.categories, [b for b in self.records.annotations if b.image_id in ids])
 
     def answer(self, round_, names=None):
+        """Answer a round: all images, or those of some names."""
         records = self.part(self.tasks(round_) if names is None else names)
         write_answers(self.folder / f"round_{round_:03d}", self.format, records)
 
 
 def charges(folder):
+    """Return the charges of a run folder that passes the audit."""
     with read_ledger(folder) as ledger:
         assert audit(ledger) == []
         return ledger.charges()
 
 
 class Serving:
-    """A server of the tests on a port of its own, for as long as a `with` lasts."""
+    """An HTTP server on a free port, inside a `with` block."""
 
     def __init__(self, handler):
         self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -82,7 +86,7 @@ class Serving:
 
 
 def revisions(folder):
-    """The number of annotations that were changed after they were booked, read without our own code."""
+    """Return how many annotations were changed after they were booked, read without the code under test."""
     with contextlib.closing(sqlite3.connect(folder / "run.db")) as database:
         return database.execute("SELECT COUNT(*) FROM revision").fetchone()[0]
 

@@ -13,6 +13,7 @@ from alloop.values import ImageId, Selection
 
 
 def run(strategy, boxes, ap, seed=0, **facts):
+    """Return a finished run with one round per pair of boxes and AP."""
     rounds = tuple(
         RoundRecord(k, 10 * (k + 1), b, {"ap": a, "ap50": a, "ap75": None}, {"cat": a}, {"train": 1.0})
         for k, (b, a) in enumerate(zip(boxes, ap, strict=True))
@@ -33,6 +34,7 @@ def run(strategy, boxes, ap, seed=0, **facts):
 def write_run(
     folder, strategy, seed, aps, *, lr=0.1, data="d", seed_set=(1, 2), name="cat", classes=(), pool=(), **parameters
 ):
+    """Write a run folder whose rounds have these APs, each with a purchase of three images."""
     config = yaml.safe_dump(
         {
             "detector": {"name": "fcos"},

@@ -13,6 +13,8 @@ from tests.support import small_tree
 
 
 class MemoryStore:
+    """A checkpoint store that keeps every saved state in memory."""
+
     def __init__(self, state=None, snapshot_steps=()):
         self.state, self.saved = state, []
         self.snapshot_steps, self.kept = snapshot_steps, {}
@@ -28,16 +30,18 @@ class MemoryStore:
 
 
 def experiment(**changes):
+    """Return the prepared experiment of a small config."""
     return prepare(parse_config(small_tree(**changes)), TABLE)
 
 
-def batches_of(made, labeled, *, masks=False, short_sides=(), repeat_threshold=None):
-    pool = made.splits.train
+def batches_of(prepared, labeled, *, masks=False, short_sides=(), repeat_threshold=None):
+    """Return the training batches of labeled images."""
+    pool = prepared.splits.train
     cache = PixelCache(pool.images, sorted(labeled), 64, 64, 10**8)
     return TrainingBatches(
         cache,
         labeled,
-        made.config.training.model_copy(
+        prepared.config.training.model_copy(
             update={"flip": 0.5, "short_sides": short_sides, "repeat_threshold": repeat_threshold}
         ),
         RoundSeed(0, 0),
@@ -46,11 +50,12 @@ def batches_of(made, labeled, *, masks=False, short_sides=(), repeat_threshold=N
     )
 
 
-def trained_weights(made, detector, objective, store, steps):
+def trained_weights(prepared, detector, objective, store, steps):
+    """Train and return the weights."""
     train(
         detector,
         objective,
-        made.config.training,
+        prepared.config.training,
         steps=steps,
         seed=RoundSeed(0, 0),
         device=torch.device("cpu"),
