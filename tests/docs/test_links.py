@@ -11,6 +11,9 @@ ROOT = Path(__file__).parents[2]
 OUTSIDE = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
 DOCUMENTS = [*OUTSIDE, *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "benchmarks" / "results").glob("*.md"))]
 CURRENT = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]  # the changelog also names what was
+PRIVATE = re.compile(
+    r"\b(told|untold|taught|believ\w+|lessons?|befall\w*|shall say|by heart|so often)\b", re.IGNORECASE
+)
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 
 
@@ -48,3 +51,8 @@ def test_the_titles_of_decisions_have_one_form_and_the_list_of_decisions_has_the
         assert re.fullmatch(rf"# {number:04d}: [A-Z].*[^.]", title), f"{path.name}: {title}"
         assert path.name.startswith(f"{number:04d}-"), path.name
         assert f"[{title.removeprefix('# ')}]({path.name})" in listed, path.name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_text_uses_the_words_of_the_field(document):
+    assert not PRIVATE.findall(document.read_text())
