@@ -19,7 +19,7 @@ from alloop.files import sha256_of
 from alloop.values import ImageId, ImageRecord
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}  # of files that are taken for images
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 50_000_000  # of one image; more is refused from its header
 _SIXTEEN_BIT = {"I;16", "I;16B", "I;16L", "I;16N", "I"}
 _ROTATED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 _ORIENTATION = 0x0112
@@ -32,20 +32,24 @@ class ImageSource(Protocol):
     records: Mapping[ImageId, ImageRecord]
 
     def read(self, image_id: ImageId) -> UInt8[np.ndarray, "h w 3"]:
-        """The image as displayed."""
+        """Return the image as displayed, in RGB.
+
+        Raises:
+            DataError: it cannot be read.
+        """
 
     def sha256(self, image_id: ImageId) -> str:
-        """Hash of the stored bytes."""
+        """Return the hash of the stored bytes."""
 
 
 class FolderImages:
-    """Images in a folder, read by the names of their records.
+    """Images in a folder, read by the file names of their records.
 
-    With `expected` hashes given, a file that changed since import is refused.
+    Where `expected` holds the hash of an image, a file with another hash is refused.
     """
 
     def __init__(self, root: Path, records: Mapping[ImageId, ImageRecord]) -> None:
-        """Nothing is read yet."""
+        """Remember where the images are; nothing is read yet."""
         self.root, self.records = root, records
         self.expected: Mapping[ImageId, str] = {}
 
@@ -71,11 +75,11 @@ class FolderImages:
         return pixels
 
     def sha256(self, image_id: ImageId) -> str:
-        """Hash of the file."""
+        """Return the hash of the file."""
         return sha256_of(self.stored(image_id))
 
     def stored(self, image_id: ImageId) -> bytes:
-        """The file as it is.
+        """Return the bytes of the file.
 
         Raises:
             DataError: it is not there or cannot be read.
@@ -92,25 +96,25 @@ class FolderImages:
 
 
 class MemoryImages:
-    """Images that are already pixels."""
+    """Images that are pixels in memory already."""
 
     def __init__(
         self, pixels: Mapping[ImageId, UInt8[np.ndarray, "h w 3"]], records: Mapping[ImageId, ImageRecord]
     ) -> None:
-        """Hold the pixels."""
+        """Keep the pixels as they are."""
         self._pixels, self.records = pixels, records
 
     def read(self, image_id: ImageId) -> UInt8[np.ndarray, "h w 3"]:
-        """The pixels as given."""
+        """Return the pixels as they were given."""
         return self._pixels[image_id]
 
     def sha256(self, image_id: ImageId) -> str:
-        """Hash of the pixels."""
+        """Return the hash of the pixels."""
         return sha256_of(self._pixels[image_id].tobytes())
 
 
 def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
-    """Open without decoding, after a look at the header."""
+    """Open an image and check its size in the header, without decoding a pixel."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -125,12 +129,12 @@ def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
 
 
 def decode(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "h w 3"]:
-    """Bytes to uint8 RGB as displayed.
+    """Decode an image into uint8 RGB as displayed.
 
     Args:
         data: the encoded file.
         where: how to name it in an error.
-        max_pixels: refused from the header when larger.
+        max_pixels: an image with more is refused from its header.
 
     Raises:
         DataError: not an image, truncated, or too large.
@@ -147,16 +151,11 @@ def decode(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> UInt8[np.nd
         raise DataError(msg) from error
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def _to_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     if image.mode in _SIXTEEN_BIT:
-        wide = np.asarray(image).astype(np.int64)
-        # Pillow opens some 16-bit files as 32-bit "I": values up to 255 are then 8-bit ones
-        narrow = wide if image.mode == "I" and wide.max(initial=0) <= 255 else (wide + 128) // 257
-        return np.repeat(np.clip(narrow, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+        return _gray_to_rgb(_from_16_bit(image))
     if image.mode == "F":
-        real = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=255.0, neginf=0.0)
-        scale = 255.0 if real.max(initial=0.0) <= 1.0 else 1.0
-        return np.repeat(np.clip(real * scale, 0, 255).round().astype(np.uint8)[..., None], 3, axis=2)
+        return _gray_to_rgb(_from_float(image))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         over = image.convert("RGBA")
         under = Image.new("RGBA", over.size, (0, 0, 0, 255))
@@ -164,8 +163,25 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
+def _from_16_bit(image: Image.Image) -> np.ndarray:
+    levels = np.asarray(image).astype(np.int64)
+    if image.mode == "I" and levels.max(initial=0) <= 255:
+        return levels  # Pillow opens some 16-bit files as 32-bit "I": values up to 255 are then 8-bit ones
+    return (levels + 128) // 257
+
+
+def _from_float(image: Image.Image) -> np.ndarray:
+    levels = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=255.0, neginf=0.0)
+    scale = 255.0 if levels.max(initial=0.0) <= 1.0 else 1.0
+    return np.clip(levels * scale, 0, 255).round()
+
+
+def _gray_to_rgb(levels: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
+    return np.repeat(np.clip(levels, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
 def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """(width, height) as displayed, from the header alone.
+    """Return (width, height) as displayed, from the header alone.
 
     Raises:
         DataError: not an image, or too large.
@@ -184,7 +200,7 @@ def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 
 
 def image_path(root: Path, file_name: str) -> Path:
-    """The file of an image, which must lie inside `root` after links are followed.
+    """Return the file of an image, which must lie inside `root` after links are followed.
 
     Raises:
         DataError: the name is absolute, holds a NUL or a backslash, or leads out of the folder.

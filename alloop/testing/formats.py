@@ -49,7 +49,7 @@ def example_records() -> Records:
 
 
 def check_texts(format_: Format, _folder: Path) -> None:
-    """The title is one line, and people are told how to answer."""
+    """The title is one line, and there is an instruction for those who answer."""
     assert format_.title.strip(), "expected a title, found an empty text"
     assert "\n" not in format_.title, f"expected a title of one line, found {format_.title!r}"
     assert format_.how_to_answer.strip(), "expected a sentence in how_to_answer, found an empty text"
@@ -57,21 +57,23 @@ def check_texts(format_: Format, _folder: Path) -> None:
 
 def check_boxes_survive(format_: Format, folder: Path) -> None:
     """Every box comes back, with its class, within a hundredth of a pixel."""
-    found = _named_boxes(_written_and_read(format_, example_records(), folder))
+    actual = _named_boxes(_written_and_read(format_, example_records(), folder))
     for name, boxes in _named_boxes(example_records()).items():
-        assert not boxes or found.get(name) == boxes, f"{name}: expected {boxes}, found {found.get(name)}"
+        assert not boxes or actual.get(name) == boxes, f"{name}: expected {boxes}, found {actual.get(name)}"
 
 
 def check_crowd_flags_survive(format_: Format, folder: Path) -> None:
     """Every image has as many crowd boxes as before."""
-    expected, found = _crowds(example_records()), _crowds(_written_and_read(format_, example_records(), folder))
-    assert found == expected, f"expected the crowd boxes {expected}, found {found}"
+    expected = _crowds(example_records())
+    actual = _crowds(_written_and_read(format_, example_records(), folder))
+    assert actual == expected, f"expected the crowd boxes {expected}, found {actual}"
 
 
 def check_images_survive(format_: Format, folder: Path) -> None:
     """Every image comes back with its size, also the one without a box."""
-    expected, found = _sizes(example_records()), _sizes(_written_and_read(format_, example_records(), folder))
-    assert found == expected, f"expected the images {expected}, found {found}"
+    expected = _sizes(example_records())
+    actual = _sizes(_written_and_read(format_, example_records(), folder))
+    assert actual == expected, f"expected the images {expected}, found {actual}"
 
 
 def check_ids_survive(format_: Format, folder: Path) -> None:
@@ -86,8 +88,8 @@ def check_ids_survive(format_: Format, folder: Path) -> None:
 def check_classes_survive(format_: Format, folder: Path) -> None:
     """Categories keep ids, names and order, also those that no box has: the order gives the labels."""
     expected = example_records().categories
-    found = _written_and_read(format_, example_records(), folder).categories
-    assert found == expected, f"expected the categories {expected}, found {found}"
+    actual = _written_and_read(format_, example_records(), folder).categories
+    assert actual == expected, f"expected the categories {expected}, found {actual}"
 
 
 def check_masks_are_kept_as_said(format_: Format, folder: Path) -> None:
@@ -130,8 +132,8 @@ def check_guess(format_: Format, folder: Path) -> None:
 
 def check_image_folder(format_: Format, folder: Path) -> None:
     """The images are looked for beside the annotations or below them."""
-    found = format_.image_folder(_written(format_, example_records(), folder))
-    assert found.resolve().is_relative_to(folder.resolve()), f"expected a folder inside {folder}, found {found}"
+    actual = format_.image_folder(_written(format_, example_records(), folder))
+    assert actual.resolve().is_relative_to(folder.resolve()), f"expected a folder inside {folder}, found {actual}"
 
 
 def check_unreadable_files(format_: Format, folder: Path) -> None:
@@ -146,8 +148,9 @@ def check_finished(format_: Format, folder: Path) -> None:
     """Every image of a written data set is finished, also the one without a box."""
     target = _written(format_, example_records(), folder)
     read = format_.read(target)
-    expected, found = {image.image_id for image in read.images}, format_.finished(target, read)
-    assert found == expected, f"expected the finished images {sorted(expected)}, found {sorted(found)}"
+    expected = {image.image_id for image in read.images}
+    actual = format_.finished(target, read)
+    assert actual == expected, f"expected the finished images {sorted(expected)}, found {sorted(actual)}"
 
 
 def check_task_files(format_: Format, folder: Path) -> None:
@@ -167,8 +170,8 @@ def check_answers(format_: Format, folder: Path) -> None:
     for image in example_records().images:
         assert image.image_id in submissions, f"{image.file_name}: expected a submission, found none"
         boxes = _named_boxes(example_records())[image.file_name]
-        found = submissions[image.image_id]
-        assert found == boxes, f"{image.file_name}: expected {boxes}, found {found}"
+        actual = submissions[image.image_id]
+        assert actual == boxes, f"{image.file_name}: expected {boxes}, found {actual}"
 
 
 def check_unanswered_images(format_: Format, folder: Path) -> None:

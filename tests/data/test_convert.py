@@ -1,5 +1,6 @@
 """Conversion keeps what a format can hold, and refuses the rest."""
 
+import dataclasses
 import itertools
 import json
 import random
@@ -12,8 +13,9 @@ from typer.testing import CliRunner
 
 from alloop.cli.app import app
 from alloop.data.convert import convert_annotations
-from alloop.data.formats.coco import read_coco
+from alloop.data.formats.coco import COCO, read_coco
 from alloop.data.formats.table import annotation_format, guess_format
+from alloop.data.records import Records
 from alloop.data.validation import validate
 from alloop.errors import DataError
 from tests.support.annotations import XML, coco_tree, write_json
@@ -126,3 +128,31 @@ def test_the_commands_know_the_formats(tmp_path):
     assert told.exit_code == 0
     assert sorted(p.name for p in out.iterdir()) == ["alloop.json", "label_config.xml", "tasks.json"]
     assert guess_format(out) == "label_studio"
+
+
+def test_a_file_name_that_leads_out_of_the_target_writes_nothing(tmp_path):
+    images = [{"id": 7, "file_name": "../../evil.png", "width": 9, "height": 9}]
+    path = write_json(tmp_path / "a.json", coco_tree(images=images, annotations=[]))
+    with pytest.raises(DataError, match=r"leads out of .*deep/out"):
+        convert_annotations(path, tmp_path / "deep" / "out", "coco", "voc")
+    assert [p.name for p in tmp_path.rglob("*")] == ["a.json"]
+
+
+def lossy_files(records, target):
+    return COCO.files(Records(records.images, records.categories, records.annotations[:1]), target)
+
+
+def test_a_format_that_loses_a_box_is_found_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("alloop.data.formats.coco.LOSSY", dataclasses.replace(COCO, files=lossy_files), raising=False)
+    path = write_json(tmp_path / "a.json", coco_tree())
+    with pytest.raises(DataError, match="holds 1 boxes in 2 images instead of 2 in 2"):
+        convert_annotations(path, tmp_path / "out", "coco", "alloop.data.formats.coco:LOSSY")
+
+
+@pytest.mark.parametrize(("to", "lost"), [("coco", ""), ("yolo", "; 1 masks stay behind, yolo holds boxes")])
+def test_the_summary_counts_what_was_written_and_what_was_lost(tmp_path, to, lost):
+    path = write_json(tmp_path / "a.json", coco_tree())
+    line = convert_annotations(path, tmp_path / "out", "coco", to)
+    assert line == f"{tmp_path / 'out'}: 2 images (1 empty), 2 boxes (1 crowd){lost}"
+    with pytest.raises(DataError, match="exists already"):
+        convert_annotations(path, tmp_path / "out", "coco", to)

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alloop.data.formats.coco import read_coco, write_coco
+from alloop.data.formats.coco import read_coco, submissions_of_records, write_coco
 from alloop.data.validation import validate
 from alloop.errors import AlloopError, DataError
+from alloop.values import ImageId, ImageRecord
 from tests.support.annotations import coco_tree, read_valid, write_json
 
 
@@ -121,3 +122,12 @@ def test_real_data_sets_are_read_whole(real_data, path, images, boxes):
 def test_unknown_suffix_is_no_traceback(tmp_path):
     with pytest.raises(AlloopError):
         read_coco(Path(tmp_path / "missing.json"))
+
+
+def test_answers_find_their_images_by_the_last_part_of_a_name_where_it_is_clear(tmp_path):
+    """People's tools drop folders. A name that two images share matches neither."""
+    names = ["day/a.png", "day/b.png", "night/b.png"]
+    pool = [ImageRecord(ImageId(k), name, 100, 80) for k, name in enumerate(names)]
+    listed = [{"id": 9 + k, "file_name": name, "width": 100, "height": 80} for k, name in enumerate(["a.png", "b.png"])]
+    path = write_json(tmp_path / "a.json", coco_tree(images=listed, annotations=[]))
+    assert set(submissions_of_records(read_coco(path), pool)) == {0}

@@ -16,6 +16,7 @@ from alloop.data.formats import cvat
 from alloop.data.formats.table import annotation_format, guess_format
 from alloop.data.validation import validate
 from alloop.errors import DataError
+from alloop.values import ImageId, ImageRecord
 from tests.support.annotations import XML
 
 
@@ -89,3 +90,26 @@ def test_another_reader_of_cvat_finds_the_same_boxes(tmp_path):
         theirs, ours = found[image.file_name.rpartition(".")[0]], sorted(expected[image.image_id])
         assert [row[0] for row in theirs] == [row[0] for row in ours]
         assert np.allclose([row[1:] for row in theirs], [row[1:] for row in ours], atol=0.01)
+
+
+def test_tags_decide_what_became_of_an_image(tmp_path):
+    """The boxes of an image without a tag are a draft; a skip sets an image aside, whatever was drawn on it."""
+    box = '<box label="cat" xtl="1" ytl="1" xbr="9" ybr="9"/>'
+    done, skip = '<tag label="alloop_done"/>', '<tag label="alloop_skip"/>'
+    contents = {"done": done + box, "empty": done, "skip": skip, "drawn": skip + box, "draft": box, "todo": ""}
+    listed = "".join(
+        f'<image id="{number}" name="{name}.png" width="20" height="20">{inner}</image>'
+        for number, (name, inner) in enumerate(contents.items())
+    )
+    (tmp_path / "a.xml").write_text(f"<annotations>{listed}</annotations>")
+    images = [ImageRecord(ImageId(50 + k), f"{name}.png", 20, 20) for k, name in enumerate(contents)]
+    given = cvat.CVAT.submissions(tmp_path / "a.xml", images, ["cat"])
+    states = {name: given[ImageId(50 + k)] for k, name in enumerate(contents)}
+    assert [len(states[name].submissions[0].boxes) for name in ("done", "empty")] == [1, 0]
+    assert [states[name].submissions[0].is_skip for name in ("done", "skip", "drawn")] == [False, True, True]
+    assert [(states[name].submissions, states[name].has_draft) for name in ("draft", "todo")] == [
+        ((), True),
+        ((), False),
+    ]
+    records = cvat.read_cvat(tmp_path / "a.xml")
+    assert cvat.CVAT.finished(tmp_path / "a.xml", records) == {0, 1, 4}, "a box counts as finished, a skip never"

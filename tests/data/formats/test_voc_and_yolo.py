@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from alloop.data.formats.table import annotation_format
+from alloop.data.records import Category, Records
 from alloop.errors import DataError
+from alloop.values import ImageId, ImageRecord
 
 
 def test_real_files_of_other_tools(tmp_path):
@@ -94,3 +96,20 @@ def test_bad_voc_files_are_named(tmp_path, xml):
     (tmp_path / "bad.xml").write_text(xml)
     with pytest.raises(DataError, match=r"bad\.xml"):
         annotation_format("voc", "test").read(tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("voc", "a.xml"), ("yolo", "labels/a.txt")])
+def test_images_that_would_share_a_file_are_refused_before_anything_is_written(tmp_path, kind, name):
+    twins = [ImageRecord(ImageId(1), "a.jpg", 20, 20), ImageRecord(ImageId(2), "a.png", 30, 30)]
+    with pytest.raises(DataError, match=f"image 2: {name} is taken"):
+        annotation_format(kind, "test").files(Records(twins, [Category(0, "cat")], []), tmp_path)
+
+
+def test_a_label_file_without_its_image_is_refused(tmp_path):
+    for name in ("labels", "images"):
+        (tmp_path / name).mkdir()
+    Image.new("RGB", (10, 10)).save(tmp_path / "images" / "a.png")
+    (tmp_path / "labels" / "b.txt").write_text("0 0.5 0.5 0.1 0.1")
+    (tmp_path / "classes.txt").write_text("cat\n")
+    with pytest.raises(DataError, match=r"b\.txt: labels an image that is not in"):
+        annotation_format("yolo", "test").read(tmp_path)
