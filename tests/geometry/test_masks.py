@@ -110,3 +110,47 @@ def test_masks_are_resized_with_their_image():
     assert small.tolist() == [[[1, 0, 0], [0, 0, 0]]], "rows 1 and 3, columns 1, 3 and 5"
     assert scaled_masks([], record, 3, 2).shape == (0, 2, 3)
     assert resized_mask(mask, 6, 4) is mask
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b'{"size":[2,3],"counts":[1,2,3]}', [[0, 1, 0], [1, 0, 0]]),
+        (b'{"size":[2,3],"counts":"123"}', [[0, 1, 0], [1, 0, 0]]),
+        (b"[[0,0,2,0,2,1,0,1]]", [[1, 1, 1], [1, 1, 1]]),
+    ],
+)
+def test_masks_are_decoded(text, expected):
+    assert decode_mask(text, 3, 2, "x").tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"size":[3,2],"counts":[6]}',
+        b'{"size":[2,3],"counts":[7]}',
+        b'{"size":[2,3],"counts":[-1,7]}',
+        b'{"size":[2,3],"counts":"\\u00ff"}',
+        b'{"counts":[6]}',
+        b"[[0,0,2]]",
+        b"[[0,0,1e300,1,2,2]]",
+        b'"x"',
+        b"7",
+    ],
+)
+def test_broken_masks_are_refused_with_their_place(text):
+    with pytest.raises(DataError, match="image 9"):
+        decode_mask(text, 3, 2, "image 9")
+
+
+def test_packed_masks_equal_pycocotools():
+    from pycocotools import mask as reference
+
+    chance = np.random.default_rng(0)
+    for _ in range(50):
+        mask = np.asfortranarray((chance.random((17, 23)) < chance.random()).astype(np.uint8))
+        packed = reference.encode(mask)["counts"].decode()
+        import json
+
+        text = json.dumps({"size": [17, 23], "counts": packed}).encode()
+        assert np.array_equal(decode_mask(text, 23, 17, "x"), mask)

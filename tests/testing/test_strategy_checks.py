@@ -7,7 +7,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from alloop.query import Need
+from alloop.errors import StrategyError
+from alloop.query import Need, Query
 from alloop.randomness import tie_break
 from alloop.testing import strategies as checks
 from alloop.testing import strategy_checks
@@ -248,3 +249,43 @@ def test_a_strategy_may_say_that_it_needs_labeled_images():
             return super().select(query)
 
     checks.check_nothing_labeled(SaysSo())
+
+
+@dataclasses.dataclass(frozen=True)
+class Broken:
+    """A strategy with the mistake that `how` names; several checks may refuse it."""
+
+    how: str
+    needs: ClassVar = frozenset()
+    source: ClassVar = "nowhere"
+    memory: ClassVar[list] = []
+
+    def select(self, query: Query) -> Selection:
+        ids, count = list(query.unlabeled), query.count
+        if self.how == "head":
+            ids = sorted(ids)
+        elif self.how == "global":
+            ids = [sorted(ids)[i] for i in np.random.permutation(len(ids))]  # noqa: NPY002
+        elif self.how == "memory":
+            self.memory.append(0)
+            ids = [sorted(ids)[i] for i in np.random.default_rng(len(self.memory)).permutation(len(ids))]
+        elif self.how == "fewer":
+            count = max(1, count - 1)
+        elif self.how == "outside":
+            ids = [-5, *ids]
+        elif self.how == "writes":
+            object.__setattr__(query, "count", query.count + 1)
+        elif self.how == "position":
+            pass
+        return Selection(tuple(ids[:count]), np.zeros(min(count, len(ids))))
+
+
+@pytest.mark.parametrize("how", ["head", "global", "memory", "fewer", "outside", "writes", "position"])
+def test_broken_strategies_are_refused(how):
+    caught = []
+    for check in strategy_checks():
+        try:
+            check(Broken(how))
+        except (AssertionError, StrategyError):
+            caught.append(check.__name__)
+    assert caught, f"no check refuses a strategy that breaks: {how}"

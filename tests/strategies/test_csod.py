@@ -1,4 +1,4 @@
-"""CSOD and Talisman against slow definitions, golden picks and the laws of greedy selection."""
+"""CSOD equals its definition, its golden sets and its published settings."""
 
 import dataclasses
 import json
@@ -7,23 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alloop.config import parse_config
 from alloop.errors import StrategyError
-from alloop.ledger.store import read_ledger
-from alloop.loop.engine import run_experiment
-from alloop.query import Need
 from alloop.testing import FakeDetector, make_query
 from alloop.values import Annotations
-from strategies import TABLE
 from strategies.csod import Csod, Prototypes, csod_greedy, published_lambda
-from strategies.mutual_information import FacilityLocation, GraphCut, LogDeterminant, PoolFacilityLocation
-from strategies.region_features import class_gradient, unit
-from strategies.talisman import Objects, Talisman, similarity
-from tests.support import small_tree
+from strategies.region_features import unit
+from strategies.talisman import Talisman
+from tests.support.queries import query
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "csod_graphcut.json").read_text())["cases"][0]
 
@@ -147,11 +140,6 @@ def test_lambda_follows_the_size_of_the_classes():
     assert Csod(lambda_=0.2, class_lambda=True)._lambdas(200, prototypes)[0] == pytest.approx(0.2 * 128.1)
 
 
-def query(**changes):
-    """A question about 60 images whose truth is shown."""
-    return dataclasses.replace(make_query(truth=True), **changes)
-
-
 @pytest.mark.parametrize(
     "settings_",
     [
@@ -210,7 +198,7 @@ def test_what_is_discarded_was_never_labeled():
 
 
 class Regions(FakeDetector):
-    """The vector of a box is the colour of its class, and remembers which class that is."""
+    """The vector of a box is its coordinates; the boxes of the last call are kept."""
 
     def region_features(self, image_ids, boxes):
         self.asked = dict(boxes)
@@ -231,135 +219,9 @@ def test_prototypes_are_means_over_the_boxes_of_a_class():
     assert found.vector.tolist() == [[5, 5, 9, 9], [0, 0, 15, 15]]
 
 
-def test_gradients_equal_autograd():
-    random = np.random.default_rng(1)
-    vectors, labels = random.normal(size=(5, 3)), np.array([0, 2, 1, 1, 0])
-    weight = torch.tensor(random.normal(size=(4, 3)), requires_grad=True)
-    with torch.no_grad():
-        probabilities = (torch.tensor(vectors) @ weight.T).softmax(dim=1).numpy()
-    found = class_gradient(vectors, probabilities, labels)
-    for row in range(5):
-        loss = torch.nn.functional.cross_entropy(torch.tensor(vectors[row]) @ weight.T, torch.tensor(labels[row]))
-        (expected,) = torch.autograd.grad(loss, weight)
-        assert found[row] == pytest.approx(expected.numpy().reshape(-1))
-
-
-def test_needs_follow_the_features():
-    assert Need.CLASSIFIER_FEATURES in Csod(features="gradient").needs
-    assert Need.CLASSIFIER_FEATURES not in Csod().needs
-    assert Need.CLASSIFIER_FEATURES in Talisman(features="classifier").needs
-
-
 def test_wrong_numbers_are_refused():
     for wrong in ({"lambda_": -1}, {"sample": 0}, {"lambda_": float("nan")}):
         with pytest.raises(ValueError, match="expected"):
             Csod(**wrong)
     with pytest.raises(ValueError, match="expected"):
         Talisman(queries=0)
-
-
-# Talisman: every gain is the difference of the function's value
-
-
-def kernel(seed, images=9, queries=3, width=5):
-    random = np.random.default_rng(seed)
-    vectors = random.normal(size=(images + queries, width)) + 1.5
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    whole = vectors @ vectors.T
-    return whole[:images, :images], whole[images:, :images], whole[images:, images:]
-
-
-def value(name, among, to_queries, of_queries, chosen, eta):
-    """f(A) as it is defined."""
-    chosen = list(chosen)
-    if not chosen:
-        return 0.0
-    s = to_queries[:, chosen]
-    if name == "gcmi":
-        return 2 * s.sum()
-    if name == "flqmi":
-        return np.maximum(s.max(axis=1), 0).sum() + eta * s.max(axis=0).sum()
-    if name == "flvmi":
-        return np.minimum(np.maximum(among[:, chosen].max(axis=1), 0), eta * to_queries.max(axis=0)).sum()
-    own = among[np.ix_(chosen, chosen)]
-    given = own - eta**2 * s.T @ np.linalg.inv(of_queries) @ s
-    return np.linalg.slogdet(own)[1] - np.linalg.slogdet(given)[1]
-
-
-@pytest.mark.parametrize("name", ["gcmi", "flqmi", "flvmi", "logdetmi"])
-@pytest.mark.parametrize("eta", [1.0, 0.4])
-def test_gains_are_differences_of_the_information(name, eta):
-    for seed in range(8):
-        among, to_queries, of_queries = kernel(seed, width=14 if name == "logdetmi" else 5)
-        information = {
-            "gcmi": lambda q=to_queries: GraphCut(q),
-            "flqmi": lambda q=to_queries: FacilityLocation(q, eta),
-            "flvmi": lambda q=to_queries, a=among: PoolFacilityLocation(q, a, eta),
-            "logdetmi": lambda q=to_queries, o=of_queries, a=among: LogDeterminant(q, o, a.__getitem__, eta),
-        }[name]()
-        chosen = []
-        start = value(name, among, to_queries, of_queries, [], eta)
-        for row in (4, 0, 7):
-            now = value(name, among, to_queries, of_queries, chosen, eta) if chosen else start
-            gains = information.gains()
-            for other in set(range(9)) - set(chosen):
-                after = value(name, among, to_queries, of_queries, [*chosen, other], eta)
-                assert gains[other] == pytest.approx(after - now, abs=1e-5)
-            information.take(row)
-            chosen.append(row)
-
-
-def test_likeness_of_images_is_that_of_their_best_boxes():
-    boxes = unit(np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32))
-    columns = Objects(boxes, np.zeros(7, np.int64), np.array([0, 0, 2, 3, 3, 3, 4]))
-    rows = Objects(boxes[:3], np.zeros(3, np.int64), np.array([0, 0, 1]))
-    found = similarity(rows, columns, 6)
-    assert found.shape == (2, 6)
-    for row, own in enumerate([[0, 1], [2]]):
-        for image in range(6):
-            theirs = np.flatnonzero(columns.image == image)
-            best = max((float(boxes[a] @ boxes[b]) for a in own for b in theirs), default=-1.0)
-            assert found[row, image] == pytest.approx(best, abs=1e-6)
-
-
-@pytest.mark.parametrize("function", ["gcmi", "flqmi", "flvmi", "logdetmi"])
-def test_every_information_chooses(function):
-    selection = Talisman(annotations="true", function=function).select(query(count=20))
-    assert len(set(selection.image_ids)) == 20
-    assert np.isfinite(selection.utilities).all()
-
-
-def test_classes_without_a_labeled_image_begin_with_random_ones():
-    asked = query(labeled={}, count=12)
-    chosen = Talisman(annotations="true", queries=2).select(asked)
-    first = chosen.image_ids[:6]
-    for label in range(3):
-        assert sum(label in asked.truth[i].labels for i in first) >= 2
-    other = dataclasses.replace(asked, random_seed=5)
-    assert set(Talisman(annotations="true", queries=2).select(other).image_ids[:6]) != set(first)
-
-
-def test_what_cannot_be_held_in_memory_is_refused(monkeypatch):
-    monkeypatch.setattr("strategies.talisman.MOST_PAIRS", 100)
-    with pytest.raises(StrategyError, match="choose flqmi"):
-        Talisman(annotations="true", function="flvmi").select(query())
-
-
-@pytest.mark.parametrize(
-    ("detector", "strategy"),
-    [
-        ("fcos", {"name": "csod"}),
-        ("faster_rcnn", {"name": "csod", "features": "gradient", "annotations": "true"}),
-        ("faster_rcnn_c4", {"name": "csod"}),
-        ("faster_rcnn", {"name": "talisman", "features": "classifier"}),
-    ],
-    ids=lambda case: case if isinstance(case, str) else "-".join(map(str, case.values())),
-)
-def test_they_choose_in_the_loop(tmp_path, detector, strategy):
-    backbone = {"detector.backbone": "resnet18", "detector.weights": "none"} if detector == "faster_rcnn_c4" else {}
-    low = {"detector.score_threshold": 0.01, "strategy": {"score_threshold": 0.01, **strategy}}
-    tree = small_tree(**{"detector.name": detector, "loop.rounds": 2, **low, **backbone})
-    rounds = run_experiment(parse_config(tree), tmp_path / "run", TABLE)
-    assert [record.images for record in rounds] == [6, 10]
-    with read_ledger(tmp_path / "run") as ledger:
-        assert ledger.facts().label_using == ("annotations" in strategy)

@@ -1,0 +1,99 @@
+"""Batches are a function of the step, and boxes and masks move with the pixels."""
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alloop.data.pixels import PixelCache
+from alloop.randomness import RoundSeed
+from alloop.training.batches import UnlabeledBatches, batch_rows, training_example
+from alloop.training.repeat_factors import image_repeats
+from tests.support.training import batches_of, experiment
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(images=st.integers(1, 20), batch=st.integers(1, 9), seed=st.integers(0, 5))
+def test_every_epoch_sees_every_image_once(images, batch, seed):
+    steps = -(-3 * images // batch)
+    stream = [row for step in range(steps) for row in batch_rows(RoundSeed(seed, 0), images, batch, step)]
+    for epoch in range(3):
+        assert sorted(stream[epoch * images : (epoch + 1) * images]) == list(range(images))
+    assert batch_rows(RoundSeed(seed, 0), images, batch, steps - 1) == stream[-batch:]
+
+
+def test_every_epoch_seed_and_round_has_its_own_order():
+    orders = [tuple(batch_rows(RoundSeed(0, 0), 40, 40, epoch)) for epoch in range(3)]
+    orders += [tuple(batch_rows(RoundSeed(1, 0), 40, 40, 0)), tuple(batch_rows(RoundSeed(0, 1), 40, 40, 0))]
+    assert len(set(orders)) == 5
+
+
+def test_crowd_and_degenerate_records_are_not_trained_on():
+    made = experiment()
+    image_id, truth = next((i, a) for i, a in made.splits.train.dataset.annotations.items() if len(a) >= 2)
+    import dataclasses
+
+    half = dataclasses.replace(truth, trainable=np.arange(len(truth)) == 0, crowd=np.arange(len(truth)) > 0)
+    batch = batches_of(made, {image_id: half})
+    _, targets, ids = batch(0)
+    assert set(ids) == {image_id}
+    assert all(len(target["boxes"]) == 1 for target in targets)
+
+
+def test_flip_and_scale_move_boxes_and_masks_with_the_pixels():
+    pixels = np.zeros((20, 40, 3), dtype=np.uint8)
+    pixels[5:10, 2:12] = 255
+    mask = (pixels[..., 0] > 0).astype(np.uint8)[None]
+    boxes = np.array([[2, 5, 12, 10]], dtype=np.float32)
+    for flipped in (False, True):
+        out, moved, masks = training_example(pixels, boxes, mask, (80, 40), flipped=flipped)
+        ys, xs = np.nonzero(out[..., 0] > 127)
+        assert np.allclose(moved[0], [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], atol=1.5)
+        ys, xs = np.nonzero(masks[0])
+        assert np.allclose(moved[0], [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], atol=1.5)
+    twice = training_example(*training_example(pixels, boxes, mask, (40, 20), flipped=True), (40, 20), flipped=True)
+    assert np.array_equal(twice[0], pixels)
+    assert np.array_equal(twice[1], boxes)
+
+
+def test_multi_scale_draws_every_size_and_stays_below_the_limit():
+    made = experiment()
+    labeled = dict(list(made.splits.train.dataset.annotations.items())[:4])
+    batch = batches_of(made, labeled, short_sides=(32, 48, 64))
+    sides = {int(image.shape[-1]) for step in range(10) for image in batch(step)[0]}
+    assert sides == {32, 48, 64}
+
+
+def test_images_of_rare_classes_are_repeated_in_the_stream():
+    """Law: the stream shows each image as often as its repeat factor says; without a threshold, once."""
+    made = experiment()
+    labeled = dict(made.splits.train.dataset.annotations.items())
+    labels = [labeled[i].labels[labeled[i].trainable] for i in sorted(labeled)]
+    expected = image_repeats(labels, 10, 0.5)
+    assert expected.max() > 1
+    plain, repeated = batches_of(made, labeled), batches_of(made, labeled, repeat_threshold=0.5)
+    assert plain.image_ids == sorted(labeled)
+    assert repeated.image_ids == [i for i, times in zip(sorted(labeled), expected, strict=True) for _ in range(times)]
+    size = made.config.training.batch_size
+    shown = [i for step in range(-(-len(repeated.image_ids) // size)) for i in repeated(step)[2]]
+    assert sorted(shown[: len(repeated.image_ids)]) == repeated.image_ids
+
+
+def test_unlabeled_images_are_shown_as_often_as_their_repeats_say():
+    made = experiment()
+    pool = made.splits.train
+    ids = sorted(pool.images.records)[:5]
+    batches = UnlabeledBatches(
+        PixelCache(pool.images, ids, 64, 64, 10**8),
+        ids,
+        RoundSeed(0, 0),
+        batch_size=3,
+        device=torch.device("cpu"),
+    )
+    first = [i for step in range(5) for i in batches(step)[1]]
+    assert all(sorted(first[k : k + 5]) == ids for k in (0, 5, 10))
+    batches.set_repeats(np.array([1, 3, 1, 2, 2]), 5)
+    shown = [i for step in range(5, 8) for i in batches(step)[1]]
+    assert sorted(shown) == [ids[0], *[ids[1]] * 3, ids[2], *[ids[3]] * 2, *[ids[4]] * 2]
+    batches.set_repeats(np.ones(5, dtype=np.int64), 8)
+    assert [i for step in range(8, 13) for i in batches(step)[1]] != first, "counted anew, ordered anew"

@@ -1,0 +1,72 @@
+"""Training: going on equals never having stopped, and a loss that is not finite never trains."""
+
+import pytest
+import torch
+
+from alloop.errors import TrainingError
+from alloop.training.supervised import SupervisedObjective
+from tests.support.training import MemoryStore, batches_of, experiment, trained_weights
+
+
+def run_training(made, store, steps, labeled=None):
+    labeled = labeled or dict(list(made.splits.train.dataset.annotations.items())[:10])
+    detector = made.new_detector(0)
+    batches = batches_of(made, labeled, masks="mask" in made.config.detector.name)
+    return trained_weights(made, detector, SupervisedObjective(detector, batches), store, steps)
+
+
+@pytest.mark.parametrize("name", ["fcos", "faster_rcnn", "retinanet", "mask_rcnn"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_going_on_from_any_checkpoint_is_bit_identical(name, optimizer):
+    made = experiment(
+        **{
+            "detector.name": name,
+            "training.optimizer": optimizer,
+            "training.checkpoint_seconds": 0,
+            "training.batch_size": 3,
+        }
+    )
+    store = MemoryStore()
+    straight = run_training(made, store, 5)
+    assert [step for step, _ in store.saved] == [1, 2, 3, 4]
+    for _, state in store.saved:
+        resumed = run_training(made, MemoryStore(state), 5)
+        assert all(torch.equal(straight[key], resumed[key]) for key in straight)
+
+
+def test_states_kept_along_a_training_are_the_same_after_a_stop():
+    made = experiment(**{"training.checkpoint_seconds": 0, "training.batch_size": 3})
+    straight = MemoryStore(snapshot_steps=(2, 4))
+    run_training(made, straight, 5)
+    assert sorted(straight.kept) == [2, 4]
+    assert straight.kept[2] != straight.kept[4]
+    for done, state in straight.saved:
+        resumed = MemoryStore(state, snapshot_steps=(2, 4))
+        run_training(made, resumed, 5)
+        assert resumed.kept == {step: straight.kept[step] for step in (2, 4) if step > done}
+
+
+def test_another_seed_or_round_trains_another_model():
+    made = experiment()
+    first = run_training(made, MemoryStore(), 2)
+    again = run_training(made, MemoryStore(), 2)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    other = run_training(experiment(random_seed=1), MemoryStore(), 2)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+def test_training_does_not_move_the_global_generator():
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    run_training(experiment(**{"detector.name": "faster_rcnn"}), MemoryStore(), 2)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_images_of_the_batch():
+    made = experiment(
+        **{"training.lr": 1e30, "training.clip_norm": None, "training.optimizer": "sgd", "training.iterations": 50}
+    )
+    labeled = dict(list(made.splits.train.dataset.annotations.items())[:5])
+    with pytest.raises(TrainingError, match="not finite") as error:
+        run_training(made, MemoryStore(), 50, labeled)
+    assert any(str(image_id) in str(error.value) for image_id in labeled)
