@@ -46,6 +46,9 @@ def load_splits(config: DataConfig) -> Splits:
     if config.train is None:
         msg = "data.train: this key is required and missing"
         raise ConfigError(msg)
+    for name, block in (("train", config.train), ("reference", config.reference), ("test", config.test)):
+        if block:
+            annotation_format(block.format, f"data.{name}.format")  # refused before a large file is read
     train = load_split(config.train, "data.train")
     reference = load_split(config.reference, "data.reference") if config.reference else None
     test = load_split(config.test, "data.test") if config.test else None

@@ -38,11 +38,15 @@ class Folder:
     policy: Annotated[Policy, Field(description="what to do where several people disagree")] = "newest"
     default_seconds: Annotated[float, Field(ge=0, description="seconds of an annotation that reports none")] = 0.0
 
+    def __post_init__(self) -> None:
+        """Raise ConfigError where the format is unknown, before anything is trained."""
+        annotation_format(self.format, "oracle.format")
+
     def connect(self, pool: Split) -> "FolderOracle":
         """Return the oracle over a pool.
 
         Raises:
-            ConfigError: an unknown format, or a pool whose images are not files.
+            ConfigError: a pool whose images are not files.
         """
         if not isinstance(pool.images, FolderImages):
             msg = "oracle.name: folder needs a pool of image files, and the pool of this config has none"

@@ -32,6 +32,12 @@ def test_other_classes_are_refused_by_the_key_of_their_split(tmp_path, name):
         load_splits(config(pool, **{name: swapped}))
 
 
+def test_an_unknown_format_is_refused_before_any_file_is_read(tmp_path):
+    train, test = {"annotations": "missing.json"}, {"annotations": "missing.json", "format": "yollo"}
+    with pytest.raises(ConfigError, match=r"data\.test\.format: 'yollo' .*did you mean 'yolo'"):
+        load_splits(DataConfig.model_validate({"train": train, "test": test}))
+
+
 def test_the_format_says_where_the_images_lie(tmp_path):
     pool = write_json(tmp_path / "a.json", coco_tree())
     convert_annotations(pool, tmp_path / "yolo", "coco", "yolo")

@@ -77,9 +77,9 @@ def test_an_answer_on_an_image_of_another_size_is_invalid(pool, tmp_path):
     assert (answer.state, answer.remark) == ("invalid", "drawn on 10 x 8 pixels, the pool says 100 x 80")
 
 
-def test_an_unknown_format_is_refused_by_its_key(pool, tmp_path):
+def test_an_unknown_format_is_refused_by_its_key_before_anything_is_trained(tmp_path):
     with pytest.raises(ConfigError, match=r"oracle\.format: 'coc' .*did you mean 'coco'"):
-        Folder(tmp_path, "coc").connect(pool)
+        Folder(tmp_path, "coc")
 
 
 def test_a_format_of_ones_own_is_used(pool, tmp_path, monkeypatch):

@@ -6,10 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from alloop.cli.app import app
-from alloop.config.blocks import SplitConfig
 from alloop.data.formats.coco import COCO
 from alloop.data.formats.table import FORMATS, annotation_format, guess_format
-from alloop.data.splits import load_split
 from alloop.errors import ConfigError
 
 TREE = {
@@ -42,12 +40,6 @@ def test_an_unknown_format_is_refused_by_its_key(tmp_path, name, words):
     told = CliRunner().invoke(app, ["check-data", str(tmp_path / "a.json"), "--from", name])
     assert told.exit_code == 2
     assert "--from" in told.output
-
-
-def test_a_config_names_the_key_of_the_split_whose_format_is_unknown(tmp_path):
-    config = SplitConfig.model_construct(annotations=tmp_path / "a.json", images=None, format="yollo")
-    with pytest.raises(ConfigError, match=r"data\.test\.format: 'yollo'.*did you mean 'yolo'"):
-        load_split(config, "data.test")
 
 
 @pytest.mark.parametrize(
