@@ -1,4 +1,8 @@
-"""What a detector is to the engine. Another detector is one file with a class that does this."""
+"""What a network is to the engine: one protocol that every detector implements, and one per capability.
+
+Images are float32 `[3, h, w]` in 0..1 and may differ in size. Boxes are float32 xyxy in pixels of those images,
+labels are class indices from 0.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -7,49 +11,65 @@ from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor, nn
 
-GRAPH_TENSORS = 60  # about how many tensors of the size of the outputs the graph of a gradient holds
+from alloop.query import Need
+
 LossOfWeights = Callable[[Mapping[str, Tensor]], Tensor]
+"""From the weights of the last layers to the loss `[batch]` of each image."""
+
 RegionLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(logits `[r, k + 1]`, labels `[r]`, both with the background last; weights `[r]` or None) to losses `[r]`."""
 
 
 class Target(TypedDict, total=False):
-    """What one training image teaches: `labels` are class indices from 0, `masks` uint8 [n, h, w].
+    """The training target of one image.
 
-    With `posteriors` `[n, k]` the boxes are a detector's own, believed only so far: classification
-    terms become their expectation under the posterior, and the box and mask terms of a box are
-    weighted by the posterior of its label. `own` says that the boxes are the detector's own: a
-    coordinate that is as predicted has nothing to learn, where GIoU and L1 have a kink whose slope
-    would be rounding.
+    With `posteriors` the boxes are pseudo-labels that may be wrong: classification terms become their expectation
+    under the posterior, and the box and mask terms of a box are weighted by the posterior of its label. With
+    `is_prediction` the boxes are the detector's own: a coordinate that equals the prediction has nothing to learn,
+    where GIoU and L1 have a kink whose slope would be rounding.
     """
 
-    boxes: Tensor
-    labels: Tensor
-    masks: Tensor
-    posteriors: Tensor
-    own: bool
+    boxes: Tensor  # [n, 4]
+    labels: Tensor  # [n]
+    masks: Tensor  # uint8 [n, h, w]
+    posteriors: Tensor  # [n, k], probability of each class
+    is_prediction: bool
 
 
 @runtime_checkable
 class Detector(Protocol):
-    """A trainable detector. Images are float32 `[3, h, w]` in 0..1; boxes are pixels of those images."""
+    """A trainable detector (`Need.DETECTIONS`, also under noise)."""
 
     module: nn.Module
 
     def losses(self, images: list[Tensor], targets: Sequence[Target]) -> dict[str, Float[Tensor, " batch"]]:
-        """Each loss term split by image; the sum over terms and images is the loss of the batch."""
+        """Return each loss term split by image; the sum over terms and images is the loss of the batch.
 
-    def detect(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
-        """`boxes [n, 4]`, `scores [n]`, `labels [n]` from 0, `probabilities [n, k]`.
-
-        Optional: `masks [n, h, w]`; `proposals [n, 4]`, the region each box was regressed from.
+        The module is in train mode. Sampling draws from torch's global generator.
         """
 
+    def detect(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        """Return the detections of each image, highest score first, and leave the mode of the module as it was.
+
+        Keys: `boxes [n, 4]`, `scores [n]`, `labels [n]`, `probabilities [n, k]`; optional: `masks [n, h, w]`, uint8,
+        and `proposals [n, 4]` (`Need.PROPOSALS`), the region that each box was regressed from.
+        """
+
+
+@runtime_checkable
+class EmbeddingDetector(Detector, Protocol):
+    """A detector that describes an image by a vector (`Need.EMBEDDINGS`)."""
+
     def embed(self, images: list[Tensor]) -> Float[Tensor, "batch d"]:
-        """One feature vector an image."""
+        """Return one feature vector per image, without gradient."""
+
+
+@runtime_checkable
+class RegionFeatureDetector(Detector, Protocol):
+    """A detector that describes a region by a vector (`Need.REGION_FEATURES`)."""
 
     def region_features(self, images: list[Tensor], boxes: list[Float[Tensor, "n 4"]]) -> list[Float[Tensor, "n d"]]:
-        """One feature vector a box, for each image."""
+        """Return one feature vector per box, for each image, without gradient."""
 
 
 @runtime_checkable
@@ -57,7 +77,7 @@ class RegionClassifier(Detector, Protocol):
     """A detector with a second stage that classifies regions (`Need.CLASSIFIER_FEATURES`)."""
 
     def classifier_outputs(self, images: list[Tensor], boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Of each box: what the classifier sees `[n, d]` and its probabilities `[n, k + 1]`, background last."""
+        """Return for each image the classifier's input `[n, d]` and probabilities `[n, k + 1]`, background last."""
 
 
 @runtime_checkable
@@ -65,28 +85,9 @@ class MaskDetector(Detector, Protocol):
     """A detector with a mask head (`Need.MASKS`)."""
 
     def mask_outputs(self, images: list[Tensor], targets: Sequence[Target]) -> list[tuple[Tensor, Tensor]]:
-        """Inside each box of a target: logits of every class `[n, k, m, m]`, and where the mask is `[n, m, m]`."""
+        """Return for each image, inside the boxes of its target, mask logits and true masks.
 
-
-@runtime_checkable
-class CachedFeatures(Protocol):
-    """A batch of images seen up to the last layers, once and without gradient.
-
-    Detections and losses as functions of the last layers' weights start from here, so neither
-    repeats the work of the backbone.
-    """
-
-    @property
-    def graph_bytes(self) -> int:
-        """About what the features and the graph of the losses' second derivatives on them take."""
-
-    def detections(self) -> list[dict[str, Tensor]]:
-        """What `Detector.detect` gives."""
-
-    def losses(self, targets: Sequence[Target], seeds: Sequence[int]) -> LossOfWeights:
-        """From the last layers' weights to the loss `[batch]` of each image trained on alone.
-
-        Matching and sampling are done now, the sampling of image i under `seeds[i]`.
+        The logits `[n, k, m, m]` have one grid per class; the masks `[n, m, m]` are boolean.
         """
 
 
@@ -94,51 +95,84 @@ class CachedFeatures(Protocol):
 class PyramidDetector(Detector, Protocol):
     """A detector beside which a loss prediction module can be trained (`Need.LOSS_PREDICTIONS`).
 
-    `module.backbone` gives a dict of feature maps with `out_channels` channels each.
+    `module.backbone` returns a dict of feature maps with `out_channels` channels each.
     """
 
-    levels: tuple[str, ...]  # the feature maps that its heads read
+    levels: tuple[str, ...]  # the feature maps that the heads read
+
+
+@runtime_checkable
+class CachedFeatures(Protocol):
+    """The features of a batch of images below the last layers, computed once and without gradient.
+
+    Detections and losses as functions of the last layers' weights start from here, so neither
+    repeats the work of the backbone.
+    """
+
+    @property
+    def graph_bytes(self) -> int:
+        """Approximate memory of the features and of the graph of the losses' second derivatives on them."""
+
+    def detections(self) -> list[dict[str, Tensor]]:
+        """Return what `Detector.detect` returns."""
+
+    def losses(self, targets: Sequence[Target], seeds: Sequence[int]) -> LossOfWeights:
+        """Return the loss `[batch]` of each image, as if trained on alone, as a function of the last layers' weights.
+
+        Matching and sampling are done now, the sampling of image i under `seeds[i]`.
+        """
 
 
 @runtime_checkable
 class LastLayerDetector(Detector, Protocol):
-    """A detector whose losses can be differentiated in its last layers (`Need.LAST_LAYERS`)."""
+    """A detector whose losses can be differentiated in its last layers (`Need.LAST_LAYERS`).
 
-    last_layers: Mapping[str, float]  # name of each weight -> its scale in the released code of ISAL
-    score_power: float  # what a probability is raised to before it is a score: 1/2 for a geometric mean of two
+    Attributes:
+        last_layers: name of each weight, with its scale in ISAL's released code.
+        score_power: exponent that turns a probability into a score: 1/2 where a score is a geometric mean of two.
+    """
+
+    last_layers: Mapping[str, float]
+    score_power: float
 
     def cached_features(self, images: list[Tensor]) -> CachedFeatures:
-        """See the images up to the last layers."""
+        """Compute the features of images below the last layers."""
 
 
 @runtime_checkable
 class CachedRegions(CachedFeatures, Protocol):
-    """Images seen once by a detector of two stages, which can be asked about any region of them."""
+    """The features of a batch in a two-stage detector, which classify any region of the images."""
 
     def classified_regions(self, boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Of each box: its probabilities `[n, k + 1]`, background last, and where each class moves it `[n, k, 4]`."""
+        """Return for each image class probabilities `[n, k + 1]`, background last, and boxes refined by class.
+
+        The refined boxes `[n, k, 4]` are clipped to the image.
+        """
 
 
 class PseudoBoxes(NamedTuple):
-    """What a teacher believes of one image, by how sure it has to be for each of the three losses."""
+    """Pseudo-boxes of one image, filtered separately for the proposal, classification and regression losses."""
 
-    proposals: Tensor  # [p, 4], objects to the proposal network
-    boxes: Tensor  # [n, 4], objects to the classifier
+    proposals: Tensor  # [p, 4], objects of the proposal network
+    boxes: Tensor  # [n, 4], objects of the classifier
     labels: Tensor  # [n]
     scores: Tensor  # [n]
-    reliable: Tensor  # [m, 4], objects to the box regression
+    reliable: Tensor  # [m, 4], objects of the box regression
     reliable_labels: Tensor  # [m]
 
 
 @runtime_checkable
 class PseudoLabelDetector(Detector, Protocol):
-    """A detector of two stages that can be taught by a teacher, region by region."""
+    """A two-stage detector that can be trained on pseudo-boxes, region by region.
+
+    Its plug-in declares `classifies_regions`.
+    """
 
     def cached_features(self, images: list[Tensor]) -> CachedRegions:
-        """See the images once."""
+        """Compute the features of images below the last layers."""
 
     def region_loss_replaced(self, loss: RegionLoss) -> AbstractContextManager[None]:
-        """Regions are classified by another loss than cross entropy for as long as a `with` lasts."""
+        """Return a context inside which regions are classified by this loss instead of cross entropy."""
 
     def pseudo_label_losses(
         self,
@@ -146,11 +180,25 @@ class PseudoLabelDetector(Detector, Protocol):
         pseudo: Sequence[PseudoBoxes],
         background: Callable[[list[Tensor]], list[Tensor]],
     ) -> dict[str, Tensor]:
-        """Each loss term split by image, as `losses`, under pseudo-boxes.
+        """Return each loss term split by image, as `losses` does, under pseudo-boxes.
 
         Args:
-            images: as the student sees them.
-            pseudo: in pixels of these images.
-            background: from regions of each image to how far the teacher believes that each is background; a
-                region that no pseudo-box claims counts so much.
+            images: the student's views.
+            pseudo: pseudo-boxes in pixels of these views.
+            background: from regions `[r, 4]` of each image to the teacher's probability `[r]` that each is
+                background; it weighs the loss of a region without a pseudo-box.
         """
+
+
+CAPABILITIES: Mapping[Need, type] = {
+    Need.EMBEDDINGS: EmbeddingDetector,
+    Need.DETECTIONS: Detector,
+    Need.NOISY_DETECTIONS: Detector,
+    Need.REGION_FEATURES: RegionFeatureDetector,
+    Need.CLASSIFIER_FEATURES: RegionClassifier,
+    Need.MASKS: MaskDetector,
+    Need.LAST_LAYERS: LastLayerDetector,
+    Need.PROPOSALS: Detector,
+    Need.LOSS_PREDICTIONS: PyramidDetector,
+}
+"""What the network of a detector implements to serve a need."""

@@ -13,7 +13,7 @@ import torch
 
 from alloop.config.reading import ExperimentConfig
 from alloop.data.splits import Splits, load_splits
-from alloop.detectors.loss_prediction import WithLossPrediction
+from alloop.detectors.loss_prediction import attach_module
 from alloop.detectors.plugin import DetectorPlugin, PseudoLabelPlugin
 from alloop.detectors.protocol import Detector, PyramidDetector
 from alloop.detectors.seeding import seeded
@@ -42,10 +42,10 @@ class Experiment:
         with seeded(seed.derive("init")):
             network = self.detector.build(len(self.splits.train.dataset.class_names))
         settings = loss_prediction_of(self.strategy)
-        if settings is None or not isinstance(network, PyramidDetector):
-            return network
-        with seeded(seed.derive("loss prediction")):
-            return WithLossPrediction(network, settings)
+        if settings is not None and isinstance(network, PyramidDetector):
+            with seeded(seed.derive("loss prediction")):
+                attach_module(network, settings)
+        return network
 
 
 def prepare(

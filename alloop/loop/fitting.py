@@ -168,9 +168,9 @@ def _semi_supervised(
     )
 
 
-def _classification_terms(detector: DetectorPlugin) -> frozenset[str]:
-    """Return the names of the loss terms that classify; none where the detector does not learn from pseudo-labels."""
-    return detector.classification_terms if isinstance(detector, PseudoLabelPlugin) else frozenset()
+def _classification_terms(plugin: DetectorPlugin) -> frozenset[str]:
+    """Return the declared names of the loss terms that classify; none where a detector declares none."""
+    return plugin.classification_terms if isinstance(plugin, PseudoLabelPlugin) else frozenset()
 
 
 def _evaluated(context: RunContext, detector: Detector) -> Metrics:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from alloop.config.blocks import TrainingConfig
 from alloop.data.pixels import PixelCache, resized, scaled_size
-from alloop.detectors.fitted import to_tensor
 from alloop.detectors.protocol import Target
+from alloop.detectors.streaming import to_tensor
 from alloop.geometry.boxes import box_scale
 from alloop.geometry.masks import resized_mask, scaled_masks
 from alloop.randomness import RoundSeed, derive_seed

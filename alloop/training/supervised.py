@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from alloop.config.blocks import TrainingConfig
 from alloop.detectors.loss_prediction import NAME as LOSS_PREDICTION
+from alloop.detectors.loss_prediction import training_losses
 from alloop.detectors.protocol import Detector
 from alloop.detectors.seeding import seeded
 from alloop.errors import TrainingError
@@ -36,7 +37,7 @@ class SupervisedObjective:
     def __call__(self, step: int) -> tuple[dict[str, Tensor], list[ImageId]]:
         """Return the detector's loss terms, one number per image each, and the ids of the images."""
         images, targets, image_ids = self._batches(step)
-        return self._detector.losses(images, targets), image_ids
+        return training_losses(self._detector, images, targets), image_ids
 
     def end_step(self, step: int) -> None:
         """Do nothing."""

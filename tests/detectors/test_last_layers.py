@@ -10,12 +10,14 @@ from scipy.stats import spearmanr
 
 from alloop.config import parse_config
 from alloop.data.pixels import PixelCache
-from alloop.detectors import fitted as fitted_module
+from alloop.detectors import fitted_derivatives as fitted_module
 from alloop.detectors import last_layers as derivatives
-from alloop.detectors.fitted import FittedTorchDetector, pseudo_target, sampling_seed
-from alloop.detectors.loss_prediction import LossPredictionModule, WithLossPrediction, ranking_loss
+from alloop.detectors.fitted import FittedTorchDetector
+from alloop.detectors.fitted_derivatives import pseudo_target, sampling_seed
+from alloop.detectors.loss_prediction import LossPredictionModule, attach_module, ranking_loss, training_losses
 from alloop.detectors.seeding import seeded
-from alloop.detectors.torchvision.parts import evaluating
+from alloop.detectors.streaming import to_tensor
+from alloop.detectors.torchvision.features import evaluating
 from alloop.errors import ConfigError, StrategyError
 from alloop.ledger.store import read_ledger
 from alloop.loop.engine import run_experiment
@@ -232,7 +234,7 @@ def test_scoring_real_images_equals_a_backward_pass_each(name, backbone, real_da
     expected = [
         backward_slope(
             detector,
-            fitted_module.to_tensor(cache.read(i), torch.device("cpu")),
+            to_tensor(cache.read(i), torch.device("cpu")),
             seen._target(i, pool.dataset.annotations[i]),
             sampling_seed(i),
             vector,
@@ -382,7 +384,7 @@ def test_ranking_loss_by_hand():
 
 def test_the_module_learns_to_order_losses():
     torch.manual_seed(0)
-    module = LossPredictionModule(2, 8, 16)
+    module = LossPredictionModule(2, 8, LossPrediction(hidden=16))
     optimizer = torch.optim.Adam(module.parameters(), lr=0.01)
 
     def draw(n):
@@ -403,10 +405,10 @@ def test_detached_the_module_learns_alone(name):
     detector, (images, targets) = make(name), scene()
     plain = {k: v.clone() for k, v in detector.module.state_dict().items()}
     with seeded(1):
-        beside = WithLossPrediction(detector, LossPrediction())
+        attach_module(detector, LossPrediction())
     detector.module.train()
     with seeded(2):
-        terms = beside.losses(images, targets)
+        terms = training_losses(detector, images, targets)
     with seeded(2):
         own = detector.losses(images, targets)
     assert terms.keys() == {*own, "loss_prediction"}
@@ -416,10 +418,11 @@ def test_detached_the_module_learns_alone(name):
     assert taught
     assert all(key.startswith("loss_prediction.") for key in taught)
     assert plain.keys() == {k for k in detector.module.state_dict() if not k.startswith("loss_prediction.")}
-    attached = WithLossPrediction(make(name), LossPrediction(detach=False))
+    attached = make(name)
+    attach_module(attached, LossPrediction(detach=False))
     attached.module.train()
     with seeded(2):
-        attached.losses(images, targets)["loss_prediction"].sum().backward()
+        training_losses(attached, images, targets)["loss_prediction"].sum().backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in attached.module.backbone.parameters())
 
 
@@ -452,15 +455,15 @@ def test_learning_loss_goes_on_where_it_stopped(tmp_path, monkeypatch):
     class StoppedError(Exception):
         pass
 
-    original = WithLossPrediction.losses
+    original = LossPredictionModule.loss
 
-    def losses(self, images, targets):
+    def loss(self, levels, losses):
         steps.append(0)
         if len(steps) in (3, 6):
             raise StoppedError
-        return original(self, images, targets)
+        return original(self, levels, losses)
 
-    monkeypatch.setattr(WithLossPrediction, "losses", losses)
+    monkeypatch.setattr(LossPredictionModule, "loss", loss)
     for _ in range(2):
         with pytest.raises(StoppedError):
             run_experiment(config, tmp_path / "stopped", TABLE)

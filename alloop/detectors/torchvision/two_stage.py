@@ -12,51 +12,45 @@ from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, Mask
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from torchvision.ops import MultiScaleRoIAlign
 
-from alloop.detectors.protocol import (
-    CachedRegions,
-    Detector,
-    PseudoBoxes,
-    RegionLoss,
-    Target,
-)
+from alloop.detectors.protocol import CachedRegions, Detector, PseudoBoxes, RegionLoss, Target
 from alloop.detectors.torchvision.backbones import Pyramid, build_backbone, build_c4_backbone
 from alloop.detectors.torchvision.cached_regions import LAST_LAYERS, CachedRegionFeatures, last_weights
-from alloop.detectors.torchvision.parameters import PyramidTwoStageParameters, TwoStageParameters
-from alloop.detectors.torchvision.parts import (
+from alloop.detectors.torchvision.features import (
     NormalizeOnly,
     batch_of,
     evaluating,
     one_based,
-    per_batch,
     pool_regions,
     pooled_levels,
 )
-from alloop.detectors.torchvision.region_losses import PerImageRoIHeads, PerImageRPN
+from alloop.detectors.torchvision.loss_sums import per_batch
+from alloop.detectors.torchvision.parameters import PyramidTwoStageParameters, TwoStageParameters
+from alloop.detectors.torchvision.two_stage_losses import PerImageRoIHeads, PerImageRPN
 
 
 class TwoStageDetector:
-    """A torchvision Faster R-CNN or Mask R-CNN behind the detector protocol."""
+    """A torchvision Faster R-CNN behind the detector protocols."""
 
     def __init__(self, module: nn.Module, pyramid: Pyramid) -> None:
-        """Take over a built model and make its parts speak per image."""
+        """Wrap a built model; `pyramid` is its backbone."""
         self.module: Any = module
         self.levels = tuple(_regions_from(pyramid))
         self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
         self.score_power = 1.0
 
     def losses(self, images: list[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
-        """Each loss term split by image; anchors and proposals are sampled from torch's generator."""
+        """Return each loss term split by image; anchors and proposals are sampled from torch's generator."""
         return per_batch(self.module(images, one_based(targets)))
 
     @contextmanager
     def region_loss_replaced(self, loss: RegionLoss) -> Iterator[None]:
-        """Regions are classified by this loss for as long as a `with` lasts."""
+        """Classify regions by another loss inside a `with`."""
         heads = self.module.roi_heads
-        heads.classification = loss
+        heads.region_loss = loss
         try:
             yield
         finally:
-            heads.classification = None
+            heads.region_loss = None
 
     def pseudo_label_losses(
         self,
@@ -64,84 +58,86 @@ class TwoStageDetector:
         pseudo: Sequence[PseudoBoxes],
         background: Callable[[list[Tensor]], list[Tensor]],
     ) -> dict[str, Tensor]:
-        """The four loss terms under a teacher's pseudo-boxes (Xu et al., Soft Teacher, ICCV 2021)."""
+        """Return the four loss terms under a teacher's pseudo-boxes (Xu et al., Soft Teacher, ICCV 2021)."""
         model = self.module
         batch, features = batch_of(model, images)
         objects = [{"boxes": p.proposals, "labels": torch.ones_like(p.proposals[:, 0])} for p in pseudo]
         proposals, first = model.rpn(batch, features, objects)
-        second = model.roi_heads.taught_shares(features, proposals, batch.image_sizes, pseudo, background)
+        second = model.roi_heads.pseudo_label_loss_sums(features, proposals, batch.image_sizes, pseudo, background)
         return per_batch({**first, **second})
 
     def cached_features(self, images: list[Tensor]) -> CachedRegions:
-        """See the images up to the last layers."""
+        """Compute the features of images below the last layers."""
         return CachedRegionFeatures(self.module, images)
 
     def detect(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
-        """Detections after non-maximum suppression; masks are uint8 at image size."""
+        """Return the detections of each image after non-maximum suppression; masks are uint8 at image size."""
         return CachedRegionFeatures(self.module, images).detections()
 
     def embed(self, images: list[Tensor]) -> Tensor:
-        """Mean over height and width of each pyramid level fed to the second stage, concatenated."""
+        """Return the mean over height and width of each pyramid level of the second stage, concatenated."""
         with evaluating(self.module):
             _, features = batch_of(self.module, images)
         pooled = pooled_levels([features[level] for level in self.levels])  # [levels, n, c]
         return pooled.transpose(0, 1).flatten(1)
 
     def region_features(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
-        """RoIAlign over the pyramid, averaged."""
+        """Return RoIAlign over the pyramid, averaged over its cells."""
         return pool_regions(self.module, self.levels, images, boxes)
 
     def classifier_outputs(self, images: list[Tensor], boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """What the second stage's classifier sees of each box, and its probabilities, background last."""
+        """Return for each image the classifier's input and its probabilities, background last."""
         heads = self.module.roi_heads
         with evaluating(self.module):
             batch, features = batch_of(self.module, images)
             vectors = heads.box_head(heads.box_roi_pool(features, boxes, batch.image_sizes))
             logits, _ = heads.box_predictor(vectors)
-        said = torch.roll(logits.softmax(dim=1), -1, dims=1)  # torchvision keeps the background first
+        probabilities = torch.roll(logits.softmax(dim=1), -1, dims=1)  # torchvision keeps the background first
         counts = [len(b) for b in boxes]
-        return list(zip(torch.split(vectors, counts), torch.split(said, counts), strict=True))
+        return list(zip(torch.split(vectors, counts), torch.split(probabilities, counts), strict=True))
 
 
 class MaskRCNNDetector(TwoStageDetector):
-    """A Mask R-CNN."""
+    """A torchvision Mask R-CNN behind the detector protocols."""
 
     def mask_outputs(self, images: list[Tensor], targets: Sequence[Target]) -> list[tuple[Tensor, Tensor]]:
-        """Inside each box: logits of every class, and the part of the grid that its mask covers."""
+        """Return for each image the mask logits inside each box, one grid per class, and the true masks on it."""
         heads, boxes = self.module.roi_heads, [target["boxes"] for target in targets]
         with evaluating(self.module):
             batch, features = batch_of(self.module, images)
             pooled = heads.mask_roi_pool(features, boxes, batch.image_sizes)
             logits = heads.mask_predictor(heads.mask_head(pooled))[:, 1:]  # torchvision keeps the background first
-        found = []
-        for target, said in zip(targets, torch.split(logits, [len(b) for b in boxes]), strict=True):
-            rows = torch.arange(len(said), device=said.device)
-            drawn = (
-                project_masks_on_boxes(target["masks"], target["boxes"], rows, said.shape[-1])
-                if len(said)
-                else said[:, 0]
-            )
-            found.append((said, drawn > 0.5))
-        return found
+        by_image = torch.split(logits, [len(b) for b in boxes])
+        return [(part, _true_masks(target, part.shape[-1])) for target, part in zip(targets, by_image, strict=True)]
+
+
+def _true_masks(target: Target, size: int) -> Tensor:
+    """Return the mask inside each box of a target on a grid of `size` by `size`, boolean `[n, size, size]`."""
+    boxes = target["boxes"]
+    if not len(boxes):
+        return boxes.new_zeros((0, size, size)) > 0.5
+    rows = torch.arange(len(boxes), device=boxes.device)
+    masks: Tensor = project_masks_on_boxes(target["masks"], boxes, rows, size) > 0.5
+    return masks
 
 
 class C4Detector(TwoStageDetector):
     """A Faster R-CNN whose second stage is the last stage of the backbone."""
 
     def region_features(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
-        """What the last stage makes of each region, averaged: what the classifier sees."""
-        return [seen for seen, _ in self.classifier_outputs(images, boxes)]
+        """Return the classifier's input of each region: the output of the last stage, averaged."""
+        return [features for features, _ in self.classifier_outputs(images, boxes)]
 
 
 class LastStage(nn.Module):
-    """The last stage of a ResNet on pooled regions `[r, c, 14, 14]`, averaged: `[r, d]`."""
+    """The last stage of a ResNet, averaged over the cells of a pooled region."""
 
     def __init__(self, stage: nn.Module) -> None:
         super().__init__()
         self.stage = stage
 
     def forward(self, regions: Tensor) -> Tensor:
-        """Mean over the cells."""
+        """Return `[r, d]` from pooled regions `[r, c, 14, 14]`."""
         mean: Tensor = self.stage(regions).mean(dim=(2, 3))
         return mean
 

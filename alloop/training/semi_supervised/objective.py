@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from alloop.config.blocks import TrainingConfig
+from alloop.detectors.loss_prediction import training_losses
 from alloop.detectors.protocol import (
     CachedFeatures,
     Detector,
@@ -108,7 +109,7 @@ class SemiSupervisedObjective:
         """
         images, targets, image_ids = self._labeled(step)
         with self._region_loss(LABELED):
-            terms = self._detector.losses(images, targets)
+            terms = training_losses(self._detector, images, targets)
         self._check_terms(terms)
         if step < self._config.burn_in * self._steps:
             return terms, image_ids

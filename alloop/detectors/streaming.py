@@ -1,0 +1,123 @@
+"""Images streamed through a detector in batches of one size, so that nobody's padding changes a result."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+
+from alloop.data.images import ImageSource
+from alloop.data.pixels import PixelCache
+from alloop.detectors.protocol import Detector, Target
+from alloop.geometry.masks import scaled_masks
+from alloop.query import Need
+from alloop.values import Annotations, Detections, ImageId
+
+
+def to_tensor(pixels: UInt8[np.ndarray, "h w 3"], device: torch.device) -> Tensor:
+    """Return pixels of 0..255 as a float32 tensor `[3, h, w]` of 0..1."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(device).float().div_(255)
+
+
+class StreamingDetector:
+    """A detector with the images that it reads by id; it holds pixels and weights and no annotation.
+
+    Boxes outside of this class are in pixels of the image as displayed, boxes of the detector in those of the
+    cached image.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        source: ImageSource,
+        cache: PixelCache,
+        class_names: tuple[str, ...],
+        *,
+        gives: frozenset[Need],
+        batch_size: int,
+        device: torch.device,
+        progress: Callable[[str, int, int], None] = lambda *_: None,
+        states: Sequence[Callable[[], bytes]] = (),
+    ) -> None:
+        """Keep everything that images are read and detected with; nothing is computed yet.
+
+        Args:
+            detector: the trained network.
+            source: images with their sizes as displayed.
+            cache: the same images at the size that the detector sees.
+            class_names: names of the classes, in label order.
+            gives: the needs that the detector serves.
+            batch_size: images per batch.
+            device: where the network is.
+            progress: called after each batch with the name of the work, the number of finished images, their total.
+            states: each returns the weights at a known state of the training before its end, as safetensors.
+        """
+        self.detector, self.class_names = detector, class_names
+        self._gives = gives | ({Need.SNAPSHOTS} if states else set())
+        self._source, self._cache, self._states = source, cache, states
+        self._batch_size, self._device, self._progress = batch_size, device, progress
+
+    @property
+    def gives(self) -> frozenset[Need]:
+        """The needs that the detector serves, among them its history where states along the training are known."""
+        return self._gives
+
+    def _batches(self, task: str, image_ids: Sequence[ImageId]) -> Iterator[tuple[list[ImageId], list[Tensor]]]:
+        """Yield batches of images of equal size, ids ascending: the same in whatever order the ids are given."""
+        by_size: dict[tuple[int, int], list[ImageId]] = {}
+        for image_id in sorted(image_ids):
+            by_size.setdefault(self._cache.size(image_id), []).append(image_id)
+        done = 0
+        for _, ids in sorted(by_size.items()):
+            for start in range(0, len(ids), self._batch_size):
+                batch = ids[start : start + self._batch_size]
+                yield batch, [self._image(image_id) for image_id in batch]
+                done += len(batch)
+                self._progress(task, done, len(image_ids))
+
+    def _image(self, image_id: ImageId) -> Tensor:
+        return to_tensor(self._cache.read(image_id), self._device)
+
+    def _boxes(self, image_id: ImageId, boxes: Float32[np.ndarray, "n 4"]) -> Tensor:
+        """Return boxes of the image as displayed in pixels of the cached image."""
+        return torch.from_numpy(boxes * self._cache.box_scale(image_id)).to(self._device)
+
+    def _displayed(self, image_id: ImageId, boxes: Tensor) -> Float32[np.ndarray, "n 4"]:
+        """Return boxes of the cached image in pixels of the image as displayed."""
+        displayed: np.ndarray = boxes.float().numpy() / self._cache.box_scale(image_id)
+        return displayed
+
+    def _detections(self, image_id: ImageId, result: Mapping[str, Tensor]) -> Detections:
+        """Return the result of `Detector.detect` for one image as a value on the CPU."""
+        tensors = {key: value.detach().cpu() for key, value in result.items()}
+        return Detections(
+            boxes=self._displayed(image_id, tensors["boxes"]),
+            scores=tensors["scores"].float().numpy(),
+            labels=tensors["labels"].numpy(),
+            probabilities=tensors["probabilities"].float().numpy(),
+            masks=self._displayed_masks(image_id, tensors["masks"]) if "masks" in tensors else None,
+            proposals=self._displayed(image_id, tensors["proposals"]) if "proposals" in tensors else None,
+        )
+
+    def _displayed_masks(self, image_id: ImageId, masks: Tensor) -> UInt8[np.ndarray, "n h w"]:
+        """Return masks at the size of the image as displayed."""
+        record = self._source.records[image_id]
+        size = (record.height, record.width)
+        if masks.shape[-2:] != size and len(masks):
+            masks = torch.nn.functional.interpolate(masks[None].float(), size=size)[0].to(torch.uint8)
+        displayed: np.ndarray = masks.numpy()
+        return displayed
+
+    def _target(self, image_id: ImageId, truth: Annotations) -> Target:
+        """Return the trainable annotations of an image as a training target in pixels of the cached image."""
+        trainable = truth.trainable
+        target = Target(
+            boxes=self._boxes(image_id, truth.boxes[trainable]),
+            labels=torch.from_numpy(truth.labels[trainable].copy()).to(self._device),
+        )
+        if Need.MASKS in self._gives:
+            segmentations = [mask for mask, kept in zip(truth.masks, trainable, strict=True) if kept]
+            masks = scaled_masks(segmentations, self._source.records[image_id], *self._cache.size(image_id))
+            target["masks"] = torch.from_numpy(masks).to(self._device)
+        return target

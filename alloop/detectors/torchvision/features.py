@@ -1,0 +1,74 @@
+"""Images as torchvision's detectors take them, without hidden resizing, and features pooled from their backbones."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import MultiScaleRoIAlign
+
+from alloop.detectors.protocol import Target
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+GRAPH_TENSORS = 60  # approximate number of output-sized tensors that the graph of a gradient holds
+
+
+class NormalizeOnly(GeneralizedRCNNTransform):  # type: ignore[misc]
+    """Torchvision's transform without its resizing: images arrive at the size they are used at."""
+
+    def __init__(self) -> None:
+        super().__init__(min_size=0, max_size=0, image_mean=list(MEAN), image_std=list(STD))
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, Any]:
+        """Return the image as it is."""
+        return image, target
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Use eval mode and no gradients; the mode of every submodule comes back, also after an exception."""
+    modes = {name: child.training for name, child in module.named_modules()}
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for name, child in module.named_modules():
+            child.training = modes[name]
+
+
+def batch_of(module: Any, images: list[Tensor]) -> tuple[ImageList, dict[str, Tensor]]:
+    """Return the normalized, padded batch and the features of the backbone."""
+    batch, _ = module.transform(images)
+    features = module.backbone(batch.tensors)
+    return batch, features
+
+
+def one_based(targets: Sequence[Target]) -> list[dict[str, Any]]:
+    """Return targets for heads that reserve label 0 for the background."""
+    return [{**target, "labels": target["labels"] + 1} for target in targets]
+
+
+def with_weight(layer: nn.Module, weight: Tensor, x: Tensor) -> Tensor:
+    """Return the output of a layer whose weight is replaced."""
+    result: Tensor = torch.func.functional_call(layer, {"weight": weight}, (x,))
+    return result
+
+
+def pooled_levels(levels: Sequence[Tensor]) -> Tensor:
+    """Return the mean over height and width `[levels, n, c]` of feature maps `[n, c, h, w]`."""
+    return torch.stack([level.mean(dim=(2, 3)) for level in levels])
+
+
+def pool_regions(
+    module: nn.Module, levels: Sequence[str], images: list[Tensor], boxes: list[Tensor], cells: int = 7
+) -> list[Tensor]:
+    """Return RoIAlign over the pyramid, averaged over its cells: one `[n, channels]` per image."""
+    with evaluating(module):
+        batch, features = batch_of(module, images)
+        pool = MultiScaleRoIAlign(featmap_names=list(levels), output_size=cells, sampling_ratio=2)
+        pooled = pool(features, boxes, batch.image_sizes).mean(dim=(2, 3))
+    return list(pooled.split([len(b) for b in boxes]))
