@@ -1,7 +1,7 @@
-"""The values that travel between the parts: frozen, and validated where they are made.
+"""The values that are passed between the packages: frozen, and validated when they are built.
 
-Boxes are float32 `(x1, y1, x2, y2)` in absolute pixels of the image as displayed. Labels are
-class indices `0 .. K-1` in the order of the data set's categories.
+Boxes are float32 `(x1, y1, x2, y2)` in absolute pixels of the image as displayed. Labels are class indices `0 .. K-1`
+in the order of the data set's categories.
 """
 
 from dataclasses import dataclass, field
@@ -14,24 +14,29 @@ from jaxtyping import Bool, Float, Float32, Int64
 from alloop.errors import AlloopError, StrategyError
 
 ImageId = NewType("ImageId", int)
-Segmentation = bytes | msgspec.Raw  # the JSON of a mask, as it stands in a COCO record
+Segmentation = bytes | msgspec.Raw
+"""The JSON of a mask, as in a COCO record: polygons or RLE."""
 
 
 def read_only(array: np.ndarray) -> np.ndarray:
-    """The array, which nobody can write to any more; values keep such arrays without copying them."""
+    """Make an array read-only and return it; values keep such arrays without copying them."""
     array.flags.writeable = False
     return array
 
 
 def _freeze(owner: object, name: str, value: Any, dtype: Any, shape: tuple[int | None, ...]) -> None:
-    """Store `value` on a frozen dataclass as a read-only array of the given dtype and shape."""
+    """Store `value` on a frozen dataclass as a read-only array of the given dtype and shape, None being any length.
+
+    Raises:
+        AlloopError: another shape, or numbers that are not finite.
+    """
     kept = isinstance(value, np.ndarray) and not value.flags.writeable and value.dtype == dtype
     array = value if kept else np.array(value, dtype=dtype)
     if array.ndim != len(shape) and array.size == 0:
         array = array.reshape([0 if side is None else side for side in shape])
     expected = tuple("n" if side is None else side for side in shape)
     if array.ndim != len(shape) or any(
-        side is not None and side != found for side, found in zip(shape, array.shape, strict=True)
+        side not in (None, actual) for side, actual in zip(shape, array.shape, strict=True)
     ):
         msg = f"{type(owner).__name__}.{name}: expected shape {expected}, found {array.shape}"
         raise AlloopError(msg)
@@ -43,6 +48,7 @@ def _freeze(owner: object, name: str, value: Any, dtype: Any, shape: tuple[int |
 
 
 def _same_length(owner: object, **arrays: np.ndarray) -> None:
+    """Raise AlloopError unless all arrays have the same length."""
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         msg = f"{type(owner).__name__}: expected equal lengths, found {lengths}"
@@ -63,11 +69,16 @@ class ImageRecord(msgspec.Struct, frozen=True, gc=False, rename={"image_id": "id
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Annotations:
-    """The truth about one image, as an oracle gave it. `len()` is what a person is paid for.
+    """The annotations of one image by an oracle. `len()` is the number of boxes that are paid for.
 
-    `trainable` is false for records that cost money and teach nothing: crowds, boxes of no area,
-    boxes outside the image. `masks` holds the segmentation of each record as JSON, or None. `ids` are
-    those of the records in their file; empty where they come from elsewhere.
+    Attributes:
+        boxes: one per record.
+        labels: one per record.
+        crowd: whether a record stands for a group of objects.
+        trainable: False for records that are paid for and never trained on: crowds, boxes without area, boxes outside
+            the image.
+        masks: the segmentation of each record as JSON, or None.
+        ids: of the records in their file; empty where they come from elsewhere.
     """
 
     boxes: Float32[np.ndarray, "n 4"]
@@ -97,22 +108,26 @@ class Annotations:
         )
 
     def name_of(self, row: int) -> str:
-        """How messages call one annotation."""
+        """Return how messages name one annotation."""
         return f"annotation {self.ids[row]}" if len(self.ids) else f"annotation {row + 1} of {len(self)}"
 
     def __len__(self) -> int:
-        """Number of paid boxes: every record, trainable or not."""
+        """Return the number of paid boxes: all records, trainable or not."""
         return len(self.boxes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """What a detector says about one image, most confident first.
+    """The detections on one image, most confident first.
 
-    `probabilities[i, k]` is the posterior of class k for detection i. Softmax heads leave out the
-    background, so rows sum to at most 1; sigmoid heads give independent probabilities.
-    `masks` are uint8 `[n, height, width]` or None. `proposals` are the regions that a two-stage
-    detector regressed the boxes from, or None.
+    Attributes:
+        boxes: one per detection.
+        scores: confidence in 0..1.
+        labels: one per detection.
+        probabilities: `[i, k]` is the posterior of class k for detection i. Softmax heads leave out the background, so
+            rows sum to at most 1; sigmoid heads give independent probabilities.
+        masks: uint8 `[n, height, width]`, or None.
+        proposals: the regions from which a two-stage detector regressed the boxes, or None.
     """
 
     boxes: Float32[np.ndarray, "n 4"]
@@ -140,7 +155,7 @@ class Detections:
         )
 
     def __len__(self) -> int:
-        """Number of detections."""
+        """Return the number of detections."""
         return len(self.boxes)
 
 
@@ -166,7 +181,7 @@ class Selection:
         object.__setattr__(self, "image_ids", tuple(ImageId(int(i)) for i in self.image_ids))
         if len(set(self.image_ids)) != len(self.image_ids):
             repeated = next(i for i in self.image_ids if self.image_ids.count(i) > 1)
-            msg = f"Selection: image {repeated} is named more than once; a ranking names an image once"
+            msg = f"Selection: expected distinct images, found image {repeated} more than once"
             raise StrategyError(msg)
         for name in ("utilities", "predicted_boxes"):
             value = getattr(self, name)
@@ -175,7 +190,7 @@ class Selection:
             array = np.array(value, dtype=np.float64)
             if array.shape != (len(self.image_ids),) or not np.isfinite(array).all():
                 msg = (
-                    f"Selection.{name}: expected {len(self.image_ids)} finite numbers, one an image, "
+                    f"Selection.{name}: expected {len(self.image_ids)} finite numbers, one per image, "
                     f"found shape {array.shape} with {int((~np.isfinite(array)).sum())} not finite"
                 )
                 raise StrategyError(msg)
@@ -185,9 +200,12 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MaskPixels:
-    """What a mask head says inside the boxes of one image's instances, on a grid of m by m pixels.
+    """The output of a mask head inside the boxes of one image's instances, on a grid of m by m pixels.
 
-    `logits[i, k]` are those of class k for instance i, `truth[i]` is true where the instance is.
+    Attributes:
+        logits: `[i, k]` are those of class k for instance i.
+        labels: one per instance.
+        truth: `[i]` is True inside the annotated mask of instance i.
     """
 
     logits: Float32[np.ndarray, "n k m m"]
@@ -210,7 +228,14 @@ class MaskPixels:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InstanceScores:
-    """A number for each instance: its image, its row among the annotations of that image, its class."""
+    """A score for each instance.
+
+    Attributes:
+        image_ids: image of each instance.
+        rows: its row among the annotations of that image.
+        labels: its class.
+        scores: its score.
+    """
 
     image_ids: Int64[np.ndarray, " n"]
     rows: Int64[np.ndarray, " n"]
@@ -225,5 +250,5 @@ class InstanceScores:
         _same_length(self, image_ids=self.image_ids, rows=self.rows, labels=self.labels, scores=self.scores)
 
     def summed(self, image_ids: Int64[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-        """The sum over each image's instances; `image_ids` ascend and hold every image that has an instance."""
+        """Return the sum of the scores of each image; `image_ids` ascend and contain every image with an instance."""
         return np.bincount(np.searchsorted(image_ids, self.image_ids), weights=self.scores, minlength=len(image_ids))

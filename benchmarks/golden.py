@@ -29,7 +29,7 @@ TACO = "annotations_only/taco_official.json.gz"
 
 
 def k_center(tree: dict[str, Any]) -> tuple[int, float]:
-    """(cases, largest number of picks that differ in one case)."""
+    """Return the number of cases, and the largest number of picks that differ in one case."""
     errors = []
     for case in tree["cases"]:
         expected = case["picked_rows"]
@@ -40,7 +40,7 @@ def k_center(tree: dict[str, Any]) -> tuple[int, float]:
 
 
 def influence(tree: dict[str, Any]) -> tuple[int, float]:
-    """(cases, largest relative error of s_test) of softmax regressions, samples in order, chunk by chunk."""
+    """Return the number of softmax regressions, samples in order, and the largest relative error of s_test."""
     errors = []
     for case in tree["cases"]:
         weights = {"weight": torch.tensor(case["W"], dtype=torch.float64)}
@@ -49,15 +49,15 @@ def influence(tree: dict[str, Any]) -> tuple[int, float]:
         k, parts = case["images_per_repetition"], []
         for repetition in range(case["repetitions"]):
             chunk = products[repetition * k : (repetition + 1) * k]
-            found = s_test({"weight": np.array(case["v"])}, chunk, case["damp"], {"weight": case["scale"]})
-            parts.append(found.s["weight"])
+            solution = s_test({"weight": np.array(case["v"])}, chunk, case["damp"], {"weight": case["scale"]})
+            parts.append(solution.s["weight"])
         expected = np.array(case["s_test_stochastic"])
         errors.append(np.abs(np.mean(parts, axis=0) - expected).max() / np.abs(expected).max())
     return len(errors), float(max(errors))
 
 
 def softmax_curvature(weights: dict[str, torch.Tensor], row: torch.Tensor, label: torch.Tensor) -> Product:
-    """The curvature of one sample's cross entropy."""
+    """Return the curvature of one sample's cross entropy."""
     product = curvature(
         lambda w: torch.nn.functional.cross_entropy(row @ w["weight"].T, label, reduction="none"), weights
     )
@@ -65,7 +65,7 @@ def softmax_curvature(weights: dict[str, torch.Tensor], row: torch.Tensor, label
 
 
 def csod(tree: dict[str, Any]) -> tuple[int, float]:
-    """(cases, largest number of images that are in one selection only) of one class, for each lambda."""
+    """Return the number of lambdas, and the largest number of images that are in one of two selections only."""
     errors = []
     for case in tree["cases"]:
         vectors = np.array(case["prototypes"], dtype=np.float64)
@@ -78,7 +78,7 @@ def csod(tree: dict[str, Any]) -> tuple[int, float]:
 
 
 def tfdp(tree: dict[str, Any]) -> tuple[int, float]:
-    """(instances, largest error) of TFDP on TACO, which is looked for under ALLOOP_DATA."""
+    """Return instances and largest error of TFDP on TACO, whose file is expected under ALLOOP_DATA."""
     dataset = validate(read_coco(Path(os.environ.get("ALLOOP_DATA", "data")) / TACO), "TACO")
     query = dataclasses.replace(
         make_query(unlabeled=1, labeled=0, count=1),
@@ -89,18 +89,18 @@ def tfdp(tree: dict[str, Any]) -> tuple[int, float]:
     plain = Tfdp(annotations="true", class_balanced=False).instance_scores(query)
     balanced = Tfdp(annotations="true").instance_scores(query)
     labels = [dataset.category_ids[label] for label in plain.labels]
-    found = sorted(zip(plain.image_ids.tolist(), labels, plain.scores, balanced.scores, strict=True))
+    rows = sorted(zip(plain.image_ids.tolist(), labels, plain.scores, balanced.scores, strict=True))
     wanted = sorted(tuple(row) for row in tree["instances"]["rows"])
     image_ids = np.array(sorted(dataset.images))
     images = dict(zip(image_ids.tolist(), balanced.summed(image_ids).tolist(), strict=True))
-    if [row[:2] for row in found] != [row[:2] for row in wanted]:
+    if [row[:2] for row in rows] != [row[:2] for row in wanted]:
         return len(wanted), float("inf")
-    error = np.abs(np.array(found) - np.array(wanted)).max()
+    error = np.abs(np.array(rows) - np.array(wanted)).max()
     return len(wanted), max(float(error), *(abs(images[int(i)] - score) for i, score in tree["image_CB"].items()))
 
 
 def class_weights(tree: dict[str, Any]) -> tuple[int, float]:
-    """(cases, largest relative error) of the weights and the running matrix that the released GbR module ends with."""
+    """Return the number of cases, and the largest relative error of the final weights and matrix of the GbR module."""
     errors = []
     for case in tree["cases"]:
         matrix = case["loss_weight"] * gradient_matrix(torch.tensor(case["logits"]), torch.tensor(case["labels"]))
@@ -110,9 +110,9 @@ def class_weights(tree: dict[str, Any]) -> tuple[int, float]:
         for _ in range(case["iterations"]):
             learned.update(matrix)
             learned.step(float(case["loss_weight"]))
-        for found, name in ((learned.weights, "final_class_weights"), (learned.matrix, "accumulated_gradient_matrix")):
+        for tensor, name in ((learned.weights, "final_class_weights"), (learned.matrix, "accumulated_gradient_matrix")):
             expected = torch.tensor(case[name])
-            errors.append(float((found.detach() - expected).abs().max() / expected.abs().max()))
+            errors.append(float((tensor.detach() - expected).abs().max() / expected.abs().max()))
     return len(tree["cases"]), max(errors)
 
 
@@ -127,12 +127,12 @@ KNOWN: dict[str, tuple[Callable[[dict[str, Any]], tuple[int, float]], float]] = 
 
 
 def main(folder: Path) -> int:
-    found = [name for name in KNOWN if (folder / name).is_file()]
-    if not found:
+    present = [name for name in KNOWN if (folder / name).is_file()]
+    if not present:
         print(f"{folder}: expected some of {', '.join(KNOWN)}, found none", file=sys.stderr)
         return 1
     failed = 0
-    for name in found:
+    for name in present:
         check, allowed = KNOWN[name]
         cases, error = check(json.loads((folder / name).read_text()))
         good = error <= allowed

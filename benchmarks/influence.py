@@ -1,4 +1,4 @@
-"""Influence: is it right on a trained detector, is it fast, and what does it choose.
+"""Influence: is it correct on a trained detector, is it fast, and what does it choose?
 
     ALLOOP_DATA=... TORCH_HOME=... python benchmarks/influence.py [right] [speed] [stability] [chooses] [CONFIG ...]
 
@@ -34,7 +34,7 @@ NAMES = ("demo", "bccd_fcos", "bccd_faster_rcnn")
 
 
 def right(name: str) -> None:
-    """Curvature against finite differences; predicted influence against the measured change of the reference loss."""
+    """Compare curvature with finite differences, and predicted influence with the change of the reference loss."""
     _, query, _ = trained(name)
     curvature_by_layer(name, query)
     ids = sorted(query.labeled)
@@ -43,15 +43,15 @@ def right(name: str) -> None:
 
 
 def curvature_by_layer(name: str, query: Query) -> None:
-    """H v of each layer against central differences of the gradient, in float64."""
-    seen: Any = query.detector
+    """Compare H v of each layer with central differences of the gradient, in float64."""
+    fitted: Any = query.detector
     image_id = min(query.labeled)
-    module = seen.detector.module.double()
-    image = to_tensor(seen._cache.read(image_id), torch.device("cpu")).double()
-    target = seen._target(image_id, query.labeled[image_id])
+    module = fitted.detector.module.double()
+    image = to_tensor(fitted._cache.read(image_id), torch.device("cpu")).double()
+    target = fitted._target(image_id, query.labeled[image_id])
     target["boxes"] = target["boxes"].double()
-    loss = seen.detector.cached_features([image]).losses([target], [sampling_seed(image_id)])
-    weights = {n: module.get_parameter(n).detach() for n in seen.last_layers}
+    loss = fitted.detector.cached_features([image]).losses([target], [sampling_seed(image_id)])
+    weights = {n: module.get_parameter(n).detach() for n in fitted.last_layers}
     generator = torch.Generator().manual_seed(0)
     for layer, weight in weights.items():
         vector = {n: torch.zeros_like(w) for n, w in weights.items()}
@@ -67,15 +67,15 @@ def curvature_by_layer(name: str, query: Query) -> None:
         error = float((exact - differences).norm() / differences.norm().clamp(min=1e-30))
         modes = float((exact - forward).norm() / forward.norm().clamp(min=1e-30))
         print(f"{name} curvature of {layer}: off finite differences by {error:.1e}, forward mode by {modes:.1e}")
-    seen.detector.module.float()
+    fitted.detector.module.float()
 
 
 def predicted_and_measured(name: str, query: Query, ids: list[ImageId]) -> None:
-    """Spearman of -s_test . G_z with the change of the mean reference loss after five small steps on z alone."""
-    seen: Any = query.detector
+    """Correlate (Spearman) -s_test . G_z with the change of the mean reference loss after five small steps on z."""
+    fitted: Any = query.detector
     beside: Any = query.reference_detector
     truth: Mapping[ImageId, Annotations] = {**_truths(name), **query.labeled}
-    weights = seen._weights()
+    weights = fitted._weights()
     reference = [
         beside._losses(beside._cached(images), batch, query.reference)
         for batch, images in beside._batches("reference", sorted(query.reference))
@@ -86,12 +86,12 @@ def predicted_and_measured(name: str, query: Query, ids: list[ImageId]) -> None:
             return sum(float(part(at).double().sum()) for part in reference) / len(query.reference)
 
     before = reference_loss(weights)
-    gradients = [seen.loss_gradient([i], truth) for i in ids]
+    gradients = [fitted.loss_gradient([i], truth) for i in ids]
     rate = 1e-3 / float(np.mean([norm(g) for g in gradients]))  # five steps of a thousandth of the weights' unit
     measured = []
     for image_id in ids:
-        frozen = seen._cached([to_tensor(seen._cache.read(image_id), torch.device("cpu"))])
-        loss, at = seen._losses(frozen, [image_id], truth), dict(weights)
+        frozen = fitted._cached([to_tensor(fitted._cache.read(image_id), torch.device("cpu"))])
+        loss, at = fitted._losses(frozen, [image_id], truth), dict(weights)
         for _ in range(5):
             slope = derivatives.gradient(loss, at)
             at = {n: w - rate * slope[n] for n, w in at.items()}
@@ -117,13 +117,13 @@ def _truths(name: str) -> dict[ImageId, Annotations]:
 
 
 def speed(name: str) -> None:
-    """Scoring against plain inference and against one backward pass an image; s_test against a round."""
+    """Time scoring against plain inference and one backward pass per image, and s_test against a round."""
     _, query, train_seconds = trained(name)
-    strategy, seen = Influence(), query.detector
+    strategy, fitted = Influence(), query.detector
     v, reference_seconds = timed(lambda: strategy.reference_gradient(query))
     (solution, notes), solve_seconds = timed(lambda: strategy.solve(query, v))
-    scoring_seconds = scoring(name, seen, sorted(query.unlabeled)[:48], solution.s)
-    fresh: Any = seen
+    scoring_seconds = scoring(name, fitted, sorted(query.unlabeled)[:48], solution.s)
+    fresh: Any = fitted
     fresh._kept.clear()
     _, longer = timed(lambda: Influence(rescale="released", images=1000).solve(query, v))
     round_seconds = train_seconds + reference_seconds + solve_seconds + scoring_seconds * len(query.unlabeled)
@@ -135,7 +135,7 @@ def speed(name: str) -> None:
     products(name, query, solution.s)
     ids = sorted(query.unlabeled)
     few, many = (
-        peak_mib(lambda count=count: seen.pseudo_label_slopes(ids[:count], solution.s, 0.1, "hard"))
+        peak_mib(lambda count=count: fitted.pseudo_label_slopes(ids[:count], solution.s, 0.1, "hard"))
         for count in (48, 144)
     )
     text = f"peak {few:.0f} MiB over 48 images, {many:.0f} MiB over 144"
@@ -143,42 +143,46 @@ def speed(name: str) -> None:
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:
-    """A result and the seconds it took."""
+    """Return a result and the seconds that it took."""
     started = time.perf_counter()
     return function(), time.perf_counter() - started
 
 
-def scoring(name: str, seen: Any, ids: list[ImageId], direction: Any) -> float:
-    """Seconds to score an image, the inference that makes its pseudo-labels included."""
+def scoring(name: str, fitted: Any, ids: list[ImageId], direction: Any) -> float:
+    """Return the seconds to score one image, including the inference for its pseudo-labels."""
     ours, plain, last, whole = best(
-        lambda: seen.pseudo_label_slopes(ids, direction, 0.1, "hard"),
-        lambda: seen.detections(ids),
-        lambda: one_backward_an_image(seen, ids, direction, whole=False),
-        lambda: one_backward_an_image(seen, ids, direction, whole=True),
+        lambda: fitted.pseudo_label_slopes(ids, direction, 0.1, "hard"),
+        lambda: fitted.detections(ids),
+        lambda: one_backward_per_image(fitted, ids, direction, whole=False),
+        lambda: one_backward_per_image(fitted, ids, direction, whole=True),
     )
     ours, plain, last, whole = (1e3 * seconds / len(ids) for seconds in (ours, plain, last, whole))
     line(
         f"{name} scoring",
-        f"{ours:.1f} ms an image, inference {plain:.1f}",
+        f"{ours:.1f} ms per image, inference {plain:.1f}",
         plain / ours,
         ">= 0.5",
         met=plain >= ours / 2,
     )
     for what, peer in (("", whole), (" to the last layers alone", last)):
-        text = f"{ours:.1f} ms an image, inference and a backward pass an image{what} {peer:.1f}"
+        text = f"{ours:.1f} ms per image, inference and a backward pass per image{what} {peer:.1f}"
         line(f"{name} scoring", text, peer / ours, ">= 3", met=peer >= 3 * ours)
-        own, beyond = max(ours - plain, 1e-9), peer - plain
-        text = f"{own:.1f} ms an image beyond inference, a backward pass an image{what} {beyond:.1f}"
-        line(f"{name} scoring", text, beyond / own, ">= 3", met=beyond >= 3 * own)
+        ours_beyond, peer_beyond = max(ours - plain, 1e-9), peer - plain
+        text = f"{ours_beyond:.1f} ms per image beyond inference, a backward pass per image{what} {peer_beyond:.1f}"
+        line(f"{name} scoring", text, peer_beyond / ours_beyond, ">= 3", met=peer_beyond >= 3 * ours_beyond)
     return ours / 1e3
 
 
 def products(name: str, query: Query, vector: Any) -> None:
-    """One curvature product: kept graph, and forward mode over reverse mode from the same features."""
-    seen: Any = query.detector
+    """Time one curvature product from a kept graph, and by forward mode over reverse mode from the same features."""
+    fitted: Any = query.detector
     image_id = min(query.labeled)
-    frozen = seen._cached([to_tensor(seen._cache.read(image_id), torch.device("cpu"))])
-    loss, weights, tangent = seen._losses(frozen, [image_id], query.labeled), seen._weights(), seen._tensors(vector)
+    frozen = fitted._cached([to_tensor(fitted._cache.read(image_id), torch.device("cpu"))])
+    loss, weights, tangent = (
+        fitted._losses(frozen, [image_id], query.labeled),
+        fitted._weights(),
+        fitted._tensors(vector),
+    )
     kept = derivatives.curvature(loss, weights)
     again, once, forward = best(
         lambda: kept(tangent),
@@ -192,16 +196,16 @@ def products(name: str, query: Query, vector: Any) -> None:
     )
 
 
-def one_backward_an_image(seen: Any, ids: list[ImageId], direction: Any, *, whole: bool) -> list[float]:
-    """The released way: detect, then train on the detections image by image and take the gradient's product.
+def one_backward_per_image(fitted: Any, ids: list[ImageId], direction: Any, *, whole: bool) -> list[float]:
+    """Score as the released code does: detect, then take the gradient of the loss under the detections, image by image.
 
     `whole` goes back through everything that trains, otherwise to the last layers alone.
     """
-    detector, tangent = seen.detector, seen._tensors(direction)
-    names = list(seen.last_layers)
+    detector, tangent = fitted.detector, fitted._tensors(direction)
+    names = list(fitted.last_layers)
     parameters = [detector.module.get_parameter(n) for n in names]
     slopes = []
-    for batch, images in seen._batches("peer", ids):
+    for batch, images in fitted._batches("peer", ids):
         results = detector.detect(images)
         for image_id, image, result in zip(batch, images, results, strict=True):
             target = pseudo_target(result, 0.1**detector.score_power, "hard")
@@ -223,7 +227,7 @@ def one_backward_an_image(seen: Any, ids: list[ImageId], direction: Any, *, whol
 
 
 def peak_mib(function: Callable[[], object]) -> float:
-    """Peak resident memory while a function runs (Linux)."""
+    """Return the peak resident memory in MiB while a function runs (Linux)."""
     Path("/proc/self/clear_refs").write_text("5")
     function()
     text = Path("/proc/self/status").read_text()
@@ -231,7 +235,7 @@ def peak_mib(function: Callable[[], object]) -> float:
 
 
 def stability(name: str) -> None:
-    """Localization stability at N noise levels against N + 1 plain inference passes."""
+    """Time localization stability at N noise levels against N + 1 plain inference passes."""
     _, query, _ = trained(name)
     few = Query(
         round=0,
@@ -255,7 +259,7 @@ def stability(name: str) -> None:
 
 
 def chooses(name: str) -> None:
-    """Boxes an image among the first 20 choices of each method after one training."""
+    """Print the boxes per image among the first 20 choices of each method after one training."""
     methods: dict[str, tuple[str, dict[str, Any]]] = {
         "influence": ("influence", {}),
         "influence, released scales": ("influence", {"rescale": "released"}),
@@ -273,7 +277,7 @@ def chooses(name: str) -> None:
         experiment, query, _ = trained(name, data)
         truth = experiment.splits.train.dataset.annotations
         mean = np.mean([len(truth[i]) for i in query.unlabeled])
-        print(f"{data or 'digit scenes'}, {experiment.config.detector.name}: {mean:.2f} boxes an image in the pool")
+        print(f"{data or 'digit scenes'}, {experiment.config.detector.name}: {mean:.2f} boxes per image in the pool")
         for label, (method, parameters) in methods.items():
             chosen = make_strategy(method, parameters, TABLE).select(query).image_ids
             print(f"  {label}: {np.mean([len(truth[i]) for i in chosen]):.2f}", flush=True)

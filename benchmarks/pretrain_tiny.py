@@ -1,4 +1,4 @@
-"""How `tiny_digits.safetensors` was made: `python benchmarks/pretrain_tiny.py OUT.safetensors`.
+"""Train the weights of `tiny_digits.safetensors`: `python benchmarks/pretrain_tiny.py OUT.safetensors`.
 
 Trains the tiny FCOS on scenes of the 400 handwritten originals that no split of `digit_scenes` uses,
 all classes alike, and keeps the backbone. About 15 minutes on one CPU core, deterministic.
@@ -27,7 +27,7 @@ STEPS = 10_000
 
 
 def pretrain(scenes_count: int = SCENES, steps: int = STEPS, progress: Progress | None = None) -> bytes:
-    """The backbone's weights as safetensors."""
+    """Return the backbone's weights as safetensors."""
     progress = progress or Progress()
     scenes = digit_scenes(DigitScenes(imbalance=1.0, duplicates=0.0), "pretrain", scenes_count)
     plugin = FCOS(backbone="tiny", weights="none", channels=64, tower_convs=1, short_side=64, long_side=64)

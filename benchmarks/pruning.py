@@ -1,4 +1,4 @@
-"""TFDP and CSOD at the size they are for: ratios to a plain version, to published seconds and to the memory's speed.
+"""TFDP and CSOD at full size: ratios to a plain version, to published seconds and to the speed of the memory.
 
     ALLOOP_DATA=... python benchmarks/pruning.py [tfdp] [csod] [large]
 
@@ -36,7 +36,7 @@ PUBLISHED = {200: 15.0, 500: 42.0, 1000: 80.0, 2000: 158.0}  # seconds of CSOD o
 
 
 def repeated(images: int, instances: int) -> bytes:
-    """A COCO file of so many images and instances; images beyond the sources carry theirs again."""
+    """Return a COCO file of given size; images beyond the sources repeat their annotations."""
     folder = Path(os.environ["ALLOOP_DATA"]) / "annotations_only"
     categories: list[dict[str, Any]] = []
     source: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
@@ -60,7 +60,7 @@ def repeated(images: int, instances: int) -> bytes:
 
 
 def plain_scores(path: Path) -> tuple[list[float], dict[int, float], float]:
-    """The recipe done plainly: json.load, a whole canvas an instance, sums in dictionaries; and its scoring seconds."""
+    """Score plainly, with json.load, a whole canvas per instance and sums in dictionaries; return also the seconds."""
     tree = json.loads(path.read_bytes())
     started = time.perf_counter()
     sizes = {image["id"]: (image["width"], image["height"]) for image in tree["images"]}
@@ -92,7 +92,7 @@ def plain_scores(path: Path) -> tuple[list[float], dict[int, float], float]:
 
 
 def tfdp() -> None:
-    """Peer: the plain recipe on one round of the sources, scaled to the size of the file by its instances."""
+    """Time TFDP. Peer: the plain version on the sources once, scaled to the size of the file by its instances."""
     folder = Path(tempfile.mkdtemp())
     small, big = folder / "small.json", folder / "big.json"
     small.write_bytes(repeated(2_922, 12_423))
@@ -100,9 +100,9 @@ def tfdp() -> None:
     scores, images, seconds = plain_scores(small)
     dataset = validate(read_coco(small), "small")
     pruned = prune(dataset, Tfdp(annotations="true"), 1)
-    found = dict(zip(pruned.ranking.image_ids, pruned.ranking.utilities, strict=True))
+    utilities = dict(zip(pruned.ranking.image_ids, pruned.ranking.utilities, strict=True))
     same = pruned.instances is not None and pruned.instances.scores.tolist() == scores
-    same_images = all(found[i] == score for i, score in images.items() if score > 0)  # type: ignore[index]
+    same_images = all(utilities[i] == score for i, score in images.items() if score > 0)  # type: ignore[index]
     line("tfdp", "instance and image scores equal to the last bit", float(same and same_images), "1", met=same)
     data = big.read_bytes()
     parsers = {"json": json.loads, "msgspec": msgspec.json.decode}
@@ -125,7 +125,7 @@ def tfdp() -> None:
 
 
 def _command(path: Path, out: Path) -> tuple[float, int]:
-    """Seconds and peak bytes of the command, files read and written."""
+    """Return seconds and peak bytes of the command, with reading and writing of files."""
     tell = "next(text for text in open('/proc/self/status') if text.startswith('VmHWM')).split()[1]"
     code = f"import atexit\nfrom alloop.cli.app import main\natexit.register(lambda: print('peak', {tell}))\nmain()"
     command = [sys.executable, "-c", code, "prune", str(path), "--strategy", "tfdp", "--keep", "0.5", "--out", str(out)]
@@ -136,7 +136,7 @@ def _command(path: Path, out: Path) -> tuple[float, int]:
 
 
 def voc_like(width: int, dtype: type = np.float32) -> Prototypes:
-    """Classes of 423 to 6,469 of 16,551 images, as in VOC, with vectors that cluster by class."""
+    """Return prototypes of classes with 423 to 6,469 of 16,551 images, as in VOC, that cluster by class."""
     random = np.random.default_rng(0)
     sizes = np.concatenate([np.linspace(423, 1760, 19), [6469]]).astype(int)
     image = np.concatenate([np.sort(random.choice(16_551, size, replace=False)) for size in sizes])
@@ -147,7 +147,7 @@ def voc_like(width: int, dtype: type = np.float32) -> Prototypes:
 
 
 def plain_csod(prototypes: Prototypes, k: int, weight: float) -> list[int]:
-    """Equation (4) with every class's similarity matrix, summed anew at each turn."""
+    """Select by equation (4) with the similarity matrix of every class, summed anew at each turn."""
     unit = prototypes.vector / np.linalg.norm(prototypes.vector, axis=1, keepdims=True)
     rows = {c: np.flatnonzero(prototypes.label == c) for c in np.unique(prototypes.label)}
     matrix = {c: unit[r] @ unit[r].T for c, r in rows.items()}
@@ -166,7 +166,7 @@ def plain_csod(prototypes: Prototypes, k: int, weight: float) -> list[int]:
 
 
 def csod() -> None:
-    """Peers: the published seconds, and the plain version in this run."""
+    """Time CSOD. Peers: the published seconds, and the plain version in this run."""
     prototypes = voc_like(2048)
     for k, published in PUBLISHED.items():
         weight = {200: 0.04375, 500: 0.0625}.get(k, 0.125)
@@ -187,7 +187,7 @@ def csod() -> None:
 
 
 def large() -> None:
-    """Floor: the bytes of the vectors that every pick must read, at the measured speed of the memory."""
+    """Time CSOD. Floor: the bytes of the vectors that every pick must read, at the measured speed of the memory."""
     random = np.random.default_rng(0)
     features = random.normal(size=(IMAGES, 256)).astype(np.float32)
     bandwidth = read_bandwidth(features)
@@ -195,7 +195,7 @@ def large() -> None:
     floor = 400 * features.nbytes / bandwidth
     text = f"k_center 400 of 118,000 x 256 in {seconds:.1f} s, floor {floor:.1f} s at {bandwidth / 1e9:.1f} GB/s"
     line("large", text, floor / seconds, "reported", met=True)
-    shows = 3 * IMAGES  # COCO: 2.9 classes an image
+    shows = 3 * IMAGES  # COCO: 2.9 classes per image
     image = np.sort(random.integers(0, IMAGES, shows))
     label = np.minimum((80 * random.random(shows) ** 3).astype(int), 79)
     pairs = np.unique(np.stack([label, image]), axis=1)

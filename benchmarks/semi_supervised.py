@@ -206,9 +206,9 @@ def speed(steps: int = 8) -> None:
     ours()
     parts()
     whole, sum_of_parts = (seconds / steps for seconds in best(ours, parts, repetitions=7))
-    text = f"a step {1000 * whole:.0f} ms, its parts {1000 * sum_of_parts:.0f} ms"
+    text = f"step {1000 * whole:.0f} ms, its parts {1000 * sum_of_parts:.0f} ms"
     line("step", text, whole / sum_of_parts, "at most 1.15", met=whole / sum_of_parts <= 1.15)
-    regions = 32 * len(ready[0][1])  # as many as the config samples in an image
+    regions = 32 * len(ready[0][1])  # as many as the config samples per image
     logits, labels = torch.randn(regions, 11), torch.randint(0, 11, (regions,))
 
     def bookkeeping() -> None:

@@ -1,4 +1,4 @@
-"""What the benchmarks of influence share: a trained detector, its query and how long its training took."""
+"""A trained detector, its query and the duration of its training, which the benchmarks of influence share."""
 
 import os
 import time
@@ -25,7 +25,7 @@ LABELED = 40
 
 @cache
 def trained(config_name: str, data: str | None = None) -> tuple[Experiment, Query, float]:
-    """A detector trained on `LABELED` images, as a query sees it, and the seconds its training took.
+    """Return an experiment, the query after a training on `LABELED` images, and the seconds of that training.
 
     The loss prediction module trained beside it leaves the detector as it is.
     """
@@ -65,7 +65,7 @@ def trained(config_name: str, data: str | None = None) -> tuple[Experiment, Quer
 def _query(experiment: Experiment, detector: Any, caches: Any, labeled: Any) -> Query:
     pool, reference = experiment.splits.train, experiment.splits.reference
 
-    def seen(split: Any, name: str) -> FittedTorchDetector:
+    def fitted(split: Any, name: str) -> FittedTorchDetector:
         return FittedTorchDetector(
             detector,
             split.images,
@@ -80,11 +80,11 @@ def _query(experiment: Experiment, detector: Any, caches: Any, labeled: Any) -> 
         round=0,
         unlabeled=tuple(i for i in pool.dataset.images if i not in labeled),
         labeled=labeled,
-        detector=seen(pool, "pool"),
+        detector=fitted(pool, "pool"),
         count=20,
         random_seed=0,
         reference=reference.dataset.annotations,
-        reference_detector=seen(reference, "reference"),
+        reference_detector=fitted(reference, "reference"),
     )
 
 

@@ -25,7 +25,7 @@ DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
 
 
 def best(*functions: Callable[[], object], repetitions: int = 5) -> list[float]:
-    """Least seconds of each, measured in turn."""
+    """Return the least seconds of each function, measured in turn."""
     seconds = [float("inf")] * len(functions)
     for _ in range(repetitions):
         for number, function in enumerate(functions):
@@ -44,7 +44,7 @@ def demo(**sets: object) -> ExperimentConfig:
 
 
 def training() -> None:
-    """Peer: a bare torchvision loop with the same model, batches and optimizer, images already in memory."""
+    """Time training. Peer: a bare torchvision loop with the same model, batches and optimizer, images in memory."""
     import torch
     from torchvision.models.detection.fcos import FCOS, FCOSHead
 
@@ -101,7 +101,7 @@ def training() -> None:
 
 
 def overhead() -> None:
-    """Everything of a round around training and evaluation: selection by random, ledger, records."""
+    """Time what a round does besides training and evaluation: random selection, ledger, records."""
     from alloop.ledger.store import read_ledger
     from alloop.loop.engine import run_experiment
 
@@ -120,7 +120,7 @@ def overhead() -> None:
 
 
 def read_bandwidth(array: np.ndarray) -> float:
-    """Bytes a second at which this process reads the array with all its threads: the fastest of four plain reads."""
+    """Return the bytes per second at which this process reads an array with all its threads, the best of four reads."""
     import torch
 
     flat, vector = array.reshape(-1), np.ones(array.shape[1], dtype=array.dtype)
@@ -129,7 +129,7 @@ def read_bandwidth(array: np.ndarray) -> float:
 
 
 def k_center() -> None:
-    """Floor: one read of all features a pick at the measured memory bandwidth of this process."""
+    """Time k-center. Floor: one read of all features per pick at the measured memory bandwidth of this process."""
     n, d, k = 100_000, 512, 60
     features = np.random.default_rng(0).normal(size=(n, d)).astype(np.float32)
     k_center_greedy(features, [0], 3, "euclidean")
@@ -151,7 +151,7 @@ def k_center() -> None:
 
 
 def evaluation() -> None:
-    """Peer: pycocotools on the same 2,000 images, from the same dictionaries to the precision table."""
+    """Time evaluation. Peer: pycocotools on the same 2,000 images, from dictionaries to the precision table."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -159,7 +159,7 @@ def evaluation() -> None:
     from alloop.values import Annotations, Detections
 
     chance, classes = np.random.default_rng(0), 20
-    truth, found = {}, {}
+    truth, detections = {}, {}
     for image_id in range(2000):
         corner, side = chance.uniform(0, 400, (8, 2)), chance.uniform(8, 150, (8, 2))
         boxes = np.concatenate([corner, corner + side], axis=1)
@@ -169,8 +169,8 @@ def evaluation() -> None:
         jitter = boxes[rows] + chance.normal(0, 8, (40, 4))
         scores = np.sort(chance.random(40))[::-1]
         wrong = np.where(chance.random(40) < 0.3, chance.integers(0, classes, 40), labels[rows])
-        found[image_id] = Detections(jitter, scores, wrong, np.zeros((40, classes)))
-    tree, results = coco_dicts(truth, found, classes, "bbox")
+        detections[image_id] = Detections(jitter, scores, wrong, np.zeros((40, classes)))
+    tree, results = coco_dicts(truth, detections, classes, "bbox")
     tables = {}
 
     def ours() -> None:
@@ -193,7 +193,7 @@ def evaluation() -> None:
 
 
 def startup() -> None:
-    """Floor: an empty Python process."""
+    """Time commands. Floor: an empty Python process."""
     program = Path(sys.executable).with_name("alloop")
     with tempfile.TemporaryDirectory() as folder:
         from alloop.loop.engine import run_experiment
@@ -201,10 +201,10 @@ def startup() -> None:
         config = demo(strategy__name="random", loop__rounds=1, training__iterations=1, data__digit_scenes__pool=100)
         run_experiment(config, Path(folder), TABLE)
         commands = ([sys.executable, "-c", "pass"], [program, "--help"], [program, "status", folder])
-        bare, *own = best(
+        bare, *ours = best(
             *(lambda c=c: subprocess.run(c, stdout=subprocess.DEVNULL, check=True) for c in commands), repetitions=5
         )
-    for name, seconds in zip(("--help", "status"), own, strict=True):
+    for name, seconds in zip(("--help", "status"), ours, strict=True):
         text = f"alloop {name} {seconds:.2f} s, empty Python {bare:.2f} s"
         line("startup", text, seconds / bare, "under 0.5 s", met=seconds < 0.5)
 

@@ -34,7 +34,7 @@ CLASSES = ["cat", "dog", "bird"]
 
 
 def write_study(folder: Path) -> None:
-    """500 ledgers of 10 rounds, 80 images a round, as the engine writes them, with AP drawn at random."""
+    """Write 500 ledgers of 10 rounds, 80 images per round, as the engine writes them, with AP drawn at random."""
     random = np.random.default_rng(0)
     ids = [ImageId(1_000_000 + i) for i in range(IMAGES * ROUNDS)]
     truth = {i: fake_annotations(i) for i in ids}
@@ -85,7 +85,7 @@ def timed(function: Callable[[], object]) -> float:
 
 
 def rows_alone(folder: Path) -> None:
-    """The floor: every ledger opened, its rounds and its charges by round read."""
+    """Time the floor: open every ledger, read its rounds and its charges by round."""
     for run in run_folders(folder):
         connection = sqlite3.connect(run / "run.db")
         connection.execute("SELECT metrics FROM round").fetchall()
@@ -113,7 +113,7 @@ def reporting(folder: Path) -> None:
 
 
 def overhead() -> None:
-    """Wall time of a study in one process against its runs, and of those against what is spent inside their rounds."""
+    """Time a study in one process against its runs, and those against the time inside their rounds."""
     config, walls, run_arm = demo(**{"training.threads": 1, "loop.rounds": 3}), [], study._run_arm
 
     def timed_arm(*job: Any) -> str | None:
@@ -132,7 +132,7 @@ def overhead() -> None:
 
 
 def simulated(strategy: str, seed: int, shift: float, random: np.random.Generator) -> Run:
-    """A curve of five rounds whose seeds differ by 0.01 and whose rounds differ by 0.005."""
+    """Return a curve of five rounds; seeds differ by 0.01 and rounds by 0.005 (standard deviations)."""
     ap = 0.3 + 0.04 * np.arange(5) + shift + 0.01 * random.normal() + 0.005 * random.normal(size=5)
     boxes = np.cumsum(random.poisson(200, 5))
     rounds = [
@@ -154,13 +154,13 @@ def simulated(strategy: str, seed: int, shift: float, random: np.random.Generato
 
 
 def right(studies: int = 20_000, seeds: int = 5) -> None:
-    """Whole studies of four strategies: all alike, and one of them better by what five seeds can find."""
+    """Simulate studies of four strategies: all alike, and one better by what five seeds can detect."""
     random = np.random.default_rng(0)
     spread = np.std([_gap_of_a_pair(random) for _ in range(2000)], ddof=1)
     # what a t test at 5 % finds four times of five, at this spread
     shape = np.array([-1.2, -0.5, 0.1, 0.4, 1.2])
     shift = detectable(((shape - shape.mean()) / shape.std(ddof=1) * spread).tolist()) or 0.0
-    false = alone = found = 0
+    false = alone = detected = 0
     for _ in range(studies):
         alike = [simulated(name, s, 0.0, random) for name in ("random", "a", "b", "c", "d") for s in range(seeds)]
         versus = compared(alike, "ap").versus
@@ -168,7 +168,7 @@ def right(studies: int = 20_000, seeds: int = 5) -> None:
         better = [simulated("random", s, 0.0, random) for s in range(seeds)]
         better += [simulated("a", s, shift, random) for s in range(seeds)]
         (one,) = compared(better, "ap").versus
-        found += one.verdict == "better"
+        detected += one.verdict == "better"
         alone += (versus[0].p_value or 1) < 1 - LEVEL
     deviation = float(np.sqrt(0.05 * 0.95 / studies))
     text = f"{studies} studies of four strategies alike random, {seeds} seeds: any verdict in {false / studies:.3f}"
@@ -176,8 +176,8 @@ def right(studies: int = 20_000, seeds: int = 5) -> None:
     line("false", text, false / studies, most, met=false / studies <= 0.05 + 2 * deviation)
     text = f"one strategy by itself, uncorrected, in {alone / studies:.3f}"
     line("false", text, alone / studies, most, met=alone / studies <= 0.05 + 2 * deviation)
-    text = f"a strategy better by {shift:.4f} AP is found in {found / studies:.3f} (computed 0.800)"
-    line("power", text, found / studies, "0.8", met=abs(found / studies - 0.8) <= 0.05)
+    text = f"a strategy better by {shift:.4f} AP is detected in {detected / studies:.3f} (computed 0.800)"
+    line("power", text, detected / studies, "0.8", met=abs(detected / studies - 0.8) <= 0.05)
 
 
 def _gap_of_a_pair(random: np.random.Generator) -> float:
@@ -188,12 +188,12 @@ def _gap_of_a_pair(random: np.random.Generator) -> float:
 if __name__ == "__main__":
     wanted = sys.argv[1:] or ["compare", "report", "overhead", "right"]
     if {"compare", "report"} & set(wanted):
-        with tempfile.TemporaryDirectory() as place:
-            write_study(Path(place))
+        with tempfile.TemporaryDirectory() as folder:
+            write_study(Path(folder))
             if "compare" in wanted:
-                comparing(Path(place))
+                comparing(Path(folder))
             if "report" in wanted:
-                reporting(Path(place))
+                reporting(Path(folder))
     if "overhead" in wanted:
         overhead()
     if "right" in wanted:

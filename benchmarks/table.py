@@ -1,6 +1,6 @@
 """A study as a Markdown table: `python benchmarks/table.py STUDY [ap|ap50]`.
 
-One line a strategy, means over its seeds: boxes and AP of the last round, boxes an image bought by its queries,
+One line per strategy, means over its seeds: boxes and AP of the last round, boxes per bought image by its queries,
 10^4 AP / boxes, AP minus random's at equal boxes (mean over the range that both cover), boxes saved at the best
 AP that both reach.
 """
@@ -19,13 +19,13 @@ from alloop.results.statistics import t_interval
 
 
 def bought(run: Run) -> float:
-    """Boxes an image over everything the strategy asked for."""
+    """Return the mean number of boxes of the images that the strategy selected."""
     first, last = run.rounds[0], run.rounds[-1]
     return (last.boxes - first.boxes) / max(1, last.images - first.images)
 
 
 def row(runs: Sequence[Run], name: str, metric: Literal["ap", "ap50"]) -> str:
-    own = [run for run in runs if run.strategy == name]
+    strategy_runs = [run for run in runs if run.strategy == name]
     boxes, ap = mean_curve(runs, name, metric)
     other_boxes, other_ap = mean_curve(runs, "random", metric)
     gaps = paired_gaps(runs, name, "random", metric)
@@ -36,8 +36,8 @@ def row(runs: Sequence[Run], name: str, metric: Literal["ap", "ap50"]) -> str:
     mine, theirs = ap_at(boxes, ap, end), ap_at(other_boxes, other_ap, end)
     cells = [
         f"`{name}`",
-        f"{len(own)}",
-        f"{np.mean([bought(run) for run in own]):.2f}",
+        f"{len(strategy_runs)}",
+        f"{np.mean([bought(run) for run in strategy_runs]):.2f}",
         f"{boxes[-1]:.0f}",
         f"{ap[-1]:.3f}",
         f"{efficiency(boxes[-1], ap[-1]):.2f}",
@@ -52,7 +52,7 @@ def main(folder: Path, metric: Literal["ap", "ap50"]) -> None:
     runs = [run for run in find_runs([folder]) if run.rounds and not run.full_label and not run.replicate]
     names = list(dict.fromkeys(run.strategy for run in runs))
     label = metric.upper()
-    heads = ["strategy", "seeds", "boxes an image bought", "boxes", label, f"10^4 {label} / boxes"]
+    heads = ["strategy", "seeds", "boxes per bought image", "boxes", label, f"10^4 {label} / boxes"]
     heads += ["minus random at equal boxes, mean of the curve", "at its end", "boxes saved"]
     print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for name in names:
