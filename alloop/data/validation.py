@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterator, Sequence
 from alloop.data.data_set import MIN_SIDE, DataSet, GroupedAnnotations, Problem, Verdict
 from alloop.data.records import Box, Records
 from alloop.errors import DataError
+from alloop.geometry.boxes import corners_from_xywh
 from alloop.values import ImageRecord
 
 MAX_SIDE = 100_000  # pixels; a larger declared image is a typing error
@@ -132,15 +133,16 @@ def _box_findings(box: Box, image: ImageRecord | None, categories: Collection[in
 
 
 def _geometry_finding(box: Box, image: ImageRecord) -> Finding | None:
-    x, y, w, h = box.bbox
     if not all(abs(number) < math.inf for number in box.bbox):
         return "refused", f"bbox {list(box.bbox)} (image {box.image_id}) holds a number that is not finite"
-    inside_w = min(x + w, image.width) - max(x, 0)
-    inside_h = min(y + h, image.height) - max(y, 0)
-    if inside_w < MIN_SIDE or inside_h < MIN_SIDE:
+    x1, y1, x2, y2 = corners_from_xywh(box.bbox)
+    width, height = box.bbox[2:]
+    inside_width = min(x2, image.width) - max(x1, 0)
+    inside_height = min(y2, image.height) - max(y1, 0)
+    if inside_width < MIN_SIDE or inside_height < MIN_SIDE:
         text = f"bbox {list(box.bbox)} is less than {MIN_SIDE:g} px wide or high inside {_size(image)}"
         return "skipped", f"{text}; paid, not trained on"
-    if inside_w < w - CLIP_TOLERANCE or inside_h < h - CLIP_TOLERANCE:
+    if inside_width < width - CLIP_TOLERANCE or inside_height < height - CLIP_TOLERANCE:
         return "clipped", f"bbox {list(box.bbox)} reaches over the edge of {_size(image)}"
     return None
 

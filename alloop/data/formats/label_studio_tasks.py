@@ -79,7 +79,8 @@ def regions_by_image(records: Records, scores: Mapping[ImageId, Sequence[float]]
 
 def region(corners: Corners, label: str, size: tuple[int, int], number: int, score: float | None = None) -> Any:
     """Return one box as a region of a prediction or an annotation."""
-    (x1, y1, x2, y2), (width, height) = corners, size
+    x, y, w, h = xywh_from_corners(corners)
+    width, height = size
     tree = {
         "id": f"alloop{number}",
         "type": "rectanglelabels",
@@ -89,10 +90,10 @@ def region(corners: Corners, label: str, size: tuple[int, int], number: int, sco
         "original_height": height,
         "image_rotation": 0,
         "value": {
-            "x": 100 * x1 / width,
-            "y": 100 * y1 / height,
-            "width": 100 * (x2 - x1) / width,
-            "height": 100 * (y2 - y1) / height,
+            "x": 100 * x / width,
+            "y": 100 * y / height,
+            "width": 100 * w / width,
+            "height": 100 * h / height,
             "rotation": 0,
             "rectanglelabels": [label],
         },
@@ -130,7 +131,7 @@ def _corners(value: Mapping[str, Any], size: tuple[int, int]) -> Corners:
         raise ValueError(msg)
     width, height = size
     x1, y1 = x * width / 100, y * height / 100
-    corners = (x1, y1, x1 + w * width / 100, y1 + h * height / 100)
+    corners = corners_from_xywh((x1, y1, w * width / 100, h * height / 100))
     return extent_of_rotated(corners, math.radians(degrees), (x1, y1))
 
 

@@ -1,5 +1,6 @@
 """What the other formats cannot hold: ids, sizes, unused classes, crowd flags. Kept in `alloop.json` beside them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,11 +50,13 @@ def read_sidecar(folder: Path) -> Sidecar | None:
 
 def sidecar_file(records: Records, target: Path) -> dict[Path, bytes]:
     """Return the sidecar of some records as a file inside `target`."""
-    crowd = {
-        image_id: [position for position, box in enumerate(boxes) if box.iscrowd]
-        for image_id, boxes in records.boxes_by_image().items()
-    }
-    side = Sidecar(records.images, records.categories, {image_id: rows for image_id, rows in crowd.items() if rows})
+    positions: Counter[ImageId] = Counter()
+    crowd: dict[ImageId, list[int]] = {}
+    for box in records.annotations:
+        if box.iscrowd:
+            crowd.setdefault(box.image_id, []).append(positions[box.image_id])
+        positions[box.image_id] += 1
+    side = Sidecar(records.images, records.categories, crowd)
     return {target / NAME: msgspec.json.encode(side)}
 
 
