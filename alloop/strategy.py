@@ -26,7 +26,7 @@ class Strategy(Protocol):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What `select` asks of the detector, the data and the training; it may depend on the parameters."""
+        """What `select` needs of the detector, the data and the training; it may depend on the parameters."""
 
     def select(self, query: Query) -> Selection:
         """Rank `query.count` unlabeled images, best first."""

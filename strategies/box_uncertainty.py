@@ -15,7 +15,7 @@ from strategies.streaming import stream_detections
 
 Aggregation = Literal["max", "min", "mean", "sum"]
 Belief = Literal["posterior", "score"]
-_CHUNK = 2048  # images whose detections are held at a time
+_CHUNK = 2048  # number of images whose detections are in memory at once
 _AGGREGATE: dict[Aggregation, Callable[[np.ndarray], np.floating]] = {
     "max": np.max,
     "min": np.min,

@@ -39,7 +39,8 @@ def strata(scores: Float[np.ndarray, " n"], m: int) -> Int64[np.ndarray, " n"]:
 
 def budgets(sizes: Int64[np.ndarray, " m"], k: int) -> Int64[np.ndarray, " m"]:
     """Return how many to draw from each stratum: smallest first, each its share of what is left, or all it has."""
-    given, left = np.zeros_like(sizes), k
+    given = np.zeros_like(sizes)
+    left = k
     order = np.argsort(sizes, kind="stable")
     for rank, stratum in enumerate(order):
         given[stratum] = min(sizes[stratum], left // (len(order) - rank))
@@ -85,7 +86,7 @@ class Ccs:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Masks at several states of the training, and the detections that say where they are."""
+        """Need masks at several states of the training, and the detections that locate them."""
         return MASK_NEEDS | {Need.SNAPSHOTS}
 
     def select(self, query: Query) -> Selection:

@@ -55,7 +55,9 @@ class _Class:
     """The images of one class in ascending row order, their unit vectors, and the sums U and S."""
 
     def __init__(self, images: np.ndarray, vectors: np.ndarray, weight: float) -> None:
-        self.images, self.vectors, self.weight = images, vectors, weight
+        self.images = images
+        self.vectors = vectors
+        self.weight = weight
         self.left = np.ones(len(images), dtype=np.bool_)
         self.sum_left = vectors.sum(axis=0, dtype=np.float64)
         self.sum_chosen = np.zeros_like(self.sum_left)
@@ -187,7 +189,7 @@ class Csod:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Detections, and the features of regions."""
+        """Need detections, and the features of regions."""
         return region_needs(self.features)
 
     def select(self, query: Query) -> Selection:
@@ -248,7 +250,8 @@ class Csod:
         images = candidates + len(query.labeled)
         if self.sample is None:
             return np.zeros(images, dtype=np.bool_)
-        generator, left_out = query.rng, np.arange(images) < candidates
+        generator = query.rng
+        left_out = np.arange(images) < candidates
         for label in np.unique(prototypes.label):
             members = np.sort(prototypes.image[(prototypes.label == label) & (prototypes.image < candidates)])
             left_out[generator.permutation(members)[: self.sample]] = False

@@ -37,7 +37,7 @@ class Entropy:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Detections."""
+        """Need detections."""
         return frozenset({Need.DETECTIONS})
 
     def select(self, query: Query) -> Selection:

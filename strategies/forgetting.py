@@ -62,7 +62,7 @@ class Forgetting:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Masks at several states of the training, and the detections that say where they are."""
+        """Need masks at several states of the training, and the detections that locate them."""
         return MASK_NEEDS | {Need.SNAPSHOTS}
 
     def select(self, query: Query) -> Selection:

@@ -90,7 +90,7 @@ class Influence:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Detections, derivatives in the last layers, and labeled reference images."""
+        """Need detections, derivatives in the last layers, and labeled reference images."""
         return frozenset({Need.DETECTIONS, Need.LAST_LAYERS, Need.REFERENCE})
 
     def select(self, query: Query) -> Selection:
@@ -170,7 +170,8 @@ class Influence:
             for first in range(min(self.repetitions, len(labeled))):
                 yield labeled[first :: self.repetitions][: self.images]
             return
-        seed, passes = RoundSeed(query.random_seed, query.round), -(-self.images // len(labeled))
+        seed = RoundSeed(query.random_seed, query.round)
+        passes = -(-self.images // len(labeled))
         for repetition in range(self.repetitions):
             generator = seed.rng("s_test", repetition)
             order = np.concatenate([generator.permutation(len(labeled)) for _ in range(passes)])
@@ -220,7 +221,8 @@ class Influence:
         if self.solver == "conjugate_gradient":
             mean = partial(_mean_product, query, sorted(set(draws[0])))
             return [conjugate_gradient(v, mean, self.damping * max(scales.values()))]
-        total, finished = sum(map(len, draws)), count(1)
+        total = sum(map(len, draws))
+        finished = count(1)
 
         def product(image_id: ImageId, s: Weights) -> Weights:
             query.progress("s_test", next(finished), total)

@@ -11,7 +11,7 @@ from alloop.strategy import AnnotationSource
 from alloop.values import Annotations, Detections, ImageId
 from strategies.streaming import stream_detections
 
-CHUNK = 256  # images whose detections or region features are held at a time
+CHUNK = 256  # number of images whose detections or region features are in memory at once
 
 
 def instances_of(

@@ -66,8 +66,11 @@ def s_test(
     Raises:
         DivergedError: |s| passes `limit` times |v|, or is not finite.
     """
-    length, tail = norm(v), max(1, len(products) // 10)
-    s, growth, restarts = dict(v), 1.0, 0
+    length = norm(v)
+    tail = max(1, len(products) // 10)
+    s = dict(v)
+    growth = 1.0
+    restarts = 0
     updates: list[float] = []
     for product in products:
         before = s

@@ -157,7 +157,7 @@ class KCenter:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Embeddings."""
+        """Need embeddings."""
         return frozenset({Need.EMBEDDINGS})
 
     def select(self, query: Query) -> Selection:

@@ -35,7 +35,7 @@ class LearningLoss:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Loss predictions."""
+        """Need loss predictions."""
         return frozenset({Need.LOSS_PREDICTIONS})
 
     @property

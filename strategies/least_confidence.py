@@ -40,7 +40,7 @@ class LeastConfidence:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Detections."""
+        """Need detections."""
         return frozenset({Need.DETECTIONS})
 
     def select(self, query: Query) -> Selection:

@@ -17,7 +17,7 @@ from alloop.query import Need, Query
 from alloop.values import Detections, ImageId, Selection
 from strategies.streaming import chunked
 
-_CHUNK = 512  # images whose detections at all noise levels are held at a time
+_CHUNK = 512  # number of images whose detections at all noise levels are in memory at once
 
 
 def confidence(detections: Detections) -> Float64[np.ndarray, " n"]:
@@ -84,7 +84,7 @@ class LocalizationStability:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Detections, with and without noise."""
+        """Need detections, with and without noise."""
         return frozenset({Need.DETECTIONS, Need.NOISY_DETECTIONS})
 
     def select(self, query: Query) -> Selection:

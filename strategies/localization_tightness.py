@@ -17,7 +17,7 @@ from alloop.values import Detections, Selection
 from strategies.localization_stability import confidence
 from strategies.streaming import stream_detections
 
-_CHUNK = 2048  # images whose detections are held at a time
+_CHUNK = 2048  # number of images whose detections are in memory at once
 
 
 def contradiction(detections: Detections) -> float:
@@ -43,7 +43,7 @@ class LocalizationTightness:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Detections with the proposals that they were regressed from."""
+        """Need detections with the proposals that they were regressed from."""
         return frozenset({Need.DETECTIONS, Need.PROPOSALS})
 
     def select(self, query: Query) -> Selection:

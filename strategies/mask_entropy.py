@@ -44,7 +44,7 @@ class MaskEntropy:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Masks, and the detections that say where they are."""
+        """Need masks, and the detections that locate them."""
         return MASK_NEEDS
 
     def select(self, query: Query) -> Selection:

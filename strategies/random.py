@@ -15,7 +15,7 @@ class Random:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Nothing."""
+        """Need nothing."""
         return frozenset()
 
     def select(self, query: Query) -> Selection:

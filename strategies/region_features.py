@@ -22,7 +22,8 @@ def region_needs(features: Features) -> frozenset[Need]:
 
 def region_vectors(query: Query, annotations: Mapping[ImageId, Annotations], features: Features) -> list[np.ndarray]:
     """Return the vectors `[n, d]` of the n boxes of each image, in the order of `annotations`."""
-    image_ids, boxes = list(annotations), {i: truth.boxes for i, truth in annotations.items()}
+    image_ids = list(annotations)
+    boxes = {i: truth.boxes for i, truth in annotations.items()}
     if features == "pooled":
         return query.detector.region_features(image_ids, boxes)
     outputs = query.detector.classifier_outputs(image_ids, boxes)

@@ -102,7 +102,7 @@ class Talisman:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Detections, and the features of regions."""
+        """Need detections, and the features of regions."""
         return region_needs(self.features)
 
     def select(self, query: Query) -> Selection:
@@ -117,10 +117,10 @@ class Talisman:
         left[objects.image] = True
         first = self._first(query, objects, known, left)
         informations = self._informations(objects, known, first, len(candidates)) if left.any() else []
-        rows, gains = _greedy(informations, left, query.count - len(first))
-        rows, gains = [*first, *rows], [0.0] * len(first) + gains
+        picked, gains = _greedy(informations, left, query.count - len(first))
+        rows = [*first, *picked]
         query.progress("selecting", len(rows), query.count)
-        image_ids, utilities = picks_and_rest(candidates, rows, gains, query.count)
+        image_ids, utilities = picks_and_rest(candidates, rows, [0.0] * len(first) + gains, query.count)
         return Selection(image_ids, utilities, known_costs(self.annotations, annotations, image_ids))
 
     def _first(self, query: Query, objects: Objects, known: Objects, left: np.ndarray) -> list[int]:

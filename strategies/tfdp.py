@@ -98,7 +98,7 @@ class Tfdp:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Detections with masks; nothing where the masks are true."""
+        """Need detections with masks; nothing where the masks are true."""
         return frozenset() if self.annotations == "true" else frozenset({Need.DETECTIONS, Need.MASKS})
 
     def select(self, query: Query) -> Selection:

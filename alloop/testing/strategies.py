@@ -164,8 +164,10 @@ class _Restricted:
     """A detector that answers only what some needs cover."""
 
     def __init__(self, detector: Any, needs: frozenset[Need]) -> None:
-        self._detector, self._needs = detector, needs
-        self.class_names, self.gives = detector.class_names, needs
+        self._detector = detector
+        self._needs = needs
+        self.class_names = detector.class_names
+        self.gives = needs
 
     def __getattr__(self, name: str) -> Any:
         covering = {need for need, capability in CAPABILITIES.items() if name in dir(capability)}

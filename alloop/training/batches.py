@@ -92,8 +92,12 @@ class TrainingBatches:
             with_masks: whether targets hold masks.
             device: of the returned tensors.
         """
-        self._cache, self._labeled, self._config, self._seed = cache, labeled, config, seed
-        self._with_masks, self._device = with_masks, device
+        self._cache = cache
+        self._labeled = labeled
+        self._config = config
+        self._seed = seed
+        self._with_masks = with_masks
+        self._device = device
         self.image_ids = sorted(labeled)
         self.labels = [labeled[i].labels[labeled[i].trainable] for i in self.image_ids]
         if config.repeat_threshold is not None:
@@ -120,7 +124,8 @@ class TrainingBatches:
 
     def _example(self, image_id: ImageId, generator: np.random.Generator) -> tuple[Tensor, Target]:
         """Return one image and its target, augmented."""
-        record, truth = self._cache.source.records[image_id], self._labeled[image_id]
+        record = self._cache.source.records[image_id]
+        truth = self._labeled[image_id]
         size = cached_size = self._cache.size(image_id)
         if self._config.short_sides:
             short_side = int(generator.choice(self._config.short_sides))
@@ -171,14 +176,18 @@ class UnlabeledBatches:
             batch_size: images per step.
             device: of the returned tensors.
         """
-        self._cache, self._seed, self._batch_size, self._device = cache, seed, batch_size, device
+        self._cache = cache
+        self._seed = seed
+        self._batch_size = batch_size
+        self._device = device
         self.image_ids = sorted(image_ids)
         self._row = {image_id: row for row, image_id in enumerate(self.image_ids)}
         self.set_repeats(np.ones(len(self.image_ids), dtype=np.int64), 0)
 
     def set_repeats(self, repeats: Int64[np.ndarray, " n"], since: int) -> None:
         """Show each image `repeats` times per epoch from step `since` on."""
-        self.repeats, self.since = repeats, since
+        self.repeats = repeats
+        self.since = since
         self._epoch = np.repeat(np.arange(len(repeats)), repeats)  # rows of one epoch
 
     def __call__(self, step: int) -> tuple[list[Tensor], list[ImageId]]:

@@ -13,7 +13,10 @@ from alloop.training.objective import TrainingObjective
 from alloop.training.weights import WeightAverage
 
 # Prefixes of the stored tensors. Runs of earlier versions call the objective "lessons"; the name stays.
-_MODEL, _AVERAGE, _OBJECTIVE, _OPTIMIZER = "model.", "ema.", "lessons.", "optimizer."
+_MODEL = "model."
+_AVERAGE = "ema."
+_OBJECTIVE = "lessons."
+_OPTIMIZER = "optimizer."
 
 
 @runtime_checkable

@@ -29,7 +29,8 @@ class SupervisedObjective:
     """The detector's own losses on labeled images. It has no state: a batch is a function of the step number."""
 
     def __init__(self, detector: Detector, batches: TrainingBatches) -> None:
-        self._detector, self._batches = detector, batches
+        self._detector = detector
+        self._batches = batches
 
     def begin(self, averaged: Mapping[str, Tensor]) -> None:
         """Do nothing: the average is not needed."""

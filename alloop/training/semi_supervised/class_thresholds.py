@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-LOW, HIGH = 0.5, 0.9
-FIRST, MOMENTUM = 1000, 0.999  # detections of a class that are averaged plainly; momentum afterwards
+LOW, HIGH = 0.5, 0.9  # limits of a class threshold
+FIRST = 1000  # number of detections of a class that are averaged plainly
+MOMENTUM = 0.999  # of the exponential mean of the later ones
 
 
 def class_thresholds(

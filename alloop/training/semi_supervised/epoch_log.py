@@ -1,4 +1,4 @@
-"""What is recorded of a semi-supervised training, once per epoch."""
+"""The log of a semi-supervised training, with one record per epoch."""
 
 import json
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class EpochLog:
 
         Args:
             step: the last one of the epoch.
-            values: what else is recorded.
+            values: further entries of the record.
             truth_known: whether the counts mean something.
         """
         record = {"step": step + 1, "unlabeled_images": self.unlabeled_images, **values}

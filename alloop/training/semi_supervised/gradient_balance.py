@@ -21,7 +21,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 SCALE = 100.0  # of the matrix, as released; EPSILON fits this scale
-SHIFT, EPSILON = 1e-5, 1e-6  # keep 1 / p and the Jacobi step finite
+SHIFT = 1e-5  # added to p, so that 1 / p is finite
+EPSILON = 1e-6  # added to the diagonal, so that the Jacobi step is finite
 LOW, HIGH = 1 / 3, 5.0  # clip of the weights; the background's upper limit is 1
 MOMENTUM = 0.999  # of all running figures after the warm-up
 Solver = Literal["jacobi", "direct"]
@@ -116,8 +117,12 @@ class ClassWeights(nn.Module):
             running: momentum of the matrix after the warm-up and of the mean weight of a batch.
         """
         super().__init__()
-        self.warm_up, self.solver, self.running = warm_up, solver, running
-        self._lr, self._momentum, self._decay = lr, momentum, weight_decay
+        self.warm_up = warm_up
+        self.solver = solver
+        self.running = running
+        self._lr = lr
+        self._momentum = momentum
+        self._decay = weight_decay
         self.a = nn.Parameter(torch.zeros(classes + 1))
         self.register_buffer("matrix", torch.zeros(classes + 1, classes + 1))
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))

@@ -1,4 +1,4 @@
-"""A student that also learns from unlabeled images, which the average of its own weights labels.
+"""A student that also learns from unlabeled images, which are labeled by the average of its own weights.
 
 On top of either style of `teacher` there are the three modules of CI-SSOD (Li et al., ICCV 2023), each off by default:
 
@@ -48,7 +48,7 @@ class SemiSupervisedObjective:
         teacher: labels the unlabeled images.
         balance: the class weights of GbR.
         resampling: the repeats of CrS.
-        log: what is recorded per epoch.
+        log: one record per epoch.
     """
 
     def __init__(
@@ -87,9 +87,15 @@ class SemiSupervisedObjective:
         if settings is None or not isinstance(teacher, LastLayerDetector):
             msg = "training.semi_supervised: expected this block and a detector with `cached_features`"
             raise TrainingError(msg)
-        self._detector, self._labeled, self._unlabeled = detector, labeled, unlabeled
-        self._config, self._flip, self._steps, self._classes = settings, config.flip, steps, classes
-        self._classification_terms, self._truth = classification_terms, truth
+        self._detector = detector
+        self._labeled = labeled
+        self._unlabeled = unlabeled
+        self._config = settings
+        self._flip = config.flip
+        self._steps = steps
+        self._classes = classes
+        self._classification_terms = classification_terms
+        self._truth = truth
         self.teacher = Teacher(teacher, settings, classes=classes, device=device)
         warm_up = round(2 * settings.warm_up * steps)  # each step updates the matrix twice, once per branch
         self.balance = ClassWeights(classes, warm_up, solver=settings.solver, running=settings.momentum).to(device)
@@ -144,7 +150,8 @@ class SemiSupervisedObjective:
 
     def _region_loss(self, branch: int) -> AbstractContextManager[None]:
         """Replace, inside a `with`, the loss by which regions are classified, where GbR or the style has another."""
-        detector, focal = self._detector, self.teacher.style.focal
+        detector = self._detector
+        focal = self.teacher.style.focal
         if not isinstance(detector, PseudoLabelDetector):
             return nullcontext()
         if self._config.gradient_balance:
@@ -231,7 +238,7 @@ class SemiSupervisedObjective:
             self.log.end_epoch(step, self._epoch_values(step), truth_known=self._truth is not None)
 
     def _epoch_values(self, step: int) -> dict[str, Any]:
-        """Return what is recorded of the modules that are on."""
+        """Return the entries of a record that depend on the modules in use."""
         values: dict[str, Any] = {}
         if self._config.gradient_balance:
             weights = self.balance.weights.detach()
@@ -256,13 +263,15 @@ class SemiSupervisedObjective:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state that `state` returned."""
-        prefix, device = "balance.", self.teacher.confidence.device
+        prefix = "balance."
+        device = self.teacher.confidence.device
         self.balance.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         self.resampling.restore(state)
         since, unlabeled_images = state["since"].tolist()
         self._unlabeled.set_repeats(state["repeats"].numpy(), since)
         self.log.restore(state["course"], state["counts"], unlabeled_images)
-        self.teacher.confidence, self.teacher.seen = state["confidence"].to(device), state["seen"].to(device)
+        self.teacher.confidence = state["confidence"].to(device)
+        self.teacher.seen = state["seen"].to(device)
 
 
 def _focal_region_loss(exponent: float) -> RegionLoss:

@@ -16,14 +16,17 @@ from alloop.training.repeat_factors import class_frequencies, pseudo_labeled_rep
 
 
 class Resampling:
-    """The latest pseudo-labels of each unlabeled image, and how often they ask for it to be shown.
+    """The latest pseudo-labels of each unlabeled image, and how often the image is to be shown because of them.
 
     Attributes:
         latest: row of the image -> labels of its pseudo-boxes and their residuals, score minus threshold.
     """
 
     def __init__(self, config: SemiSupervisedConfig, *, images: int, classes: int, steps: int) -> None:
-        self._config, self._images, self._classes, self._steps = config, images, classes, steps
+        self._config = config
+        self._images = images
+        self._classes = classes
+        self._steps = steps
         self.latest: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def record(self, row: int, pseudo: PseudoBoxes, thresholds: Tensor) -> None:

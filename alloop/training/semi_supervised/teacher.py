@@ -54,7 +54,8 @@ class Teacher:
     def __init__(
         self, detector: LastLayerDetector, config: SemiSupervisedConfig, *, classes: int, device: torch.device
     ) -> None:
-        self._detector, self._config = detector, config
+        self._detector = detector
+        self._config = config
         self.style = STYLES[config.style]
         self._base = config.threshold or self.style.threshold
         self.confidence = torch.zeros(classes, device=device)
