@@ -1,7 +1,5 @@
 """Detectors: losses by image add up to torchvision's own, detections equal torchvision's own."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -17,7 +15,6 @@ from alloop.detectors.torchvision.backbones import build_backbone, load_weights
 from alloop.detectors.torchvision.catalogue import FasterRCNNC4
 from alloop.errors import ConfigError
 from alloop.query import Need
-from alloop.testing import detector_checks
 from alloop.values import Annotations
 from tests.support.detectors import NAMES, fitted, make, plugin
 
@@ -191,31 +188,6 @@ def test_neither_order_nor_neighbours_change_what_is_seen(name):
         a, b = together.detections([i])[0], fitted(detector, sizes).detections([i])[0]
         assert len(a) == len(b)
         assert np.allclose(a.boxes, b.boxes, atol=1e-2)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("check", detector_checks(), ids=lambda check: check.__name__)
-def test_detector_contract(name, check):
-    check(plugin(name))
-
-
-def test_broken_detectors_are_refused():
-    def scalar(classes):
-        detector = make("fcos", classes=classes)
-        losses = detector.losses
-        detector.losses = lambda images, targets: {k: v.sum() for k, v in losses(images, targets).items()}
-        return detector
-
-    def shifted(classes):
-        detector = make("fcos", classes=classes)
-        detect = detector.detect
-        detector.detect = lambda images: [{**f, "labels": f["labels"] + 1} for f in detect(images)]
-        return detector
-
-    with pytest.raises(AssertionError, match="one number an image"):
-        detector_checks()[0](SimpleNamespace(build=scalar))
-    with pytest.raises(AssertionError, match="indices from 0"):
-        detector_checks()[1](SimpleNamespace(build=shifted))
 
 
 def test_boxes_come_back_in_pixels_of_the_image_as_displayed():
