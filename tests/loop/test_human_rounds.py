@@ -387,7 +387,7 @@ def test_the_command_waits_accepts_and_ends_with_3(files, tmp_path, monkeypatch)
     assert "people" in status.output
     assert CliRunner().invoke(app, ["verify", str(tmp_path / "run")]).exit_code == 0
     assert CliRunner().invoke(app, ["report", str(tmp_path / "run")]).exit_code == 0
-    assert "What people did" in (tmp_path / "run" / "report.html").read_text()
+    assert "What people answered" in (tmp_path / "run" / "report.html").read_text()
 
 
 # money and time
