@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from alloop.budget.amounts import Amount
-from alloop.config.tables import ORACLES
 from alloop.plugins import load_class
 
 
@@ -129,5 +128,7 @@ def _listed(rows: Mapping[str, str], name: str) -> tuple[Any, ...] | None:
 
 def _asks_people(oracle: str) -> bool:
     """Return what a run of an older version, which only had built-in oracles, did not record."""
+    from alloop.config.tables import ORACLES  # noqa: PLC0415  the models of a config are slow to import
+
     asks: bool = load_class("oracle", oracle, ORACLES).asks_people
     return asks

@@ -6,15 +6,17 @@ later, in part, and may be changed. The loop asks which of the two it has, never
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from alloop.budget.charges import Edits
-from alloop.data.splits import Split
 from alloop.geometry.boxes import pairwise_iou
 from alloop.values import Annotations, ImageId, ImageRecord
+
+if TYPE_CHECKING:
+    from alloop.data.splits import Split  # reading the ledger needs no splits
 
 State = Literal["todo", "draft", "done", "skipped", "invalid", "conflict", "missing"]
 CLOSED: tuple[State, ...] = ("done", "skipped")
@@ -91,7 +93,7 @@ class OraclePlugin(Protocol):
 
     asks_people: ClassVar[bool]
 
-    def connect(self, pool: Split) -> RevealingOracle | HumanOracle:
+    def connect(self, pool: "Split") -> RevealingOracle | HumanOracle:
         """Return the oracle for the images of a pool.
 
         Raises:

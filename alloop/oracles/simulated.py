@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from alloop.data.splits import Split
 from alloop.values import Annotations, ImageId
+
+if TYPE_CHECKING:
+    from alloop.data.splits import Split  # reading the ledger needs no splits
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,7 @@ class Simulated:
 
     asks_people: ClassVar[bool] = False
 
-    def connect(self, pool: Split) -> "SimulatedOracle":
+    def connect(self, pool: "Split") -> "SimulatedOracle":
         """Return the oracle that holds the labels of the pool."""
         return SimulatedOracle(pool.dataset.annotations)
 
