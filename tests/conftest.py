@@ -17,6 +17,7 @@ torch.set_num_threads(1)
 # The longest tests start first, so that no process is left alone with one of them at the end (docs/testing.md).
 LONGEST_FIRST = (
     "test_sigkill_at_random_moments",
+    "test_stopped_before_or_after_any_durable_action_it_ends_the_same",
     "test_the_tutorial_runs_from_images_to_a_verdict",
     "test_conversion_there_and_back_keeps_every_box_crowd_flag_and_empty_image",
     "test_precision_equals_pycocotools_on_thousands_of_random_cases",

@@ -106,11 +106,15 @@ def stop_after(monkeypatch, calls):
     monkeypatch.setattr(ledger, "atomic_write", counted(ledger.atomic_write))
 
 
-def test_stopped_before_or_after_any_durable_action_it_ends_the_same(straight, tmp_path):
-    """SQLite's method: raise the point of failure by one until the run completes."""
+PARTS = 4  # of the test below, for as many processes
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_stopped_before_or_after_any_durable_action_it_ends_the_same(straight, tmp_path, part):
+    """SQLite's method: raise the point of failure until the run completes; each part takes every fourth point."""
     expected, stops = record(straight), 0
     config = parse_config(small_tree(**{"training.checkpoint_seconds": 0}))
-    for calls in range(1, 200):
+    for calls in range(1 + part, 200, PARTS):
         folder = tmp_path / str(calls)
         with pytest.MonkeyPatch.context() as patch:
             stop_after(patch, calls)
@@ -122,7 +126,7 @@ def test_stopped_before_or_after_any_durable_action_it_ends_the_same(straight, t
         run_experiment(config, folder, TABLE)
         assert record(folder) == expected
         shutil.rmtree(folder)
-    assert stops > 40
+    assert stops > 40 // PARTS
 
 
 TEACHER = {"unlabeled_ratio": 1, "threshold": 0.06, "gradient_balance": True, "resampling": True}
