@@ -1,0 +1,134 @@
+"""What is checked before anything is trained, from what the detector plug-in declares alone."""
+
+import dataclasses
+import sys
+from types import SimpleNamespace
+from typing import ClassVar
+
+import pytest
+
+from alloop.config import parse_config
+from alloop.detectors.torchvision.catalogue import FCOS, MaskRCNN
+from alloop.errors import ConfigError, TrainingError
+from alloop.loop import experiment as experiment_module
+from alloop.loop.engine import run_experiment
+from alloop.loop.experiment import detector_gives, prepare
+from alloop.query import Need
+from alloop.values import Annotations
+from strategies import TABLE
+from tests.support import small_tree
+
+SEMI = {"style": "unbiased_teacher", "unlabeled_ratio": 1, "threshold": 0.05}
+
+
+class Renamed:
+    """A network whose loss terms have names of their own."""
+
+    def __init__(self, inner):
+        self._inner, self.module = inner, inner.module
+        self.levels, self.last_layers, self.score_power = inner.levels, inner.last_layers, inner.score_power
+        self.detect, self.embed, self.region_features = inner.detect, inner.embed, inner.region_features
+        self.cached_features = inner.cached_features
+
+    def losses(self, images, targets):
+        return {f"my_{name}": term for name, term in self._inner.losses(images, targets).items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Declaring(FCOS):
+    classification_terms: ClassVar = frozenset({"my_classification"})
+
+    def build(self, classes):
+        return Renamed(super().build(classes))
+
+
+class Mistaken(Declaring):
+    classification_terms = frozenset({"classification"})
+
+
+class Silent(Declaring):
+    classification_terms = frozenset()
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch):
+    monkeypatch.setitem(sys.modules, "own", sys.modules[__name__])
+
+
+def tree(name, **changes):
+    detector = small_tree()["detector"] | {"name": name}
+    return small_tree(detector=detector, **{"strategy.name": "random", "loop.rounds": 1}, **changes)
+
+
+def models(folder):
+    return [path.read_bytes() for path in sorted(folder.glob("models/*.safetensors"))]
+
+
+def test_nothing_is_built_before_the_checks_are_done(monkeypatch):
+    def build(self, classes):
+        raise NotImplementedError
+
+    monkeypatch.setattr(FCOS, "build", build)
+    config = parse_config(small_tree(**{"training.semi_supervised": SEMI}))
+    assert prepare(config, TABLE).detector.gives == detector_gives(config)
+
+
+def test_a_detector_of_ones_own_is_trained_like_a_built_in_one(tmp_path):
+    run_experiment(parse_config(tree("fcos")), tmp_path / "fcos", TABLE)
+    run_experiment(parse_config(tree("own:Declaring")), tmp_path / "own", TABLE)
+    assert len(models(tmp_path / "own")) == 1
+    assert models(tmp_path / "own") == models(tmp_path / "fcos")
+
+
+def test_a_detector_with_other_loss_names_learns_from_pseudo_labels_too(tmp_path):
+    semi = {"training.semi_supervised": SEMI}
+    for name in ("fcos", "own:Declaring"):
+        run_experiment(parse_config(tree(name, **semi)), tmp_path / name[-4:], TABLE)
+    assert models(tmp_path / "ring") == models(tmp_path / "fcos")
+    run_experiment(parse_config(tree("fcos")), tmp_path / "supervised", TABLE)
+    assert models(tmp_path / "supervised") != models(tmp_path / "fcos"), "the pseudo-labels changed nothing"
+
+
+def test_a_detector_that_declares_no_classification_terms_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"'own:Silent' declares no `classification_terms`"):
+        run_experiment(parse_config(tree("own:Silent", **{"training.semi_supervised": SEMI})), tmp_path, TABLE)
+    run_experiment(parse_config(tree("own:Silent")), tmp_path, TABLE)
+
+
+def test_declared_terms_that_are_not_among_the_losses_are_refused_before_a_step_is_taken(tmp_path):
+    with pytest.raises(TrainingError, match=r"\['classification'\].*found \['my_bbox_ctrness'"):
+        run_experiment(parse_config(tree("own:Mistaken", **{"training.semi_supervised": SEMI})), tmp_path, TABLE)
+    assert models(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("gives", "masks", "refused"),
+    [
+        (MaskRCNN.gives, (None, b"[[0,0,9,0,9,9]]"), True),
+        (MaskRCNN.gives, (b"[[0,0,9,0,9,9]]", None), False),
+        (FCOS.gives, (None, None), False),
+    ],
+    ids=["missing", "missing where it is not trained", "not needed"],
+)
+def test_a_detector_that_gives_masks_needs_one_for_every_trainable_box(gives, masks, refused):
+    truth = Annotations([[0, 0, 9, 9], [1, 1, 9, 9]], [0, 0], [False, True], [True, False], masks)
+    experiment = SimpleNamespace(
+        config=SimpleNamespace(detector=SimpleNamespace(name="own:Masks")),
+        detector=SimpleNamespace(gives=gives),
+        splits=SimpleNamespace(train=SimpleNamespace(dataset=SimpleNamespace(annotations={7: truth}))),
+    )
+    if not refused:
+        experiment_module._check_masks(experiment)
+        return
+    with pytest.raises(ConfigError, match="own:Masks needs masks, but image 7 has boxes without a segmentation"):
+        experiment_module._check_masks(experiment)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "missing"), [("localization_stability", Need.NOISY_DETECTIONS), ("k_center", Need.EMBEDDINGS)]
+)
+def test_a_strategy_is_refused_by_what_the_plug_in_declares(strategy, missing, monkeypatch):
+    monkeypatch.setattr(Declaring, "gives", FCOS.gives - {missing})
+    config = parse_config(small_tree(detector=tree("own:Declaring")["detector"], **{"strategy.name": strategy}))
+    with pytest.raises(ConfigError, match=f"needs {missing}, which detector 'own:Declaring' does not give"):
+        prepare(config, TABLE)
