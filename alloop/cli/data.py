@@ -12,9 +12,7 @@ _NAMES = f"{', '.join(FORMATS)} or your own 'package.module:FORMAT'"
 
 
 def check_data(
-    annotations: Annotated[
-        Path, typer.Argument(help="File or folder: COCO, VOC, YOLO, CVAT 1.1 or Label Studio JSON.")
-    ],
+    annotations: Annotated[Path, typer.Argument(help="File or folder with annotations.")],
     images: Annotated[Path | None, typer.Option(help="Also decode every image of this folder.")] = None,
     from_: Annotated[str | None, typer.Option("--from", help=f"Format: {_NAMES}. Guessed by default.")] = None,
 ) -> None:
@@ -36,9 +34,7 @@ def check_data(
 
 
 def convert(
-    source: Annotated[
-        Path, typer.Argument(metavar="IN", help="File or folder: COCO, VOC, YOLO, CVAT 1.1 or Label Studio JSON.")
-    ],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="File or folder with annotations.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="What to write; must not exist yet.")],
     from_: Annotated[str, typer.Option("--from", help=f"Format of IN: {_NAMES}.")],
     to: Annotated[str, typer.Option("--to", help=f"Format of OUT: {_NAMES}.")],

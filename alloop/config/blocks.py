@@ -38,7 +38,10 @@ class SplitConfig(Block):
 
     annotations: Path = Field(description="COCO JSON file; VOC folder or ImageSets list; YOLO folder or labels/split")
     images: Path | None = Field(None, description="image folder; for VOC and YOLO its own by default")
-    format: str = Field("coco", description="coco, voc, yolo, cvat or label_studio; or your own as package.module:NAME")
+    format: str = Field(
+        "coco",
+        description="a format that `alloop check-data --help` lists, or your own as package.module:FORMAT",
+    )
 
 
 class DataConfig(Block):
