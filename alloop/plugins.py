@@ -6,7 +6,7 @@ A plug-in is a dataclass whose fields are its parameters. It is named by a table
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -65,8 +65,15 @@ def parameter_names(cls: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(cls) if field.init]
 
 
-def make_plugin(kind: str, cls: Any, name: str, parameters: Mapping[str, Any]) -> Any:
+def make_plugin(kind: str, cls: Any, name: str, parameters: Mapping[str, Any], block_keys: Collection[str] = ()) -> Any:
     """Build a plug-in from its parameters.
+
+    Args:
+        kind: the block of the config, for messages.
+        cls: the plug-in's class.
+        name: what the config calls it, for messages.
+        parameters: names and values; those left out take their defaults.
+        block_keys: other keys that the block has, one of which a misspelled key may mean.
 
     Raises:
         ConfigError: unknown parameter (with the nearest known one), missing parameter, wrong type.
@@ -74,7 +81,7 @@ def make_plugin(kind: str, cls: Any, name: str, parameters: Mapping[str, Any]) -
     known = parameter_names(cls)
     for key in parameters:
         if key not in known:
-            msg = f"{kind}.{key}: {name!r} has no such parameter{nearest(key, known)}"
+            msg = f"{kind}.{key}: {name!r} has no such parameter{nearest(key, [*known, *block_keys])}"
             raise ConfigError(msg)
     try:
         return pydantic.TypeAdapter(cls).validate_python(dict(parameters))

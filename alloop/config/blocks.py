@@ -1,4 +1,4 @@
-"""The blocks of a config as typed models: what each key means, its default, and what is refused."""
+"""The blocks of a config as typed models: the meaning of each key, its default, and which values are refused."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -34,10 +34,10 @@ def block_class(annotation: Any) -> type[BaseModel] | None:
 
 
 class SplitConfig(Block):
-    """One split: an annotation file or folder, and the images it names."""
+    """One split: an annotation file or folder, and the folder of its images."""
 
     annotations: Path = Field(description="COCO JSON file; VOC folder or ImageSets list; YOLO folder or labels/split")
-    images: Path | None = Field(None, description="image folder; for VOC and YOLO its own by default")
+    images: Path | None = Field(None, description="image folder; null for the one that belongs to the annotations")
     format: str = Field(
         "coco",
         description="a format that `alloop check-data --help` lists, or your own as package.module:FORMAT",
@@ -45,12 +45,14 @@ class SplitConfig(Block):
 
 
 class DataConfig(Block):
-    """Either `train` with `reference` and/or `test`, or the embedded `digit_scenes`."""
+    """The data: either `train` with `reference`, `test` or both, or the embedded `digit_scenes`."""
 
     train: SplitConfig | None = Field(None, description="the pool: labels hidden, then bought")
     reference: SplitConfig | None = Field(None, description="labeled images that a strategy may look at")
     test: SplitConfig | None = Field(None, description="labeled images that AP is measured on")
-    digit_scenes: dict[str, Any] | None = Field(None, description="parameters of the embedded set")
+    digit_scenes: dict[str, Any] | None = Field(
+        None, description="parameters of the embedded scenes of handwritten digits"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataConfig":
@@ -67,18 +69,21 @@ class DataConfig(Block):
 
 
 class SemiSupervisedConfig(Block):
-    """A teacher, the average of the student's weights, labels the unlabeled images while the student trains."""
+    """Semi-supervised training: a teacher, the average of the student's weights, labels the unlabeled images."""
 
     style: Literal["soft_teacher", "unbiased_teacher"] = Field(
         "soft_teacher",
-        description="soft_teacher weighs the background and regresses reliable boxes (two stages); unbiased_teacher "
-        "classifies alone, by focal loss",
+        description="soft_teacher weighs the background and regresses reliable boxes, which takes two stages; "
+        "unbiased_teacher trains the classification alone, by focal loss",
     )
-    unlabeled_ratio: int = Field(4, ge=1, description="unlabeled images of a step for each labeled one")
-    weight: float = Field(4.0, gt=0, description="of the unlabeled loss")
-    burn_in: float = Field(0.0, ge=0, lt=1, description="share of the training before the teacher begins")
+    unlabeled_ratio: int = Field(4, ge=1, description="unlabeled images per labeled image of a step")
+    weight: float = Field(4.0, gt=0, description="weight of the unlabeled loss")
+    burn_in: float = Field(0.0, ge=0, lt=1, description="share of the training without unlabeled images")
     threshold: float | None = Field(
-        None, gt=0, lt=1, description="score of a pseudo-box; 0.9 for soft_teacher, 0.7 for unbiased_teacher"
+        None,
+        gt=0,
+        lt=1,
+        description="least score of a pseudo-box; null for 0.9 (soft_teacher) or 0.7 (unbiased_teacher)",
     )
     strength: float = Field(
         1.0,
@@ -86,57 +91,71 @@ class SemiSupervisedConfig(Block):
         le=1,
         description="strength of the augmentations of the student's view: colours, blur, covered patches",
     )
-    jitters: int = Field(10, ge=2, description="soft_teacher: moves by which the reliability of a box is measured")
-    jitter_scale: float = Field(0.06, gt=0, description="their deviation as a share of the box")
-    variance: float = Field(0.02, gt=0, description="boxes below it are regressed")
-    gradient_balance: bool = Field(default=False, description="GbR: class weights that balance gradients (two stages)")
-    solver: Literal["jacobi", "direct"] = Field("jacobi", description="GbR: learned positive weights, or solved")
+    jitters: int = Field(10, ge=2, description="soft_teacher: random shifts by which the variance of a box is measured")
+    jitter_scale: float = Field(0.06, gt=0, description="standard deviation of the shifts as a share of the box")
+    variance: float = Field(0.02, gt=0, description="soft_teacher: boxes of a smaller variance are regressed")
+    gradient_balance: bool = Field(
+        default=False, description="GbR: class weights that balance gradients, which takes two stages"
+    )
+    solver: Literal["jacobi", "direct"] = Field(
+        "jacobi", description="GbR: jacobi learns positive weights, direct solves for them"
+    )
     focal: float = Field(1.0, ge=0, description="GbR: exponent of the focal loss")
     beta_labeled: float = Field(0.5, ge=0, description="GbR: exponent of the weights of labeled regions")
-    beta_unlabeled: float = Field(1.0, ge=0, description="GbR: of unlabeled ones")
-    class_thresholds: bool = Field(default=False, description="GbT: a threshold for each class")
-    resampling: bool = Field(default=False, description="CrS: repeat images whose pseudo-boxes are rare")
+    beta_unlabeled: float = Field(1.0, ge=0, description="GbR: exponent of the weights of unlabeled regions")
+    class_thresholds: bool = Field(default=False, description="GbT: a score threshold per class")
+    resampling: bool = Field(default=False, description="CrS: repeat images with pseudo-boxes of rare classes")
     resampling_constant: float = Field(0.5, gt=0, description="CrS: gamma, 0.5 for COCO, 0.05 for rarer classes")
-    warm_up: float = Field(0.05, ge=0, lt=1, description="share of the training before GbR acts; GbT waits half more")
-    refresh: float = Field(0.1, gt=0, le=1, description="CrS: share of the training between two countings")
-    momentum: float = Field(0.999, ge=0, lt=1, description="of the running figures of GbR and GbT")
+    warm_up: float = Field(
+        0.05, ge=0, lt=1, description="share of the training before GbR starts; GbT starts after 1.5 times this share"
+    )
+    refresh: float = Field(0.1, gt=0, le=1, description="CrS: share of the training between two counts of the classes")
+    momentum: float = Field(0.999, ge=0, lt=1, description="momentum of the running means of GbR and GbT")
 
 
 class TrainingConfig(Block):
-    """One round's training."""
+    """The training of a round."""
 
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd or adamw")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="optimizer: sgd or adamw")
     lr: float = Field(0.01, gt=0, description="peak learning rate")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
-    weight_decay: float = Field(1e-4, ge=0)
-    batch_size: int = Field(8, ge=1, description="images a step, in training and in scoring")
-    epochs: float | None = Field(None, gt=0, description="passes over the labeled images")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd")
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay")
+    batch_size: int = Field(8, ge=1, description="images per step, in training and in scoring")
+    epochs: float | None = Field(None, gt=0, description="passes over the labeled images; give this or iterations")
     iterations: int | None = Field(None, ge=1, description="steps; give this or epochs")
     warmup_iterations: int = Field(0, ge=0, description="steps of linear warm-up")
-    warmup_ratio: float = Field(1 / 3, gt=0, le=1, description="share of lr that warm-up starts at")
-    schedule: Literal["constant", "step", "cosine"] = Field("step", description="constant, step or cosine")
+    warmup_ratio: float = Field(1 / 3, gt=0, le=1, description="share of lr at the start of the warm-up")
+    schedule: Literal["constant", "step", "cosine"] = Field(
+        "step", description="learning rate after the warm-up: constant, step or cosine"
+    )
     milestones: tuple[float, ...] = Field((2 / 3, 11 / 12), description="shares of the training at which lr drops")
     gamma: float = Field(0.1, gt=0, le=1, description="factor of each drop")
     clip_norm: float | None = Field(10.0, gt=0, description="gradient norm limit; null for none")
-    flip: float = Field(0.5, ge=0, le=1, description="chance of a horizontal flip")
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
     short_sides: tuple[int, ...] = Field((), description="multi-scale training: short sides to draw from")
     repeat_threshold: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="repeat images of classes that fewer than this share of the images hold (RFS), in as many steps",
+        description="RFS: repeat images of classes that occur in a smaller share of the images; the steps stay as many",
     )
-    ema: float = Field(0.0, ge=0, lt=1, description="weight averaging; 0 evaluates the last weights")
-    semi_supervised: SemiSupervisedConfig | None = Field(None, description="also learn from the unlabeled pool, below")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of the weight average that is evaluated; 0 evaluates the last weights"
+    )
+    semi_supervised: SemiSupervisedConfig | None = Field(
+        None, description="also train on the unlabeled images of the pool"
+    )
     amp: bool = Field(default=True, description="bfloat16 autocast on CUDA")
     channels_last: bool = Field(default=True, description="memory format on CUDA")
     snapshots: int | None = Field(
-        None, ge=0, description="states kept along the training; by default one an epoch if the strategy asks"
+        None,
+        ge=0,
+        description="number of states kept along the training; null keeps one per epoch if the strategy needs them",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes CUDA where there is one")
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes all cores")
-    checkpoint_seconds: float = Field(60.0, ge=0, description="time between checkpoints inside a training")
-    cache_gib: float = Field(8.0, gt=0, description="scratch space for decoded images")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="seconds between checkpoints inside a training")
+    cache_gib: float = Field(8.0, gt=0, description="scratch space for decoded images in GiB")
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingConfig":
@@ -153,13 +172,15 @@ class TrainingConfig(Block):
 
 
 class LoopConfig(Block):
-    """How much is bought when. Amounts are `80`, `"80 images"` or `"500 boxes"`."""
+    """How much is bought in each round. Amounts are `80`, `"80 images"` or `"500 boxes"`."""
 
     seed_set: AmountField = Field(description="random images labeled before round 0")
-    seed_images: Path | None = Field(None, description="file of image ids, one a line, to take it from; else random")
-    query_size: AmountField = Field(description="bought after each round but the last")
-    rounds: int = Field(ge=1, le=100_000, description="rounds trained and evaluated: 0 .. rounds-1")
-    budget: AmountField | None = Field(None, description="never passed, seed set included")
+    seed_images: Path | None = Field(
+        None, description="file of image ids, one per line, to take the seed set from; null for random images"
+    )
+    query_size: AmountField = Field(description="amount bought after each round but the last")
+    rounds: int = Field(ge=1, le=100_000, description="number of rounds that are trained and evaluated")
+    budget: AmountField | None = Field(None, description="limit of all purchases, seed set included; null for none")
 
     @model_validator(mode="after")
     def _possible(self) -> "LoopConfig":

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alloop.budget.prices import PriceList
 from alloop.config.tables import DETECTORS, ORACLES
+from alloop.errors import ConfigError
 from alloop.plugins import (
     make_plugin,
     parameter_names,
@@ -35,18 +36,25 @@ class PluginBlock(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _filled_in(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        name = given.get("name", cls.model_fields["name"].default)
-        if not isinstance(name, str):
+        """Write out every parameter of the plug-in; a name that is no text is left to the validation."""
+        if not isinstance(given, Mapping) or not isinstance(name := given.get("name", cls._default_name()), str):
             return given
         plugin = plugin_class(cls.kind, name, cls.table, *cls.members)
-        ignored = sibling_parameters(cls.kind, plugin, cls.table)
-        typed = {key: value for key, value in given.items() if key in cls.model_fields}
-        others = {key: value for key, value in given.items() if key not in typed}
-        parameters = {key: value for key, value in others.items() if key not in ignored}
-        filled_in = plain_parameters(make_plugin(cls.kind, plugin, name, parameters))
-        return {**typed, **filled_in, **{key: others[key] for key in others if key in ignored}}
+        cls._refuse_reserved(name, plugin)
+        ignored = sibling_parameters(cls.kind, plugin, cls.table).keys()
+        parameters = {key: value for key, value in given.items() if key not in cls.model_fields and key not in ignored}
+        return {**given, **plain_parameters(make_plugin(cls.kind, plugin, name, parameters, cls.model_fields))}
+
+    @classmethod
+    def _default_name(cls) -> Any:
+        return cls.model_fields["name"].default
+
+    @classmethod
+    def _refuse_reserved(cls, name: str, plugin: Any) -> None:
+        reserved = [key for key in parameter_names(plugin) if key in cls.model_fields]
+        if reserved:
+            msg = f"{cls.kind}.name: {name!r} has a parameter `{reserved[0]}`, which every {cls.kind} block has already"
+            raise ConfigError(f"{msg}; give the field of {plugin.__name__} another name")
 
     @property
     def plugin_class(self) -> Any:
@@ -63,7 +71,7 @@ class PluginBlock(BaseModel):
     def ignored(self) -> dict[str, str]:
         """The given keys that the plug-in does not have, each with a plug-in of the table that has it."""
         siblings = sibling_parameters(self.kind, self.plugin_class, self.table)
-        return {key: siblings[key] for key, value in (self.model_extra or {}).items() if key in siblings}
+        return {key: siblings[key] for key in self.model_extra or {} if key in siblings}
 
     @classmethod
     def path_keys(cls, tree: Mapping[str, Any]) -> frozenset[str]:
@@ -72,7 +80,7 @@ class PluginBlock(BaseModel):
         Raises:
             ConfigError: an unknown plug-in.
         """
-        name = tree.get("name", cls.model_fields["name"].default)
+        name = tree.get("name", cls._default_name())
         if not isinstance(name, str):
             return frozenset()
         return path_parameters(plugin_class(cls.kind, name, cls.table, *cls.members))
@@ -85,20 +93,6 @@ class PluginBlock(BaseModel):
         """Return the block as plain values, without the ignored keys."""
         ignored = self.ignored
         return {key: value for key, value in self.model_dump(mode="json").items() if key not in ignored}
-
-    def with_siblings(self) -> dict[str, Any]:
-        """Return the block as plain values with the parameters of all plug-ins of the table, ignored ones included.
-
-        Hashes of trained models and of pruned subsets cover these values, so that they stay the same as in
-        alloop 0.1.0, whose block held the parameters of all detectors at once.
-        """
-        extra = self.model_extra or {}
-        values: dict[str, Any] = {}
-        for name in self.table if self.name in self.table else ():
-            sibling = plugin_class(self.kind, name, self.table)
-            given = {key: extra[key] for key in parameter_names(sibling) if key in extra}
-            values |= plain_parameters(make_plugin(self.kind, sibling, name, given))
-        return {**values, **self.used()}
 
 
 class DetectorBlock(PluginBlock):
@@ -115,6 +109,30 @@ class DetectorBlock(PluginBlock):
         """Return the keys whose values are paths; `weights` is one where it names a safetensors file."""
         keys = super().path_keys(tree)
         return keys | {"weights"} if str(tree.get("weights")).endswith(".safetensors") else keys
+
+    def with_siblings(self) -> dict[str, Any]:
+        """Return the block as plain values with the parameters of all built-in detectors, ignored ones included.
+
+        Hashes of trained models and of pruned subsets cover these values, so that they stay the same as in
+        alloop 0.1.0, whose block held the parameters of all detectors at once. A detector from elsewhere has its own
+        parameters alone.
+        """
+        if self.name not in self.table:
+            return self.used()
+        values: dict[str, Any] = {}
+        for name in self.table:
+            values |= self._parameters_of(name)
+        return {**values, **self.used()}
+
+    def _parameters_of(self, name: str) -> dict[str, Any]:
+        """Return the parameters of a built-in detector, its defaults or the given values."""
+        sibling = plugin_class(self.kind, name, self.table)
+        extra = self.model_extra or {}
+        given = {key: extra[key] for key in parameter_names(sibling) if key in extra}
+        try:
+            return plain_parameters(make_plugin(self.kind, sibling, name, given))
+        except ConfigError:  # an ignored key may have any value
+            return {**plain_parameters(sibling()), **given}
 
 
 class StrategyBlock(BaseModel):

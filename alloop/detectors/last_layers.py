@@ -16,14 +16,14 @@ Weights = Mapping[str, Tensor]
 
 @cache
 def _load_forward_mode() -> None:
-    """Torch compiles a few rules at the first tangent, with a deprecation warning about its own code."""
+    """Make torch compile its rules now: at the first tangent it warns about deprecated code of its own."""
     with warnings.catch_warnings(), forward_ad.dual_level():
         warnings.simplefilter("ignore", FutureWarning)
         forward_ad.make_dual(torch.zeros(1), torch.zeros(1))  # type: ignore[no-untyped-call]
 
 
-def _slope(loss: LossOfWeights) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
-    """The gradient of the batch's summed loss as a function of the weights."""
+def _gradient_of(loss: LossOfWeights) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """Return the gradient of the batch's summed loss as a function of the weights."""
 
     def total(weights: dict[str, Tensor]) -> Tensor:
         return loss(weights).sum()
@@ -33,28 +33,31 @@ def _slope(loss: LossOfWeights) -> Callable[[dict[str, Tensor]], dict[str, Tenso
 
 
 def gradient(loss: LossOfWeights, weights: Weights) -> dict[str, Tensor]:
-    """The gradient of the batch's summed loss: one reverse pass."""
+    """Return the gradient of the batch's summed loss, by one reverse pass."""
     with torch.no_grad():
-        return _slope(loss)(dict(weights))
+        return _gradient_of(loss)(dict(weights))
 
 
 def curvature_product(loss: LossOfWeights, weights: Weights, vector: Weights) -> dict[str, Tensor]:
-    """The Hessian of the batch's summed loss times a vector: forward mode over the reverse pass (Pearlmutter 1994)."""
+    """Return the Hessian of the batch's summed loss times a vector, by forward mode over the reverse pass.
+
+    Source: Pearlmutter 1994.
+    """
     _load_forward_mode()
     with torch.no_grad():
-        product = torch.func.jvp(_slope(loss), (dict(weights),), ({name: vector[name] for name in weights},))[1]
+        product = torch.func.jvp(_gradient_of(loss), (dict(weights),), ({name: vector[name] for name in weights},))[1]
     result: dict[str, Tensor] = product
     return result
 
 
 def curvature(loss: LossOfWeights, weights: Weights) -> Callable[[Weights], dict[str, Tensor]]:
-    """The same products, for many vectors at the same weights.
+    """Return the function that multiplies vectors with the Hessian of `curvature_product`.
 
-    The Hessian is symmetric, so pulling a vector back through the gradient multiplies with it. The
+    The Hessian is symmetric, so pulling a vector back through the gradient multiplies it with the Hessian. The
     graph of the gradient is made once and kept: each product is then one pass through it.
     """
     with torch.no_grad():
-        pull = torch.func.vjp(_slope(loss), dict(weights))[1]
+        pull = torch.func.vjp(_gradient_of(loss), dict(weights))[1]
 
     def product(vector: Weights) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -65,7 +68,7 @@ def curvature(loss: LossOfWeights, weights: Weights) -> Callable[[Weights], dict
 
 
 def slopes(loss: LossOfWeights, weights: Weights, direction: Weights) -> Float[Tensor, " batch"]:
-    """The derivative of each image's loss along a direction: one forward pass with a tangent for the whole batch."""
+    """Return the derivative of each image's loss along a direction, by one forward pass with a tangent."""
     _load_forward_mode()
     with torch.no_grad():
         tangent = torch.func.jvp(loss, (dict(weights),), ({name: direction[name] for name in weights},))[1]

@@ -1,4 +1,4 @@
-"""torch has one generator a device; everything that draws from it does so inside `seeded`."""
+"""Torch has one random generator per device; everything that draws from it does so inside `seeded`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +9,13 @@ import torch
 
 @cache
 def _gpus() -> tuple[int, ...]:
-    """Counted once: asking the driver at every training step costs more than seeding."""
+    """Return the GPUs, counted once: a question to the driver at every training step costs more than seeding."""
     return tuple(range(torch.cuda.device_count()))
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Torch's generators at a seed, and back as they were afterwards."""
+    """Seed torch's generators inside a `with`; afterwards they are as they were before."""
     if _gpus():
         with torch.random.fork_rng(devices=_gpus()):
             torch.manual_seed(seed)

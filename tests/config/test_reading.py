@@ -36,6 +36,14 @@ class Own:
         raise NotImplementedError
 
 
+@dataclasses.dataclass(frozen=True)
+class Named(Own):
+    """A parameter with the name of a key of the block."""
+
+    labels: Path = Path()
+    name: str = "x"
+
+
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch):
     monkeypatch.setitem(sys.modules, "own_detectors", sys.modules[__name__])
@@ -70,6 +78,11 @@ def test_a_detector_of_ones_own_has_its_own_parameters(tmp_path):
         parse_config(small_tree(detector={**block, "dept": 4}))
     with pytest.raises(ConfigError, match=r"detector\.labels: 'own_detectors:Own' needs this parameter"):
         parse_config(small_tree(detector={"name": "own_detectors:Own"}))
+
+
+def test_a_parameter_cannot_have_the_name_of_a_key_of_the_block():
+    with pytest.raises(ConfigError, match="has a parameter `name`, which every detector block has already"):
+        parse_config(small_tree(detector={"name": "own_detectors:Named"}))
 
 
 def test_a_parameter_of_another_detector_is_ignored_with_one_warning(tmp_path):
@@ -138,11 +151,13 @@ def test_changed_keys_are_validated_and_the_rest_stays():
 
 
 def flat_union(tree):
-    """The detector block as alloop 0.1.0 recorded it: the parameters of all detectors, with their defaults."""
+    """A config as alloop 0.1.0 recorded it: the parameters of all detectors and of all oracles, used or not."""
     union = {}
     for name in DETECTORS:
         union |= parse_config({**tree, "detector": {"name": name}}).detector.parameters
-    return {**tree, "detector": {**union, **tree["detector"]}}
+    simulated = {"name": "simulated", "show": True, "rates": {"image": 0.0, "box": 1.0, "accepted": None}}
+    people = {"folder": None, "format": "coco", "url": None, "project": None, "policy": "newest"}
+    return {**tree, "detector": {**union, **tree["detector"]}, "oracle": {**simulated, **people}}
 
 
 def test_a_run_that_recorded_the_keys_of_all_detectors_goes_on_without_a_warning(tmp_path):
@@ -161,6 +176,27 @@ def test_hashes_cover_the_parameters_of_all_detectors_as_they_did():
     block = parse_config(small_tree(**{"detector.proposals": 50, "detector.anchor_size": 12})).detector
     assert block.with_siblings() == expected
     assert isinstance(block.with_siblings()["anchor_size"], float)  # its JSON is hashed
+
+
+def test_hashes_accept_any_value_of_an_ignored_key_and_a_detector_from_elsewhere_has_its_own_alone():
+    assert parse_config(small_tree(**{"detector.proposals": 5})).detector.with_siblings()["proposals"] == 5
+    own = parse_config(small_tree(detector={"name": "own_detectors:Own", "labels": "/x"})).detector
+    assert own.with_siblings() == own.used() == own.model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("oracle", "words"),
+    [
+        ({"name": "foldr"}, r"oracle\.name: 'foldr' is not in the table .did you mean 'folder'"),
+        ({"name": "folder", "foldr": "x"}, r"oracle\.foldr: 'folder' has no such parameter .did you mean 'folder'"),
+        ({"blind": 2}, r"oracle\.blind: .*less than or equal to 1.*found 2"),
+        ({"rates": {"bx": 1}}, r"oracle\.rates\.bx"),
+        ({"shwo": True}, r"oracle\.shwo: 'simulated' has no such parameter.*did you mean 'show'"),
+    ],
+)
+def test_a_wrong_key_of_the_oracle_is_named(oracle, words):
+    with pytest.raises(ConfigError, match=words):
+        parse_config(small_tree(oracle=oracle))
 
 
 def test_a_config_is_read_without_torch(tmp_path):

@@ -1,4 +1,4 @@
-"""Backbones with a feature pyramid, and where their weights come from."""
+"""Backbones with a feature pyramid, and their initial weights."""
 
 import itertools
 import os
@@ -33,7 +33,7 @@ class Pyramid:
 class TinyBackbone(nn.Module):
     """Four convolution stages of 16 to 128 channels, joined top-down into one level at stride 4.
 
-    Trains on 64-pixel scenes in seconds on a CPU.
+    It trains on 64-pixel scenes in seconds on a CPU.
     """
 
     def __init__(self, out_channels: int, norm: Callable[[int], nn.Module]) -> None:
@@ -47,17 +47,17 @@ class TinyBackbone(nn.Module):
         self.out_channels = out_channels
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Image batch `[n, 3, h, w]` to `{"0": [n, out_channels, h/4, w/4]}`."""
+        """Return `{"0": [n, out_channels, h/4, w/4]}` from images `[n, 3, h, w]`."""
         stages = []
         for step in self.body:
             x = step(x)
             stages.append(x)
         merged: Tensor | None = None
         for lateral, stage in zip(reversed(self.lateral), reversed(stages[1:]), strict=True):
-            here = lateral(stage)
+            level = lateral(stage)
             if merged is not None:
-                here = here + nn.functional.interpolate(merged, size=here.shape[-2:], mode="nearest")
-            merged = here
+                level = level + nn.functional.interpolate(merged, size=level.shape[-2:], mode="nearest")
+            merged = level
         assert merged is not None
         return {"0": merged}
 
@@ -69,17 +69,15 @@ NAMES = ("tiny", *_MOBILENETS, *_RESNETS)
 
 
 def build_backbone(name: str, weights: str, channels: int, trainable_stages: int | None, *, two_stage: bool) -> Pyramid:
-    """Build a backbone with its pyramid.
-
-    With weights, batch norm is frozen; without, it is trained.
+    """Build a backbone with its pyramid; its batch norm is frozen if it has pretrained weights, else trained.
 
     Args:
         name: one of `NAMES`.
         weights: `none`, `imagenet`, `digits` (shipped, tiny only), or a safetensors file.
         channels: width of the pyramid.
-        trainable_stages: how many of the last stages are trained; None for all but the first two.
-        two_stage: finest level at stride 4 for ResNets and an extra pooled level, as Faster R-CNN
-            uses them; one-stage detectors start at stride 8 and add P6 and P7 for ResNets.
+        trainable_stages: number of last stages to train; None for all but the first two with pretrained weights.
+        two_stage: whether a Faster R-CNN uses it. ResNets then start at stride 4, not 8, and the extra level is
+            pooled; otherwise the extra levels of ResNets are P6 and P7, and MobileNets have none.
 
     Raises:
         ConfigError: unknown name, weights that do not exist, cannot be fetched, or do not fit.
@@ -104,7 +102,7 @@ def build_backbone(name: str, weights: str, channels: int, trainable_stages: int
 
 
 def _resnet(name: str, weights: str, channels: int, trainable: int | None, norm: Any, *, two_stage: bool) -> Pyramid:
-    body = getattr(torchvision.models, name)(norm_layer=norm)
+    body = torchvision.models.get_model(name, weights=None, norm_layer=norm)
     _initialise(body, name, weights)
     stages = [[body.conv1, body.bn1], [body.layer1], [body.layer2], [body.layer3], [body.layer4]]
     _freeze(stages, weights, trainable)
@@ -128,12 +126,12 @@ class _FourthStage(nn.Module):
         self.out_channels = int(body.layer4[0].conv1.in_channels)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Image batch `[n, 3, h, w]` to `{"0": [n, out_channels, h/16, w/16]}`."""
+        """Return `{"0": [n, out_channels, h/16, w/16]}` from images `[n, 3, h, w]`."""
         return {"0": self.body(x)}
 
 
 def build_c4_backbone(name: str, weights: str, trainable: int | None) -> tuple[Pyramid, nn.Module, int]:
-    """A ResNet cut before its last stage: the part below, the last stage, and the channels that it gives.
+    """Return a ResNet below its last stage, the last stage, and the number of channels of its output.
 
     Raises:
         ConfigError: not a ResNet, or weights that do not exist or do not fit.
@@ -141,7 +139,8 @@ def build_c4_backbone(name: str, weights: str, trainable: int | None) -> tuple[P
     if name not in _RESNETS:
         msg = f"detector.backbone: a C4 detector is built on a ResNet, one of {', '.join(_RESNETS)}, found {name!r}"
         raise ConfigError(msg)
-    body = getattr(torchvision.models, name)(norm_layer=nn.BatchNorm2d if weights == "none" else FrozenBatchNorm2d)
+    norm = nn.BatchNorm2d if weights == "none" else FrozenBatchNorm2d
+    body = torchvision.models.get_model(name, weights=None, norm_layer=norm)
     _initialise(body, name, weights)
     stages = [[body.conv1, body.bn1], [body.layer1], [body.layer2], [body.layer3], [body.layer4]]
     _freeze(stages, weights, trainable)
@@ -152,12 +151,12 @@ class _NoExtra(ExtraFPNBlock):  # type: ignore[misc]
     """A pyramid that ends at stride 32."""
 
     def forward(self, results: list[Tensor], _x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
-        """The levels as they are."""
+        """Return the levels as they are."""
         return results, names
 
 
 def _mobilenet(name: str, weights: str, channels: int, trainable: int | None, norm: Any, *, two_stage: bool) -> Pyramid:
-    whole = getattr(torchvision.models, name)(norm_layer=norm)
+    whole = torchvision.models.get_model(name, weights=None, norm_layer=norm)
     _initialise(whole, name, weights)
     body, ends = whole.features, _MOBILENETS[name]
     bounds = (0, ends[0] // 2 + 1, ends[0] + 1, ends[1] + 1, ends[2] + 1)
@@ -179,7 +178,7 @@ def _mobilenet(name: str, weights: str, channels: int, trainable: int | None, no
 
 
 def _freeze(stages: list[list[nn.Module]], weights: str, trainable: int | None) -> None:
-    """Freeze all but the last `trainable` stages; by default the first two of pretrained backbones."""
+    """Freeze all but the last `trainable` stages; None freezes the first two of pretrained backbones."""
     if trainable is None:
         trainable = len(stages) if weights == "none" else len(stages) - 2
     for stage in stages[: max(0, len(stages) - trainable)]:
@@ -211,7 +210,7 @@ def _imagenet(name: str) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Load a safetensors file; every tensor of the module must be in it, under its name or `backbone.` + name.
+    """Load a safetensors file; every tensor of the module must be in it, under its name or `backbone.` + its name.
 
     Raises:
         ConfigError: no such file, another format, missing tensors or other shapes.
@@ -221,13 +220,14 @@ def load_weights(module: nn.Module, path: Path) -> None:
     except (OSError, SafetensorError) as error:
         msg = f"detector.weights: {path} cannot be read as a safetensors file ({error})"
         raise ConfigError(msg) from error
-    wanted = {key: value for key, value in module.state_dict().items() if "num_batches_tracked" not in key}
-    found = {}
-    for key, value in wanted.items():
+    weights = {}
+    for key, value in module.state_dict().items():
+        if "num_batches_tracked" in key:
+            continue
         tensor = state.get(key, state.get(f"backbone.{key}"))
         if tensor is None or tensor.shape != value.shape:
-            has = "no such tensor" if tensor is None else f"shape {tuple(tensor.shape)}"
-            msg = f"detector.weights: {path}: expected {key} of shape {tuple(value.shape)}, found {has}"
+            actual = "no such tensor" if tensor is None else f"shape {tuple(tensor.shape)}"
+            msg = f"detector.weights: {path}: expected {key} of shape {tuple(value.shape)}, found {actual}"
             raise ConfigError(msg)
-        found[key] = tensor
-    module.load_state_dict(found, strict=False)
+        weights[key] = tensor
+    module.load_state_dict(weights, strict=False)
