@@ -58,7 +58,7 @@ def test_a_small_mask_on_a_huge_canvas_costs_only_its_columns():
     patch = decode_patch(rle(side, side, [start, 5, side * side - start - 5]), side, side, "m")
     assert (patch.left, patch.top, patch.mask.tolist()) == (30_000, 7, [[1], [1], [1], [1], [1]])
     with pytest.raises(DataError, match="too large"):
-        decode_patch(rle(side, side, [0, side * side]), side, side, "m")
+        decode_patch(rle(20_000, 20_000, [0, 20_000**2]), 20_000, 20_000, "m")
 
 
 def test_polygons_cover_their_outline_and_are_cut_to_the_image():
