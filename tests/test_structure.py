@@ -36,14 +36,12 @@ def imported(node):
 
 
 def arrows(sources):
-    """The modules that each module imports; a module imported from a package counts with its package."""
+    """The modules that each module imports; `from package import name` is the module of that name, if there is one."""
     graph = {}
     for name, source in sources.items():
-        targets = set()
-        for target in imported(ast.parse(source)):
-            parent = target.rpartition(".")[0]
-            targets |= {known for known in (target, parent) if known in sources and known != name}
-        graph[name] = targets
+        imports = imported(ast.parse(source))
+        targets = {target if target in sources else target.rpartition(".")[0] for target in imports}
+        graph[name] = (targets & sources.keys()) - {name}
     return graph
 
 
