@@ -10,6 +10,7 @@ import pytest
 from alloop.config import parse_config
 from alloop.detectors.torchvision.catalogue import FCOS, MaskRCNN
 from alloop.errors import ConfigError, TrainingError
+from alloop.ledger.store import read_ledger
 from alloop.loop import experiment as experiment_module
 from alloop.loop.engine import run_experiment
 from alloop.loop.experiment import detector_gives, prepare
@@ -132,3 +133,31 @@ def test_a_strategy_is_refused_by_what_the_plug_in_declares(strategy, missing, m
     config = parse_config(small_tree(detector=tree("own:Declaring")["detector"], **{"strategy.name": strategy}))
     with pytest.raises(ConfigError, match=f"needs {missing}, which detector 'own:Declaring' does not give"):
         prepare(config, TABLE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"strategy.name": "localization_tightness"}, "needs proposals.*'fcos'"),
+        ({"strategy.name": "learning_loss", "training.batch_size": 1}, r"training\.batch_size must be 2"),
+        (
+            {"strategy.name": "influence", "data": {"digit_scenes": {"pool": 9, "reference": 1, "empty": 0.9}}},
+            "reference",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_before_training(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        prepare(parse_config(small_tree(**changes)), TABLE)
+
+
+@pytest.mark.parametrize("name", ["influence", "localization_stability", "localization_tightness", "learning_loss"])
+def test_runs_are_the_same_byte_for_byte(tmp_path, name):
+    changes = {"strategy": {"name": name}, "detector.name": "faster_rcnn", "loop.rounds": 2}
+    if name == "influence":
+        changes["strategy"] = {"name": name, "images": 20, "score_threshold": 0.05}
+    for out in ("a", "b"):
+        run_experiment(parse_config(small_tree(**changes)), tmp_path / out, TABLE)
+    with read_ledger(tmp_path / "a") as a, read_ledger(tmp_path / "b") as b:
+        assert a.charges() == b.charges()
+        assert [r.metrics for r in a.rounds()] == [r.metrics for r in b.rounds()]

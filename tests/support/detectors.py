@@ -71,3 +71,28 @@ def fitted(detector, sizes, batch_size=4, gives=None):
         batch_size=batch_size,
         device=torch.device("cpu"),
     )
+
+
+def scene(*, posteriors=False, dtype=torch.float32):
+    """Three images of one size, the second without a box."""
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.rand(3, 64, 96, generator=generator).to(dtype) for _ in range(3)]
+    boxes = [torch.tensor([[4.0, 4, 30, 30], [20, 20, 50, 60]]), torch.zeros(0, 4), torch.tensor([[10.0, 10, 40, 44]])]
+    labels = [torch.tensor([1, 2]), torch.zeros(0, dtype=torch.int64), torch.tensor([0])]
+    targets = []
+    for b, k in zip(boxes, labels, strict=True):
+        target = {"boxes": b.to(dtype), "labels": k, "masks": torch.ones(len(b), 64, 96, dtype=torch.uint8)}
+        if posteriors:
+            target["posteriors"] = (torch.rand(len(b), 3, generator=generator) / 3).to(dtype)
+        targets.append(target)
+    return images, targets
+
+
+def confident(name):
+    """A detector that finds things: its class prior is lifted, as training would."""
+    detector = make(name)
+    if name in ("fcos", "retinanet"):
+        torch.nn.init.zeros_(detector.module.head.classification_head.cls_logits.bias)
+    if name == "fcos":
+        torch.nn.init.ones_(detector.module.head.regression_head.bbox_reg.bias)
+    return detector
