@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -24,7 +23,8 @@ from alloop.report.text import to_table
 from alloop.results.compare import compare_runs, compared
 from alloop.results.runs import Run, find_runs
 from alloop.results.statistics import LEVEL, detectable
-from alloop.studies import grid as study
+from alloop.studies import arms
+from alloop.studies.grid import run_study
 from alloop.testing import fake_annotations
 from alloop.values import ImageId, Selection
 from strategies import TABLE
@@ -114,17 +114,17 @@ def reporting(folder: Path) -> None:
 
 def overhead() -> None:
     """Time a study in one process against its runs, and those against the time inside their rounds."""
-    config, walls, run_arm = demo(**{"training.threads": 1, "loop.rounds": 3}), [], study._run_arm
+    config, walls, run_arm = demo(**{"training.threads": 1, "loop.rounds": 3}), [], arms.run_arm
 
-    def timed_arm(*job: Any) -> str | None:
+    def timed_arm(job: arms.Job) -> str | None:
         started = time.perf_counter()
-        reason = run_arm(*job)
+        reason = run_arm(job)
         walls.append(time.perf_counter() - started)
         return reason
 
-    with tempfile.TemporaryDirectory() as name, mock.patch.object(study, "_run_arm", timed_arm):
+    with tempfile.TemporaryDirectory() as name, mock.patch.object(arms, "run_arm", timed_arm):
         out, names = Path(name), ["entropy", "k_center"]
-        seconds = timed(lambda: study.run_study(config, out, TABLE, strategies=names, seeds=[0], quiet=True))
+        seconds = timed(lambda: run_study(config, out, TABLE, strategies=names, seeds=[0], quiet=True))
         inside = sum(sum(record.timings.values()) for run in find_runs([out]) for record in run.rounds)
     share = seconds / sum(walls) - 1
     text = f"study {seconds:.1f} s, its runs {sum(walls):.1f} s, their rounds {inside:.1f} s"

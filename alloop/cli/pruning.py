@@ -38,24 +38,27 @@ def prune(
 
     Example: alloop prune instances_train.json --strategy tfdp --keep 0.5 --out half.json
     """
+    from alloop.config.overrides import parsed_override  # noqa: PLC0415
     from alloop.progress import Progress  # noqa: PLC0415
-    from alloop.pruning.coco_file import prune_file  # noqa: PLC0415
+    from alloop.pruning.coco_file import FilePruning  # noqa: PLC0415
     from alloop.tables import show  # noqa: PLC0415
 
-    summary = prune_file(
-        annotations,
-        strategy,
-        overrides,
-        out,
-        strategy_table(),
+    parameters = dict(map(parsed_override, overrides))
+    instances = parameters.pop("instances", None)
+    pruning = FilePruning(
+        annotations=annotations,
+        strategy=strategy,
+        out=out,
+        table=strategy_table(),
+        parameters=parameters,
         keep=keep,
-        number=images,
+        images=images,
         scores=scores,
+        instances=None if instances is None else Path(str(instances)),
         config=config,
         random_seed=random_seed,
-        progress=Progress(quiet=quiet),
     )
-    show(*summary)
+    show(*pruning.run(Progress(quiet=quiet)))
 
 
 def prune_study(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from alloop.config import ExperimentConfig
     from alloop.ledger.store import RoundRecord
     from alloop.progress import Progress
-    from alloop.studies.grid import Failure
+    from alloop.studies.arms import Failure
 
 WAIT_SECONDS = 30.0  # between two looks at what people have done
 

@@ -1,178 +1,122 @@
-"""Prune a COCO file into another one; what is kept keeps its bytes."""
+"""Prune a COCO file into another one, as `alloop prune` does."""
 
-import csv
-import io
 import time
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
-from itertools import compress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from alloop.config.overrides import parsed_override
-from alloop.config.reading import ExperimentConfig, changed, load_config
+from alloop.config.reading import changed, load_config
 from alloop.data.data_set import DataSet
-from alloop.data.formats.coco import read_bytes, read_coco
+from alloop.data.formats.coco import read_coco
 from alloop.data.validation import validate
 from alloop.errors import ConfigError, DataError, StrategyError
 from alloop.files import atomic_write
 from alloop.progress import Progress
+from alloop.pruning.scores import instances_csv, scores_csv
 from alloop.pruning.subset import Balance, Pruned, count_of, prune, pruning_parameters
+from alloop.pruning.subset_json import subset_json
 from alloop.query import FittedDetector
 from alloop.strategy import InstanceStrategy, Strategy, make_strategy
-from alloop.values import ImageId
 
 
-def prune_file(
-    annotations: Path,
-    name: str,
-    overrides: Sequence[str],
-    out: Path,
-    table: Mapping[str, str],
-    *,
-    keep: float | None = None,
-    number: int | None = None,
-    scores: Path | None = None,
-    config: Path | None = None,
-    random_seed: int = 0,
-    progress: Progress | None = None,
-) -> list[str]:
-    """Prune a COCO file into another one.
+@dataclass(frozen=True, kw_only=True)
+class FilePruning:
+    """One pruning of a COCO file.
 
-    Args:
-        annotations: the whole set.
-        name: of the strategy.
-        overrides: its parameters, as `key=value`; `instances=FILE` writes the scores of the instances.
-        out: the subset as COCO JSON.
+    Attributes:
+        annotations: the whole set as COCO JSON, plain or gzipped.
+        strategy: the name of the strategy.
+        out: where the subset is written as COCO JSON.
         table: strategies by name.
-        keep: share of the images to keep, or
-        number: how many.
-        scores: where to write a score for each image.
-        config: experiment whose detector is trained on the whole set, for strategies that need one.
-        random_seed: of all random choices.
-        progress: where to tell how it goes.
-
-    Returns:
-        what to print.
+        parameters: parameters of the strategy.
+        keep: the share of the images to keep; give this or `images`.
+        images: the number of images to keep.
+        scores: where a score for each image is written.
+        instances: where a score for each instance is written.
+        config: the experiment whose detector is trained on the whole set, for strategies that need one.
+        random_seed: the seed of all random choices.
     """
-    if out.resolve() == annotations.resolve():
-        msg = f"--out {out}: is the file that is read; give another name"
-        raise ConfigError(msg)
-    parameters = dict(parsed_override(text) for text in overrides)
-    instances = parameters.pop("instances", None)
-    parameters = pruning_parameters(name, parameters, table)
-    strategy = _strategy(name, parameters, table, for_instances=instances is not None)
-    started = time.monotonic()
-    dataset = validate(read_coco(annotations), str(annotations))
-    reading = time.monotonic() - started
-    count = count_of(len(dataset.images), keep, number)
-    detector = None
-    if strategy.needs and config is not None:
-        experiment = load_config(config, [f"data.train.annotations={annotations.resolve()}"])
-        detector = detector_for(experiment, name, parameters, random_seed, out.with_suffix(".model"), table, progress)
-    try:
-        pruned = prune(dataset, strategy, count, random_seed, detector=detector, progress=progress, name=name)
-    except (DataError, StrategyError) as error:
-        raise type(error)(f"{annotations}: {error}") from error
-    if scores is not None:
-        atomic_write(scores, scores_csv(pruned).encode())
-    if instances is not None:
-        atomic_write(Path(str(instances)), instances_csv(pruned, dataset).encode())
-    told = Balance.of(dataset, pruned.kept).lines()
-    del dataset  # it holds the text of the file, which is about to be read once more
-    atomic_write(out, subset_json(annotations, pruned.kept))
-    times = [f"{what} {seconds:.2f} s" for what, seconds in {"reading": reading, **pruned.seconds}.items()]
-    return [f"{out}: kept by {name}", *told, f"time: {', '.join(times)}"]
 
+    annotations: Path
+    strategy: str
+    out: Path
+    table: Mapping[str, str]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    keep: float | None = None
+    images: int | None = None
+    scores: Path | None = None
+    instances: Path | None = None
+    config: Path | None = None
+    random_seed: int = 0
 
-def _strategy(name: str, parameters: Mapping[str, Any], table: Mapping[str, str], *, for_instances: bool) -> Strategy:
-    strategy = make_strategy(name, parameters, table)
-    if for_instances and not isinstance(strategy, InstanceStrategy):
-        msg = f"--set instances: {name} scores images, not instances; leave it out"
-        raise ConfigError(msg)
-    return strategy
+    def run(self, progress: Progress | None = None) -> list[str]:
+        """Choose, and write the subset and the scores; return what the command prints.
 
+        Raises:
+            ConfigError: options that cannot work together, or a strategy that needs a detector without a config.
+            DataError: annotations that cannot be used.
+            StrategyError: the strategy broke its contract, or cannot score these annotations.
+        """
+        parameters = pruning_parameters(self.strategy, self.parameters, self.table)
+        strategy = self._checked(make_strategy(self.strategy, parameters, self.table))
+        started = time.monotonic()
+        dataset = validate(read_coco(self.annotations), str(self.annotations))
+        reading = time.monotonic() - started
+        count = count_of(len(dataset.images), self.keep, self.images)
+        detector = self._detector(strategy, parameters, progress)
+        pruned = self._pruned(dataset, strategy, count, detector, progress)
+        self._write_scores(pruned, dataset)
+        balance = Balance.of(dataset, pruned.kept).lines()
+        del dataset  # it holds the text of the file, which is about to be read once more
+        atomic_write(self.out, subset_json(self.annotations, pruned.kept))
+        times = [f"{step} {seconds:.2f} s" for step, seconds in {"reading": reading, **pruned.seconds}.items()]
+        return [f"{self.out}: kept by {self.strategy}", *balance, f"time: {', '.join(times)}"]
 
-def detector_for(
-    config: ExperimentConfig,
-    name: str,
-    parameters: Mapping[str, Any],
-    random_seed: int,
-    folder: Path,
-    table: Mapping[str, str],
-    progress: Progress | None = None,
-    shared: Path | None = None,
-) -> FittedDetector:
-    """The detector that a strategy prunes with: the config's, trained on the whole set in a folder of its own.
+    def _checked(self, strategy: Strategy) -> Strategy:
+        """Return the strategy; raise ConfigError where it cannot do what the options ask."""
+        if self.out.resolve() == self.annotations.resolve():
+            msg = f"--out {self.out}: is the file that is read; give another name"
+            raise ConfigError(msg)
+        if self.instances is not None and not isinstance(strategy, InstanceStrategy):
+            msg = f"--set instances: {self.strategy} scores images, not instances; leave it out"
+            raise ConfigError(msg)
+        return strategy
 
-    A training that was stopped goes on.
-    """
-    from alloop.loop.engine import trained_on_everything  # noqa: PLC0415  torch is loaded only where it is needed
+    def _detector(
+        self, strategy: Strategy, parameters: Mapping[str, Any], progress: Progress | None
+    ) -> FittedDetector | None:
+        """Return the detector that the strategy prunes with, trained on the whole set in a folder of its own.
 
-    config = changed(config, {"strategy": {"name": name, **parameters}, "random_seed": random_seed})
-    return trained_on_everything(config, folder, table, shared=shared, progress=progress)
+        A training that was stopped goes on.
+        """
+        if not strategy.needs or self.config is None:
+            return None
+        from alloop.loop.engine import trained_on_everything  # noqa: PLC0415  only here torch is needed
 
+        config = load_config(self.config, [f"data.train.annotations={self.annotations.resolve()}"])
+        chosen = {"strategy": {"name": self.strategy, **parameters}, "random_seed": self.random_seed}
+        folder = self.out.with_suffix(".model")
+        return trained_on_everything(changed(config, chosen), folder, self.table, progress=progress)
 
-class _Named(msgspec.Struct, gc=False):
-    id: int
+    def _pruned(
+        self,
+        dataset: DataSet,
+        strategy: Strategy,
+        count: int,
+        detector: FittedDetector | None,
+        progress: Progress | None,
+    ) -> Pruned:
+        """Return what is kept; name the file in errors about its annotations."""
+        ask = partial(prune, dataset, strategy, count, self.random_seed, name=self.strategy)
+        try:
+            return ask(detector=detector, progress=progress)
+        except (DataError, StrategyError) as error:
+            raise type(error)(f"{self.annotations}: {error}") from error
 
-
-class _OfImage(msgspec.Struct, gc=False):
-    image_id: int
-
-
-def subset_json(path: Path, kept: Collection[ImageId]) -> Iterator[bytes]:
-    """A COCO file cut to some of its images, in parts; every record that stays keeps its bytes, all else as well.
-
-    Other lists of the file whose records name an image are cut, too.
-    """
-    chosen = frozenset(kept)
-    tree = msgspec.json.decode(read_bytes(path), type=dict[str, msgspec.Raw])
-    opening = b"{"
-    for key, text in tree.items():
-        yield opening + msgspec.json.encode(key) + b": "
-        yield from _kept_part(key, text, chosen)
-        opening = b",\n"
-    yield b"}\n"
-
-
-def _kept_part(key: str, text: msgspec.Raw, chosen: Container[int]) -> Iterator[bytes]:
-    """The records of a list that belong to the chosen images; anything but such a list as it is."""
-    shape, name = (_Named, "id") if key == "images" else (_OfImage, "image_id")
-    decode = msgspec.json.Decoder(shape).decode
-    try:
-        records = msgspec.json.decode(text, type=list[msgspec.Raw])
-        keep = [getattr(decode(record), name) in chosen for record in records]
-    except msgspec.MsgspecError:
-        yield bytes(text)
-        return
-    opening = b"["
-    for record in compress(records, keep):
-        yield opening + bytes(record)
-        opening = b",\n"
-    yield b"]" if opening != b"[" else b"[]"
-
-
-def scores_csv(pruned: Pruned) -> str:
-    """`image_id, score, rank, kept` of every ranked image, best first."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image_id", "score", "rank", "kept"])
-    for rank, (image_id, score) in enumerate(zip(pruned.ranking.image_ids, pruned.scores, strict=True)):
-        writer.writerow([image_id, repr(float(score)), rank + 1, int(rank < pruned.count)])
-    return text.getvalue()
-
-
-def instances_csv(pruned: Pruned, dataset: DataSet) -> str:
-    """`image_id, annotation_id, category_id, score` of every scored instance."""
-    assert pruned.instances is not None
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image_id", "annotation_id", "category_id", "score"])
-    found, truth, last = pruned.instances, None, None
-    for image_id, row, label, score in zip(found.image_ids, found.rows, found.labels, found.scores, strict=True):
-        if truth is None or image_id != last:
-            truth, last = dataset.annotations[ImageId(int(image_id))], image_id
-        writer.writerow([image_id, truth.ids[row], dataset.category_ids[label], repr(float(score))])
-    return text.getvalue()
+    def _write_scores(self, pruned: Pruned, dataset: DataSet) -> None:
+        if self.scores is not None:
+            atomic_write(self.scores, scores_csv(pruned).encode())
+        if self.instances is not None:
+            atomic_write(self.instances, instances_csv(pruned, dataset).encode())

@@ -1,8 +1,8 @@
-"""Prune, then train: AP against the share of the images that is kept, for several strategies.
+"""Prune, then train: AP over the share of the images that is kept, for several strategies.
 
-For every random seed one detector is trained on everything: it is the reference, and what strategies
-that need a detector prune with. Then each strategy keeps its shares, and a detector is trained on
-each subset. Everything lies in one folder, and the same command goes on with it.
+For every random seed one detector is trained on the whole set. It is the reference, and strategies that need a
+detector prune with it. Then each strategy chooses its subsets, and a detector is trained on each of them. Everything
+lies in one folder, and the same command resumes it.
 """
 
 import json
@@ -22,12 +22,13 @@ from alloop.progress import Progress
 from alloop.pruning.subset import Balance, count_of, prune, pruning_parameters
 from alloop.query import FittedDetector, Need
 from alloop.strategy import Strategy, make_strategy
-from alloop.studies.grid import FULL_LABEL, Arm, Failure, run_arms, threads_each
+from alloop.studies.arms import Arm, Failure, run_arms
+from alloop.studies.grid import FULL_LABEL, threads_each
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A detector trained on a subset: what was kept, how balanced it is, and its figures, fractions of 1 or None."""
+    """A detector trained on a subset: what was kept, its class balance, and its metrics, fractions of 1 or None."""
 
     strategy: str
     random_seed: int
@@ -44,13 +45,13 @@ class PruneStudy:
     """A grid of strategies, shares and seeds.
 
     Attributes:
-        config: detector, training and data; parameters of its strategy go to the strategy it names.
-        out: folder of the study.
+        config: detector, training and data; the parameters of its strategy go to the strategy that it names.
+        out: the folder of the study.
         table: strategies by name.
-        names: strategies; `random` is always among them.
-        keeps: shares of the images to keep.
-        seeds: random seeds of the training, and of what is random in the pruning.
-        workers: processes that train.
+        names: the strategies; `random` is always among them.
+        keeps: the shares of the images to keep.
+        seeds: the random seeds of training and pruning.
+        workers: the number of processes that train.
     """
 
     config: ExperimentConfig
@@ -62,7 +63,7 @@ class PruneStudy:
     workers: int = 1
 
     def run(self, progress: Progress | None = None, *, quiet: bool = False) -> list[Failure]:
-        """Prune and train what is not there yet; returns the trainings that failed.
+        """Prune and train what is not there yet; return the trainings that failed.
 
         Raises:
             ConfigError: an impossible share, an unknown strategy or parameter, a detector that cannot serve a
@@ -78,14 +79,14 @@ class PruneStudy:
             failures += run_arms([whole], self.out, self.table, progress=progress, quiet=quiet)
             for name, strategy in strategies.items():
                 self._prune(name, strategy, seed, whole, progress)
-        arms = [self._arm(*place) for place in self._grid]
+        arms = [self._arm(*cell) for cell in self._grid]
         return failures + run_arms(arms, self.out, self.table, workers=self.workers, progress=progress, quiet=quiet)
 
     def results(self) -> list[Trained]:
-        """What every finished training came to; the detectors trained on everything first."""
+        """Return the results of every finished training; the detectors trained on the whole set come first."""
         whole = [self._trained(self._whole(seed).name, FULL_LABEL, 1.0, seed) for seed in self.seeds]
-        parts = [self._trained(_folder(*place), *place) for place in self._grid]
-        return [found for found in [*whole, *parts] if found is not None]
+        parts = [self._trained(_folder(*cell), *cell) for cell in self._grid]
+        return [trained for trained in [*whole, *parts] if trained is not None]
 
     @cached_property
     def _dataset(self) -> DataSet:
@@ -108,14 +109,14 @@ class PruneStudy:
         return {name: make_strategy(name, self._parameters(name), self.table) for name in self._all_names}
 
     def _whole(self, seed: int) -> Arm:
-        """The training on everything, with states kept along it where a strategy asks for them."""
+        """Return the training on the whole set; it keeps snapshots where a strategy needs them."""
         config, name, images = self._config(seed), FULL_LABEL, len(self._dataset.images)
         if any(Need.SNAPSHOTS in strategy.needs for strategy in self._strategies.values()):
             from alloop.training.schedule import snapshot_steps  # noqa: PLC0415
 
             snapshots = len(snapshot_steps(self.config.training, images, wanted=True))
             config = changed(config, {"training.snapshots": snapshots})
-            name = f"{FULL_LABEL}_states"  # the training without them may be there already
+            name = f"{FULL_LABEL}_states"  # a training without snapshots may be there already
         return Arm(_folder(name, 1, seed), with_all_labels(config, images))
 
     def _config(self, seed: int) -> ExperimentConfig:
@@ -124,7 +125,7 @@ class PruneStudy:
         return changed(self.config, changes)
 
     def _arm(self, name: str, keep: float, seed: int) -> Arm:
-        """The training on a subset: one round on the images that its file names."""
+        """Return the training on a subset: one round on the images that the file of the subset names."""
         count = count_of(len(self._dataset.images), keep, None)
         subset = str(self._subset_path(name, keep, seed).resolve())
         config = changed(with_all_labels(self._config(seed), count), {"loop.seed_images": subset})
@@ -138,27 +139,34 @@ class PruneStudy:
             if path.is_file():
                 continue
             if strategy.needs and detector is None:
-                from alloop.loop.engine import trained_on_everything  # noqa: PLC0415  it imports torch
-
-                folder, shared = self.out / whole.name, self.out / "shared"
-                detector = trained_on_everything(whole.config, folder, self.table, shared=shared, progress=progress)
-                _refuse_lacking(name, strategy, detector)
+                detector = self._detector(name, strategy, whole, progress)
             count = count_of(len(self._dataset.images), keep, None)
             progress.say(f"pruning: {name} keeps {count} of {len(self._dataset.images)} images, seed {seed}")
-            pruned = prune(
-                self._dataset,
-                strategy,
-                count,
-                random_seed=seed,
-                detector=detector,
-                progress=progress,
-                name=name,
-            )
+            pruned = prune(self._dataset, strategy, count, seed, detector=detector, progress=progress, name=name)
             lines = [f"# {json.dumps(self._facts(name, keep, seed))}", *map(str, pruned.kept)]
             atomic_write(path, ("\n".join(lines) + "\n").encode())
 
+    def _detector(self, name: str, strategy: Strategy, whole: Arm, progress: Progress) -> FittedDetector:
+        """Return the detector that was trained on the whole set.
+
+        Raises:
+            ConfigError: the detector does not give what the strategy needs.
+        """
+        from alloop.loop.engine import trained_on_everything  # noqa: PLC0415  only here torch is needed
+
+        folder, shared = self.out / whole.name, self.out / "shared"
+        detector = trained_on_everything(whole.config, folder, self.table, shared=shared, progress=progress)
+        lacking = sorted(strategy.needs - detector.gives)
+        if lacking:
+            msg = (
+                f"{name} needs {', '.join(lacking)}, which the detector of this study does not give; "
+                f"it gives {', '.join(sorted(detector.gives))}"
+            )
+            raise ConfigError(msg)
+        return detector
+
     def _facts(self, name: str, keep: float, seed: int) -> dict[str, Any]:
-        """Everything that a subset depends on."""
+        """Return everything that a subset depends on."""
         config = self._config(seed)
         recipe = json.dumps([config.detector.with_siblings(), config.training.model_dump(mode="json")], sort_keys=True)
         return {
@@ -175,11 +183,12 @@ class PruneStudy:
         return self._dataset.fingerprint()
 
     def _subset_path(self, name: str, keep: float, seed: int) -> Path:
-        """Named by what it depends on, so that no subset is ever taken for another."""
+        """Return the file of a subset; its name depends on the facts, so that no subset is taken for another."""
         digest = sha256_of(json.dumps(self._facts(name, keep, seed), sort_keys=True).encode())[:12]
         return self.out / "subsets" / f"{_folder(name, keep, seed)}_{digest}.txt"
 
     def _trained(self, arm: str, name: str, keep: float, seed: int) -> Trained | None:
+        """Return the results of one training; None when it is not finished."""
         folder = self.out / arm
         if not (folder / "run.db").is_file():
             return None
@@ -202,13 +211,3 @@ class PruneStudy:
 
 def _folder(name: str, keep: float, seed: int) -> str:
     return f"{name.rsplit(':', 1)[-1]}_keep{keep:g}_seed{seed}"
-
-
-def _refuse_lacking(name: str, strategy: Strategy, detector: FittedDetector) -> None:
-    lacking = sorted(strategy.needs - detector.gives)
-    if lacking:
-        msg = (
-            f"{name} needs {', '.join(lacking)}, which the detector of this study does not give; "
-            f"it gives {', '.join(sorted(detector.gives))}"
-        )
-        raise ConfigError(msg)

@@ -1,4 +1,4 @@
-"""Pruning: labels exist and there are too many; which images are worth training on?
+"""Pruning: labels exist and there are too many. Choose the images that are worth training on.
 
 A pruning is one query over the whole set: every image is unlabeled, and a strategy that says
 `annotations: true` is given the truth.
@@ -30,13 +30,14 @@ from alloop.values import ImageId, InstanceScores, Selection
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What a pruning keeps, and how it came about.
+    """The outcome of a pruning.
 
     Attributes:
-        ranking: images with their utilities, best first; more than are kept where the strategy ranks them all.
-        count: how many of them are kept.
-        instances: scores of the instances, of strategies that score them.
-        seconds: time of scoring and of selecting.
+        ranking: images with their utilities, best first. It holds more images than are kept where the strategy
+            ranks them all.
+        count: the number of images that are kept, from the head of the ranking.
+        instances: scores of the instances, from a strategy that scores them.
+        seconds: the time of scoring and the time of selecting.
     """
 
     ranking: Selection
@@ -51,7 +52,7 @@ class Pruned:
 
     @property
     def scores(self) -> np.ndarray:
-        """The score of each ranked image: the sum over its instances where they are scored, else its utility."""
+        """The score of each ranked image: the sum of its instances' scores, or its utility where there are none."""
         if self.instances is None:
             return self.ranking.utilities
         image_ids = np.array(sorted(self.ranking.image_ids), dtype=np.int64)
@@ -60,10 +61,10 @@ class Pruned:
 
 
 def count_of(images: int, keep: float | None, number: int | None) -> int:
-    """How many images stay: a share of them, rounded, or a number.
+    """Return how many images are kept: a share of all, rounded, or a number.
 
     Raises:
-        ConfigError: neither or both given, a share outside (0, 1], none or more than there are.
+        ConfigError: neither or both are given, a share outside (0, 1], no image, or more than there are.
     """
     if (keep is None) == (number is None):
         msg = "give either --keep, a share such as 0.5, or --images, a number"
@@ -93,16 +94,16 @@ def prune(
 
     Args:
         dataset: the whole set.
-        strategy: what chooses; it is given the truth if it says `annotations: true`.
-        count: images to keep.
-        random_seed: of all its random choices.
-        detector: trained on the whole set, for strategies that need one.
-        progress: where to tell how it goes.
-        name: of the strategy, in errors.
+        strategy: the strategy; it is given the truth if it says `annotations: true`.
+        count: the number of images to keep.
+        random_seed: the seed of all random choices.
+        detector: a detector trained on the whole set, for strategies that need one.
+        progress: where to report progress.
+        name: the name of the strategy in errors.
 
     Raises:
         ConfigError: the strategy needs a detector and there is none.
-        StrategyError: it broke its contract, or cannot score these annotations.
+        StrategyError: the strategy broke its contract, or cannot score these annotations.
     """
     if strategy.needs and detector is None:
         needs = ", ".join(sorted(strategy.needs))
@@ -128,23 +129,23 @@ def prune(
 
 
 def pruning_parameters(name: str, parameters: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, Any]:
-    """A strategy that can look at the truth does so on annotated data, unless it is told not to."""
+    """Return the parameters, with `annotations: true` by default for a strategy that can use true annotations."""
     if "annotations" not in parameter_names(name, table):
         return dict(parameters)
     return {"annotations": "true", **parameters}
 
 
 class NoDetector:
-    """Stands where a strategy asks nothing of a detector; whatever is asked is refused."""
+    """The detector of a query without one, for strategies that declare no need; it refuses every use."""
 
     def __getattr__(self, name: str) -> Any:
-        """Refuse."""
+        """Raise ConfigError."""
         msg = f"{name}: there is no detector in this pruning; name a config with --config"
         raise ConfigError(msg)
 
 
 class _Watch:
-    """Passes progress on, and takes the time before and after the selecting begins."""
+    """Pass progress on, and measure the time before and after the selecting begins."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress, self._start = progress, time.monotonic()
@@ -163,7 +164,7 @@ class _Watch:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """How a subset compares with the whole set; the counts are boxes a class, crowds included."""
+    """The class balance of a subset and of the whole set, in boxes per class, crowds included."""
 
     class_names: tuple[str, ...]
     images: tuple[int, int]
@@ -172,25 +173,25 @@ class Balance:
 
     @classmethod
     def of(cls, dataset: DataSet, kept: tuple[ImageId, ...]) -> "Balance":
-        """Count the boxes of a subset and of the whole."""
-        names = dataset.class_names
-        chosen, of_class = set(kept), {True: np.zeros(len(names)), False: np.zeros(len(names))}
+        """Count the boxes of a subset and of the whole set."""
+        names, chosen = dataset.class_names, set(kept)
+        counts = {True: np.zeros(len(names)), False: np.zeros(len(names))}
         for image_id, truth in dataset.annotations.items():
-            of_class[image_id in chosen] += np.bincount(truth.labels, minlength=len(names))
-        return cls(names, (len(kept), len(dataset.images)), of_class[True], of_class[True] + of_class[False])
+            counts[image_id in chosen] += np.bincount(truth.labels, minlength=len(names))
+        return cls(names, (len(kept), len(dataset.images)), counts[True], counts[True] + counts[False])
 
     @property
     def entropy(self) -> float:
-        """Of the class shares of the subset, in nats."""
+        """The entropy of the class shares of the subset, in nats."""
         return class_entropy(self.counts)
 
     @property
     def divergence(self) -> float:
-        """Of the class shares of the subset from those of the whole set, in nats."""
+        """The KL divergence of the class shares of the subset from those of the whole set, in nats."""
         return class_divergence(self.counts, self.full)
 
     def lines(self) -> list[str]:
-        """What the command prints."""
+        """Return what the command prints."""
         (kept, images), boxes, total = self.images, int(self.counts.sum()), int(self.full.sum())
         most = np.log(max(2, int((self.full > 0).sum())))
         share = f"({kept / images:.1%}), boxes {boxes} of {total} ({boxes / max(1, total):.1%})"

@@ -1,1 +1,1 @@
-"""Grids of experiments."""
+"""Studies: grids of experiments."""

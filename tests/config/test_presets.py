@@ -10,7 +10,7 @@ from alloop.config import load_config, parse_config
 from alloop.data.formats.coco import read_coco
 from alloop.data.validation import validate
 from alloop.loop.engine import run_experiment
-from alloop.pruning.coco_file import subset_json
+from alloop.pruning.subset_json import subset_json
 from alloop.strategy import make_strategy
 from strategies import TABLE
 

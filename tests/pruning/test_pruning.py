@@ -22,8 +22,8 @@ from alloop.data.formats.coco import read_coco
 from alloop.data.validation import validate
 from alloop.errors import ConfigError, DataError, StrategyError
 from alloop.geometry.masks import decode_mask, decode_patch, encode_mask
-from alloop.pruning.coco_file import subset_json
 from alloop.pruning.subset import Balance, count_of, prune
+from alloop.pruning.subset_json import subset_json
 from alloop.results.class_balance import class_divergence, class_entropy
 from alloop.strategy import make_strategy
 from alloop.testing import make_query

@@ -35,7 +35,7 @@ from alloop.report.text import class_blocks, sentence, to_table
 from alloop.results.class_balance import ClassBalance, StrategyClasses, class_balance, class_divergence, class_entropy
 from alloop.results.compare import compare_runs, compared, flips
 from alloop.results.runs import find_runs
-from alloop.studies.grid import arms_of, run_study, served_by, settings_of
+from alloop.studies.grid import Grid, run_study, served_by, settings_of
 from alloop.tables import plain
 from strategies import TABLE
 from tests.support import small_tree
@@ -187,7 +187,7 @@ def test_a_study_repeats_and_varies(study):
 
 
 def test_arms_are_named_and_repeated_at_the_first_seed():
-    arms = arms_of(parse_config(small_tree()), ["entropy"], [3, 4], 1, replicates=2)
+    arms = Grid(strategies=["entropy"], seeds=[3, 4], replicates=2).arms(parse_config(small_tree()), threads=1)
     assert [(a.name, a.replicate) for a in arms if a.replicate] == [
         (f"{name}_seed3_replay{k}", k) for k in (1, 2) for name in ("random", "entropy")
     ]
