@@ -11,7 +11,7 @@ from alloop.tables import csv_text
 from alloop.values import ImageId
 
 
-def scorescsv_text(pruned: Pruned) -> str:
+def scores_csv(pruned: Pruned) -> str:
     """Return `image_id, score, rank, kept` of every ranked image, best first."""
     scored = zip(pruned.ranking.image_ids, pruned.scores, strict=True)
     rows = (
@@ -21,7 +21,7 @@ def scorescsv_text(pruned: Pruned) -> str:
     return csv_text(("image_id", "score", "rank", "kept"), rows)
 
 
-def instancescsv_text(pruned: Pruned, dataset: DataSet) -> str:
+def instances_csv(pruned: Pruned, dataset: DataSet) -> str:
     """Return `image_id, annotation_id, category_id, score` of every scored instance."""
     return csv_text(("image_id", "annotation_id", "category_id", "score"), _instance_rows(pruned, dataset))
 
