@@ -73,3 +73,12 @@ def test_two_shrunken_rounds_of_a_paper(name, monkeypatch, tmp_path, real_data):
         data = {"train": a_few(folder, "train", tmp_path), "test": a_few(folder, "val", tmp_path)}
     rounds = run_experiment(shrunken(config, data, 3), tmp_path / "run", TABLE)
     assert [record.images for record in rounds] == [3, 6]
+
+
+@pytest.mark.parametrize("name", ["bccd_fcos", "bccd_faster_rcnn"])
+def test_bccd_configs_run_shrunken_on_the_real_images(name, tmp_path, real_data, monkeypatch):
+    monkeypatch.setenv("ALLOOP_DATA", str(real_data))
+    shrunk = ["training.iterations=2", "loop.rounds=2", "loop.seed_set=3", "loop.query_size=2", "detector.long_side=96"]
+    config = load_config(FOLDER / f"{name}.yaml", [*shrunk, "strategy.name=random", "training.threads=1"])
+    rounds = run_experiment(config, tmp_path, TABLE)
+    assert [r.images for r in rounds] == [3, 5]

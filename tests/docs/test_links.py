@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from alloop.cli.app import COMMANDS
 from strategies import TABLE
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,14 @@ def test_every_file_that_is_named_with_its_folder_exists(document):
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 200
+
+
+def test_the_readme_names_every_command_and_every_strategy():
+    text = (ROOT / "README.md").read_text()
+    for command in COMMANDS:
+        assert f"alloop {command}" in text
+    for name in TABLE:
+        assert f"`{name}`" in text
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/strategies.md"])

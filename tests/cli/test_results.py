@@ -1,0 +1,50 @@
+"""The commands that read a finished run."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+from alloop.files import run_lock
+from tests.support.commands import call
+
+
+def test_ledger_csv_json_and_verify_agree(finished):
+    rows = list(csv.DictReader(io.StringIO(call("ledger", finished / "run").output)))
+    assert list(rows[0]) == ["round", "image_id", "boxes", "seconds", "cost"]
+    tree = json.loads(call("ledger", finished / "run", "--format", "json").output)
+    assert [int(r["image_id"]) for r in rows] == [r["image_id"] for r in tree]
+    assert len(rows) == 10
+    assert [r["predicted_boxes"] is None for r in tree] == [r["round"] == 0 for r in tree], "a random seed set is not"
+    assert "10 charges" in call("verify", finished / "run").output
+    compared = json.loads(call("compare", finished / "run", "--format", "json").output)
+    assert compared["runs"][0]["rounds"][-1]["boxes"] == sum(int(r["boxes"]) for r in rows)
+
+
+def test_report_writes_one_page_and_its_numbers(finished):
+    call("report", finished / "run", "--out", finished / "r.html")
+    assert all((finished / f"r.{suffix}").stat().st_size > 100 for suffix in ("html", "csv", "json"))
+
+
+def test_a_locked_run_exits_75_and_a_damaged_one_76(finished, tmp_path):
+    with run_lock(finished / "run"):
+        assert "another process" in call("run", finished / "c.yaml", "--out", finished / "run", code=75).output
+        call("status", finished / "run")  # reading is always possible
+    shutil.copytree(finished / "run", tmp_path / "run")
+    with next((tmp_path / "run" / "models").iterdir()).open("r+b") as handle:
+        handle.seek(100)
+        handle.write(b"\xff\xff")
+    assert "differs from its recorded" in call("verify", tmp_path / "run", code=76).output
+    (tmp_path / "run" / "run.db").write_bytes(b"garbage" * 1000)
+    for command in ("status", "ledger", "verify", "compare"):
+        assert "run.db" in call(command, tmp_path / "run", code=76).output
+
+
+def test_a_reader_that_leaves_early_is_no_error(finished):
+    command = f"{sys.executable} -m alloop ledger {finished / 'run'} | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True, env=dict(os.environ))
+    assert done.stdout.startswith("round,")
+    assert done.stderr == ""
