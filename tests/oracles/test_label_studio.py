@@ -526,6 +526,7 @@ def test_a_person_accepts_draws_submits_nothing_and_skips_in_the_real_page(serve
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=browser_program(), args=flags)
         page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(120_000)  # the page is slow where other tests have the cores
         page.on("request", lambda request: hosts.add(request.url.split("/")[2] if "://" in request.url else ""))
         page.goto(f"{server.url}/user/login/")
         page.fill("input[name=email]", "alloop@example.com")
