@@ -5,7 +5,7 @@
     ├── DataError          1   an annotation file or an image cannot be used
     ├── StrategyError      1   a strategy broke its contract
     ├── TrainingError      1   a loss that is not finite, and the like
-    ├── UnreachableError     1   a server does not answer
+    ├── UnreachableError   1   a server does not answer
     ├── WaitingError       3   people have not answered yet
     ├── RunInUseError     75   another process holds the run
     └── DamagedFileError  76   a stored file differs from its record
@@ -19,7 +19,7 @@ from typing import ClassVar
 
 
 class AlloopError(Exception):
-    """Base of all errors that a person can mend; `exit_code` is what the command returns."""
+    """An error that alloop raises on purpose; `exit_code` is what the command ends with."""
 
     exit_code: ClassVar[int] = 1
 
@@ -35,11 +35,11 @@ class DataError(AlloopError):
 
 
 class StrategyError(AlloopError):
-    """A strategy answered something that its contract forbids."""
+    """A strategy returned something that its contract forbids."""
 
 
 class TrainingError(AlloopError):
-    """Training cannot go on without storing nonsense."""
+    """Training cannot go on, for example because a loss is not finite."""
 
 
 class UnreachableError(AlloopError):
@@ -47,7 +47,7 @@ class UnreachableError(AlloopError):
 
 
 class WaitingError(AlloopError):
-    """The round goes on when people have drawn their boxes; nothing is wrong."""
+    """A round cannot go on before people have answered; nothing is wrong."""
 
     exit_code: ClassVar[int] = 3
 
@@ -59,7 +59,7 @@ class RunInUseError(AlloopError):
 
 
 class DamagedFileError(AlloopError):
-    """A stored file or record differs from what was booked."""
+    """A stored file or record differs from what the ledger recorded."""
 
     exit_code: ClassVar[int] = 76
 

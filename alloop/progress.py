@@ -10,7 +10,7 @@ LINE_EVERY = 10.0  # seconds between plain lines
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: `40 s`, `12 min`, `3 h 20 min`."""
+    """Return a time in words: `40 s`, `12 min` or `3 h 20 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -18,39 +18,48 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Tells where the work stands on standard error, so that standard output stays for results."""
+    """Reports progress on standard error, so that standard output has results alone."""
 
     def __init__(
         self, *, quiet: bool = False, prefix: str = "", bars: bool = True, stream: TextIO | None = None
     ) -> None:
-        """`prefix` names the run when several are under way; several at once draw no `bars`."""
+        """Prepare a report that prints nothing yet.
+
+        Args:
+            quiet: print nothing at all.
+            prefix: text before each line, for example the name of the run where several run at once.
+            bars: draw a bar where the stream is a terminal; not where several runs share it.
+            stream: where to print, standard error by default.
+        """
         self._stream = stream or sys.stderr
-        self._quiet, self._prefix = quiet, prefix
+        self._quiet = quiet
+        self._prefix = prefix
         self._terminal = bars and self._stream.isatty()
         self._bar: tqdm | None = None  # type: ignore[type-arg]
-        self._what, self._last_line = "", 0.0
+        self._task = ""  # what the bar is about
+        self._last_line = 0.0
 
     def say(self, text: str) -> None:
-        """One line that stays."""
+        """Print one line that stays."""
         self._end_bar()
         if not self._quiet:
             print(f"{self._prefix}{text}", file=self._stream, flush=True)
 
-    def step(self, what: str, done: int, total: int, detail: str = "") -> None:
-        """`done` of `total` of some work."""
+    def step(self, task: str, done: int, total: int, detail: str = "") -> None:
+        """Report that `done` of `total` steps of a task are done; `detail` is a short text such as the loss."""
         if self._quiet:
             return
         if self._terminal:
-            self._move_bar(what, done, total, detail)
+            self._move_bar(task, done, total, detail)
         elif time.monotonic() - self._last_line >= LINE_EVERY:
             self._last_line = time.monotonic()
-            print(f"{self._prefix}{what}: {done}/{total} {detail}".rstrip(), file=self._stream, flush=True)
+            print(f"{self._prefix}{task}: {done}/{total} {detail}".rstrip(), file=self._stream, flush=True)
 
-    def _move_bar(self, what: str, done: int, total: int, detail: str) -> None:
-        if what != self._what or self._bar is None or done < self._bar.n:
+    def _move_bar(self, task: str, done: int, total: int, detail: str) -> None:
+        if task != self._task or self._bar is None or done < self._bar.n:
             self._end_bar()
-            self._bar = tqdm(total=total, desc=f"{self._prefix}{what}", file=self._stream, leave=False)
-            self._what = what
+            self._bar = tqdm(total=total, desc=f"{self._prefix}{task}", file=self._stream, leave=False)
+            self._task = task
         self._bar.set_postfix_str(detail, refresh=False)
         self._bar.update(done - self._bar.n)
         if done >= total:

@@ -13,7 +13,7 @@ from alloop.errors import AlloopError
 
 STOPPED = 130  # exit code after Ctrl-C
 _Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-_KEPT = "Nothing that was booked is lost"
+_KEPT = "Nothing that the ledger recorded is lost"
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:

@@ -35,10 +35,10 @@ def names_of(text: str) -> list[str]:
 
 
 def numbers_of(option: str, text: str, kind: type[T]) -> list[T]:
-    """Split a comma-separated option into numbers, each of them once.
+    """Split a comma-separated option into numbers, and drop repeated ones.
 
     Raises:
-        ConfigError: a part is no number.
+        ConfigError: a part is not a number.
     """
     try:
         return list(dict.fromkeys(kind(part) for part in text.split(",")))

@@ -17,7 +17,7 @@ def prune(
     keep: Annotated[float | None, typer.Option(help="Share of the images to keep, for example 0.5.")] = None,
     images: Annotated[int | None, typer.Option(help="Number of images to keep, instead of --keep.")] = None,
     scores: Annotated[
-        Path | None, typer.Option(help="Also write image_id, score, rank and kept of every image as CSV.")
+        Path | None, typer.Option(help="Also write a CSV file with image_id, score, rank and kept of every image.")
     ] = None,
     config: Annotated[
         Path | None,

@@ -25,7 +25,7 @@ TestName = Annotated[
 
 
 def status(folder: AnyFolder) -> None:
-    """Print where a run stands, or every run of a study. It may be running."""
+    """Print the progress of a run, or of every run of a study. Runs that are under way can be read as well."""
     from alloop.results.status import status_blocks  # noqa: PLC0415
     from alloop.tables import show  # noqa: PLC0415
 
@@ -45,8 +45,8 @@ def ledger(
     from alloop.ledger.store import read_ledger  # noqa: PLC0415
     from alloop.tables import csv_text  # noqa: PLC0415
 
-    with read_ledger(folder) as book:
-        rows = [asdict(charge) for charge in book.charges()]
+    with read_ledger(folder) as run_ledger:
+        rows = [asdict(charge) for charge in run_ledger.charges()]
     if output == "json":
         print(json.dumps(rows))
         return
@@ -62,11 +62,11 @@ def verify(folder: AnyFolder) -> None:
 
     wrong = []
     for run_folder in run_folders(folder):
-        with read_ledger(run_folder) as book:
-            findings = audit(book)
+        with read_ledger(run_folder) as run_ledger:
+            findings = audit(run_ledger)
             wrong += [f"{run_folder}: {finding}" for finding in findings]
             if not findings:
-                charges, files = len(book.charges()), len(book.files())
+                charges, files = len(run_ledger.charges()), len(run_ledger.files())
                 print(f"{run_folder}: {charges} charges and {files} files agree with their records")
     if wrong:
         raise DamagedFileError(f"{folder}: {len(wrong)} findings:\n  " + "\n  ".join(wrong[:20]))

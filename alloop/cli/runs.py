@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from alloop.progress import Progress
     from alloop.studies.arms import Failure
 
-WAIT_SECONDS = 30.0  # between two looks at what people have done
+WAIT_SECONDS = 30.0  # between two checks for answers
 
 
 def demo(
@@ -53,13 +53,13 @@ def run(
     overrides: Overrides = [],  # noqa: B006  typer needs a list
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/<config name> by default.")] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Look for people's answers every 30 seconds instead of ending with exit 3.")
+        bool, typer.Option("--wait", help="Check for answers every 30 seconds instead of ending with exit code 3.")
     ] = False,
     accept_partial: Annotated[
         bool,
         typer.Option(
             "--accept-partial",
-            help="Close the open round with the answers that are there; images without one return to the pool.",
+            help="Close the open round with the answers that have arrived; images without one return to the pool.",
         ),
     ] = False,
     quiet: Quiet = False,
@@ -78,7 +78,8 @@ def run(
     from alloop.loop.engine import run_experiment  # noqa: PLC0415
     from alloop.progress import Progress  # noqa: PLC0415
 
-    folder, progress = out or Path("runs") / config.stem, Progress(quiet=quiet)
+    folder = out or Path("runs") / config.stem
+    progress = Progress(quiet=quiet)
     while True:
         try:
             rounds = run_experiment(
@@ -108,28 +109,32 @@ def _show_rounds(folder: Path, rounds: "Sequence[RoundRecord]") -> None:
     show(Table(columns, rows, left=0), f"Ledger: alloop ledger {folder}   Report: alloop report {folder}")
 
 
+FullLabel = Annotated[
+    bool, typer.Option("--full-label", help="Add one run for each seed that trains on the whole pool.")
+]
+Replicates = Annotated[
+    int,
+    typer.Option(
+        help="Repeat the runs of the first seed this many times, to measure how much equal runs differ.", min=0
+    ),
+]
+Vary = Annotated[
+    list[str],
+    typer.Option(
+        help="Run one study for each value of a key, in a folder of its own: "
+        "--vary training.lr=0.001,0.002. Repeatable."
+    ),
+]
+
+
 def study(
     config: ConfigFile,
     strategies: Strategies,
     seeds: Seeds = "0,1,2",
     workers: Workers = 1,
-    full_label: Annotated[
-        bool, typer.Option("--full-label", help="Add one run for each seed that trains on the whole pool.")
-    ] = False,
-    replicates: Annotated[
-        int,
-        typer.Option(
-            help="Repeat the runs of the first seed this many times, to measure how much a run differs from itself.",
-            min=0,
-        ),
-    ] = 0,
-    vary: Annotated[
-        list[str],
-        typer.Option(
-            help="Make one study for each value of a key, in a folder of its own: "
-            "--vary training.lr=0.001,0.002. Repeatable."
-        ),
-    ] = [],  # noqa: B006
+    full_label: FullLabel = False,
+    replicates: Replicates = 0,
+    vary: Vary = [],  # noqa: B006
     overrides: Overrides = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="Folder of the study; runs/<config name>_study by default.")] = None,
     quiet: Quiet = False,
@@ -146,8 +151,10 @@ def study(
     from alloop.progress import Progress  # noqa: PLC0415
     from alloop.studies.grid import run_study, settings_of  # noqa: PLC0415
 
-    experiment, progress = load_config(config, overrides), Progress(quiet=quiet)
-    folder, values = out or Path("runs") / f"{config.stem}_study", dict(map(parsed_values, vary))
+    experiment = load_config(config, overrides)
+    progress = Progress(quiet=quiet)
+    folder = out or Path("runs") / f"{config.stem}_study"
+    values = dict(map(parsed_values, vary))
     settings = [name for name, _ in settings_of(experiment, values)]
     failures = run_study(
         experiment,
@@ -162,19 +169,27 @@ def study(
         progress=progress,
         quiet=quiet,
     )
-    for setting in settings:
-        if any(folder.glob(f"{setting or '.'}/*/run.db")):
-            print(f"\n{setting}" if setting else "")
-            _show_comparison(folder / setting, f"{config.stem} {setting}".strip())
+    _show_settings(folder, settings, config.stem)
     refuse_failures(failures)
 
 
+def _show_settings(folder: Path, settings: "Sequence[str]", title: str) -> None:
+    """Print the comparison of each setting that has a run; the only setting of a plain study has no name."""
+    for setting in settings:
+        if any(folder.glob(f"{setting or '.'}/*/run.db")):
+            print(f"\n{setting}" if setting else "")
+            _show_comparison(folder / setting, f"{title} {setting}".strip())
+
+
 def _served(config: "ExperimentConfig", progress: "Progress") -> list[str]:
+    """Return the strategies that the detector of a config can serve; report these and the others."""
     from alloop.studies.grid import served_by  # noqa: PLC0415
 
     served, others = served_by(config, strategy_table())
-    without = "; ".join(f"{name} needs {', '.join(needs)}" for name, needs in others.items())
-    progress.say(f"{len(served)} strategies: {', '.join(served)}" + (f" (not {without})" if others else ""))
+    progress.say(f"{len(served)} strategies: {', '.join(served)}")
+    if others:
+        reasons = [f"{name} needs {', '.join(needs)}" for name, needs in others.items()]
+        progress.say(f"left out: {'; '.join(reasons)}")
     return served
 
 

@@ -14,13 +14,13 @@ from alloop.results.names import Metric, metric_title
 from alloop.results.runs import Run
 from alloop.results.statistics import t_interval
 
-MOST_BANDS = 12  # strategies with a band around their line; with more, the bands cannot be told apart
+MOST_BANDS = 12  # strategies with a band around their line; among more, readers cannot distinguish the bands
 
 Curve = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
 
 
 def draw(comparison: Comparison, metric: Metric) -> Any:
-    """Draw AP against what was paid: one line for each strategy, the mean over its seeds, with its 95 % interval."""
+    """Draw a metric against what was paid: for each strategy the mean over its seeds, with its 95 % interval."""
     figure, axes = _figure(comparison, f"{metric_title(metric)} on the test split")
     _lines(axes, comparison, lambda run: run.curve(metric), bands=True)
     if comparison.cost == BOXES and len(comparison.runs) == 1:
@@ -79,25 +79,28 @@ def _strategies(comparison: Comparison) -> list[str]:
 
 
 def _lines(axes: Any, comparison: Comparison, curve: Callable[[Run], Curve], *, bands: bool) -> None:
+    """Draw one line for each strategy; the line ends with the seed that has the fewest rounds."""
     names = _strategies(comparison)
     for number, name in enumerate(names):
         members = [run for run in comparison.runs if run.strategy == name and len(curve(run)[0])]
         if not members:
             continue
-        style, curves = Style.of(number - 1, name), [curve(run) for run in members]
+        style = Style.of(number - 1, name)  # random comes first and has a style of its own
+        curves = [curve(run) for run in members]
         if bands and len(names) <= MOST_BANDS:
             _interval(axes, curves, style)
         length = min(len(x) for x, _ in curves)
         mean_x = np.mean([x[:length] for x, _ in curves], axis=0)
         mean_y = np.mean([y[:length] for _, y in curves], axis=0)
         label = f"{name} (uses labels)" if any(run.label_using for run in members) else name
-        look = {"color": style.colour, "marker": style.marker, "linestyle": style.dash}
-        axes.plot(mean_x, mean_y, **look, linewidth=1.8, markersize=5, label=label)
+        line = {"color": style.colour, "marker": style.marker, "linestyle": style.dash}
+        axes.plot(mean_x, mean_y, **line, linewidth=1.8, markersize=5, label=label)
 
 
 def _interval(axes: Any, curves: Sequence[Curve], style: Style) -> None:
     """Draw a band where at least three seeds all have a curve; draw the curves of two seeds themselves."""
-    low, high = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
+    low = max(x[0] for x, _ in curves)
+    high = min(x[-1] for x, _ in curves)
     if len(curves) < 3 or low >= high:
         for x, y in curves if len(curves) > 1 else ():
             axes.plot(x, y, color=style.colour, linewidth=0.8, alpha=0.35)

@@ -1,4 +1,4 @@
-"""Small pictures of what each strategy bought first and last, with the boxes that were paid for."""
+"""Small pictures of the images that each strategy bought first and last, with the boxes that were paid for."""
 
 import base64
 import io
@@ -19,12 +19,18 @@ from alloop.values import Annotations, ImageId
 
 SIDE = 176  # pixels of the long side
 MOST_PICTURES = 240  # on a page, so that it stays small
-_INK, _HALO = (255, 212, 0), (0, 0, 0)  # told apart from any picture and by any reader
+_INK, _HALO = (255, 212, 0), (0, 0, 0)  # yellow on black stands out from any picture
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One bought image as a data URI."""
+    """One bought image.
+
+    Attributes:
+        uri: a JPEG as data URI.
+        text: the text for readers who do not see the picture.
+        caption: the text below it.
+    """
 
     uri: str
     text: str
@@ -33,7 +39,14 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """The images with the highest utility of the first purchase, and with the lowest of the last."""
+    """Pictures of one run.
+
+    Attributes:
+        strategy: the strategy of the run.
+        run: the name of its folder.
+        first: the images of the first purchase that have the highest utility.
+        last: the images of the last purchase that have the lowest utility.
+    """
 
     strategy: str
     run: str
@@ -42,19 +55,24 @@ class Gallery:
 
 
 def galleries(runs: Sequence[Run]) -> tuple[list[Gallery], str]:
-    """One gallery a strategy, of its first seed; and why there is none, where the images are out of reach."""
+    """Return the gallery of each strategy's first seed.
+
+    The second value is the reason where there is none because the images cannot be read, else empty.
+    """
     first_runs = list({run.strategy: run for run in reversed(runs) if not run.full_label}.values())[::-1]
     each = min(6, MOST_PICTURES // (2 * max(1, len(first_runs))))
     if not first_runs or not each:
         return [], ""
     try:
         images = load_splits(parse_config(config_of(first_runs[0])).data).train.images
-        return [found for run in first_runs if (found := _gallery(run, images, each))], ""
+        built = [_gallery(run, images, each) for run in first_runs]
+        return [gallery for gallery in built if gallery is not None], ""
     except (AlloopError, OSError) as error:
         return [], f"The images could not be read: {error}"
 
 
 def _gallery(run: Run, images: ImageSource, each: int) -> Gallery | None:
+    """Return the gallery of one run with up to `each` pictures of a purchase; None where nothing was bought."""
     with read_ledger(run.folder) as ledger:
         selections = ledger.selections()
         if not selections:
@@ -82,7 +100,7 @@ def _picture(images: ImageSource, image_id: ImageId, utility: float, truth: Anno
 
 
 def _drawn(pixels: UInt8[np.ndarray, "h w 3"], boxes: Iterable[np.ndarray]) -> bytes:
-    """A small JPEG with the boxes on it."""
+    """Return a small JPEG with the boxes drawn on it; `boxes` are xyxy in pixels of the image."""
     height, width = pixels.shape[:2]
     scale = SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -56,15 +56,15 @@ def classes_json(balance: ClassBalance) -> dict[str, Any]:
         "paid": balance.paid,
         "strategies": [
             {
-                "strategy": one.strategy,
-                "boxes": one.bought.tolist(),
-                "entropy": one.entropy(),
-                "divergence": one.divergence(balance.pool),
-                "ap": one.ap,
-                "rare_ap": one.ap_of(balance.rare),
-                "group_ap": {group: one.ap_of(names) for group, names in balance.groups.items()},
+                "strategy": entry.strategy,
+                "boxes": entry.bought.tolist(),
+                "entropy": entry.entropy(),
+                "divergence": entry.divergence(balance.pool),
+                "ap": entry.ap,
+                "rare_ap": entry.ap_of(balance.rare),
+                "group_ap": {group: entry.ap_of(names) for group, names in balance.groups.items()},
             }
-            for one in balance.strategies
+            for entry in balance.strategies
         ],
     }
 

@@ -85,6 +85,7 @@ def render(data: PageData, title: str) -> str:
 
 
 def _summary(comparison: Comparison) -> str:
+    """Return the number of runs, the strategies, the seeds and the size of the pool in one sentence."""
     seeds = sorted({run.random_seed for run in comparison.runs})
     names = dict.fromkeys(run.strategy for run in comparison.runs)
     pool = max((run.pool_images for run in comparison.runs), default=0)
@@ -95,8 +96,10 @@ def _summary(comparison: Comparison) -> str:
 
 
 def _warnings(comparison: Comparison) -> list[str]:
+    """Return what a reader has to know before the numbers are compared."""
     warnings = []
-    runs, noise = comparison.runs, comparison.replicate_noise
+    runs = comparison.runs
+    noise = comparison.replicate_noise
     unfinished = [run.name for run in runs if len(run.rounds) != run.facts.rounds_planned]
     if unfinished:
         reasons = "still running, or the pool or the budget ran out"

@@ -60,7 +60,7 @@ def _verdict_lines(comparison: Comparison) -> list[str]:
 
 
 def _flip_lines(comparison: Comparison) -> list[str]:
-    """Return where counting images instead of boxes (or boxes instead of another cost) gives another verdict."""
+    """Return one line for each verdict that changes when cost is counted in images instead (or in boxes)."""
     instead = IMAGES if comparison.cost == BOXES else BOXES
     other = compared((*comparison.runs, *comparison.replicates), comparison.metric, comparison.test, instead)
     return [
@@ -71,17 +71,17 @@ def _flip_lines(comparison: Comparison) -> list[str]:
 
 
 def noise_sentence(comparison: Comparison) -> str:
-    """Return by how much a run and its replicate differ, in words."""
-    name, replicates = metric_title(comparison.metric), len(comparison.replicates)
-    noise = f"{comparison.replicate_noise:.4f} {name} ({replicates} replicates)"
+    """Return the difference between a run and its replicate in words."""
+    name = metric_title(comparison.metric)
+    noise = f"{comparison.replicate_noise:.4f} {name} ({len(comparison.replicates)} replicates)"
     return f"Replicate noise: a run and its replicate differ by up to {noise}"
 
 
 def _areas_sentence(comparison: Comparison) -> str:
     areas = sorted(comparison.areas.items(), key=lambda item: -item[1])
     listed = ", ".join(f"{name} {area:.3f}" for name, area in areas)
-    name, unit = metric_title(comparison.metric), counted(comparison.cost)
-    return f"Mean {name} over the {unit} that all strategies cover: {listed}"
+    title = metric_title(comparison.metric)
+    return f"Mean {title} over the {counted(comparison.cost)} that all strategies cover: {listed}"
 
 
 def class_blocks(balance: ClassBalance | None) -> list[str | Table]:
@@ -94,11 +94,11 @@ def class_blocks(balance: ClassBalance | None) -> list[str | Table]:
         [
             f"{name} *" if name in balance.rare else name,
             pool[k],
-            *(cell for one in balance.strategies for cell in (f"{one.bought[-1][k]:.0f}", figure(one.ap[name]))),
+            *(cell for entry in balance.strategies for cell in (f"{entry.bought[-1][k]:.0f}", figure(entry.ap[name]))),
         ]
         for k, name in enumerate(balance.names)
     ]
-    heads = [cell for one in balance.strategies for cell in (one.strategy, "AP")]
+    heads = [cell for entry in balance.strategies for cell in (entry.strategy, "AP")]
     return [
         f"Boxes bought and AP by class, AP {paid}; * marks the rarest third of the classes",
         Table(["class", "pool", *heads], [*rows, *_summary_rows(balance)]),
@@ -108,11 +108,11 @@ def class_blocks(balance: ClassBalance | None) -> list[str | Table]:
 def _summary_rows(balance: ClassBalance) -> list[list[str]]:
     """Return rows for groups of classes, whose values stand in the second column of each strategy."""
     summaries = {
-        f"AP, {group}": [figure(one.ap_of(names)) for one in balance.strategies]
+        f"AP, {group}": [figure(entry.ap_of(names)) for entry in balance.strategies]
         for group, names in balance.groups.items()
     }
-    summaries["entropy"] = [figure(one.entropy()[-1]) for one in balance.strategies]
-    summaries["KL from the pool"] = [figure(one.divergence(balance.pool)[-1]) for one in balance.strategies]
+    summaries["entropy"] = [figure(entry.entropy()[-1]) for entry in balance.strategies]
+    summaries["KL from the pool"] = [figure(entry.divergence(balance.pool)[-1]) for entry in balance.strategies]
     return [[title, "", *(cell for value in values for cell in ("", value))] for title, values in summaries.items()]
 
 
@@ -134,10 +134,11 @@ def sentence(versus: Versus, cost: CostModel = BOXES) -> str:
 
 
 def _reach_lines(comparison: Comparison, target: float) -> list[str]:
-    lines, unit = [], counted(comparison.cost)
+    lines = []
     for name in _strategies(comparison):
         needed = boxes_to_reach(*mean_curve(comparison.runs, name, comparison.metric), target)
-        lines.append(f"{name}: {comparison.metric} {target:g} {f'at {needed:.6g} {unit}' if needed else 'not reached'}")
+        text = f"at {needed:.6g} {counted(comparison.cost)}" if needed else "not reached"
+        lines.append(f"{name}: {comparison.metric} {target:g} {text}")
     return lines
 
 

@@ -23,7 +23,7 @@ def precision_recall(log: Sequence[Mapping[str, Any]]) -> tuple[list[float], lis
 
 
 def draw_training_log(log: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
-    """Draw what the log holds of each epoch, one above the other, against the training step."""
+    """Draw the quantities that the log has of each epoch against the training step, one plot above the other."""
     keys = [key for key in _LABELS if key in log[-1]]
     figure = new_figure(6.4, 1.9 * len(keys) + 0.5)
     panels = np.atleast_1d(figure.subplots(len(keys), sharex=True))
@@ -60,7 +60,7 @@ def _draw_classes(axes: Any, log: Sequence[Mapping[str, Any]], key: str, names: 
 
 def _label_lines(axes: Any) -> None:
     """Write the name of each line beside its end, with a gap between names; of many lines only the outer ones."""
-    lines = axes.get_lines()[::-1]  # of equal ones the first is uppermost
+    lines = axes.get_lines()[::-1]  # reversed, so that of equal lines the first has the upper name
     lines.sort(key=lambda line: line.get_ydata()[-1])
     if len(lines) > MOST_NAMES:
         lines = [*lines[: MOST_NAMES // 2], *lines[-MOST_NAMES // 2 :]]

@@ -56,7 +56,7 @@ class StrategyClasses:
         return [None if pool is None else class_divergence(counts, pool) for counts in self.bought]
 
     def ap_of(self, names: Sequence[str]) -> float | None:
-        """Return the mean AP of some classes, over those that have one."""
+        """Return the mean AP of some classes, over those that have entry."""
         known = [value for name in names if (value := self.ap.get(name)) is not None]
         return float(np.mean(known)) if known else None
 
@@ -82,7 +82,7 @@ class ClassBalance:
     @property
     def known(self) -> Float[np.ndarray, " k"]:
         """Boxes of the pool, or of everything that was bought where the pool is unknown."""
-        return np.sum([one.bought[-1] for one in self.strategies], axis=0) if self.pool is None else self.pool
+        return np.sum([entry.bought[-1] for entry in self.strategies], axis=0) if self.pool is None else self.pool
 
     @property
     def rare(self) -> list[str]:
@@ -148,7 +148,7 @@ def _mean_class_ap(runs: Sequence[Run], name: str, paid: float | None) -> float 
 
 
 def _class_ap(run: Run, name: str, paid: float | None) -> float | None:
-    """Return the AP of one class, interpolated between the rounds that have one."""
+    """Return the AP of one class, interpolated between the rounds that have entry."""
     points = [(p, v) for p, r in zip(run.paid, run.rounds, strict=True) if (v := r.per_class.get(name)) is not None]
     if paid is None or not points:
         return None

@@ -99,22 +99,24 @@ def compare_runs(
 
 
 def compared(runs: Sequence[Run], metric: Metric, test: Test = "t", cost: CostModel = BOXES) -> Comparison:
-    """Compare runs that were read already, under whatever cost model they were read."""
+    """Compare runs that were read already; their own cost models are replaced by `cost`."""
     priced = [replace(run, cost=cost) for run in runs]
     first = [run for run in priced if not run.replicate]
     replicates = [run for run in priced if run.replicate]
-    fair = [run for run in first if not run.full_label and len(run.curve(metric)[0])]
-    names = list(dict.fromkeys(run.strategy for run in fair))
+    budgeted = [run for run in first if not run.full_label and len(run.curve(metric)[0])]
+    names = list(dict.fromkeys(run.strategy for run in budgeted))
     noise = replicate_noise(first, replicates, metric)
-    alone = [v for name in names if name != "random" and (v := against_random(fair, name, metric, test))]
-    versus = [_corrected(v, p, noise) for v, p in zip(alone, holm([v.p_value for v in alone]), strict=True)]
+    results = [against_random(budgeted, name, metric, test) for name in names if name != "random"]
+    uncorrected = [versus for versus in results if versus is not None]
+    p_values = holm([versus.p_value for versus in uncorrected])
+    corrected = [_corrected(versus, p, noise) for versus, p in zip(uncorrected, p_values, strict=True)]
     return Comparison(
         tuple(first),
-        tuple(versus),
-        penalty_matrix(fair, names, metric, test),
+        tuple(corrected),
+        penalty_matrix(budgeted, names, metric, test),
         metric,
         test,
-        areas(fair, names, metric),
+        areas(budgeted, names, metric),
         cost,
         tuple(replicates),
         noise,

@@ -1,4 +1,4 @@
-"""Result tables of the four papers, as data, and one of them beside a comparison of one's own runs.
+"""Result tables of the four papers, and how one of them is shown beside a comparison of one's own runs.
 
 Numbers are as printed; null means not reported; `suspect` names cells that may be misprints.
 """
@@ -36,10 +36,10 @@ def tables() -> Mapping[str, Any]:
 
 
 def published_table(name: str, comparison: Comparison) -> list[str | Table]:
-    """Return a published table as text; a table of AP and boxes has the same reading of one's own curves beside it.
+    """Return a published table as lines and tables; for a table of AP and boxes, with one's own runs beside it.
 
     Raises:
-        ConfigError: no such table.
+        ConfigError: no table has this name.
     """
     if name not in tables():
         msg = f"--paper: {name!r} is not bundled{nearest(name, tables())}"
@@ -71,7 +71,9 @@ def _flat(rows: Any, path: str = "") -> Iterator[list[str]]:
 
 
 def _cell(value: Any) -> str:
-    return "-" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
+    if value is None:
+        return "-"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _beside(table: Mapping[str, Any], comparison: Comparison) -> list[str | Table]:

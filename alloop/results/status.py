@@ -1,4 +1,4 @@
-"""Where a run or a study stands, read from the ledgers while they may be written."""
+"""The progress of a run or a study, read from ledgers that another process may be writing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from alloop.tables import Table
 
 @dataclass(frozen=True)
 class RunStatus:
-    """What the ledger of a run says about its progress.
+    """The progress of a run as its ledger records it.
 
     Attributes:
         facts: what was recorded when the run began; None when it never began.
@@ -24,9 +24,9 @@ class RunStatus:
         pool: number of images in the pool.
         open_round: the round that is not finished; None between rounds and after the last one.
         checkpoint_step: step of the last training checkpoint of the open round, or None.
-        answers: what came of each round that people were asked for.
+        answers: the answers to the annotation request of each round.
         waiting_round: the round whose answers are missing, or None.
-        requests: the images that the waiting round asks for.
+        requests: the annotation requests of the waiting round.
         charged: the charges of each round.
     """
 
@@ -59,7 +59,7 @@ class RunStatus:
 
     @property
     def predicted_boxes(self) -> float:
-        """The boxes that the detector predicts on the images that people are asked about."""
+        """The number of boxes that the detector predicts on the requested images."""
         return sum(request.predicted_boxes for request in self.requests)
 
     def lines(self) -> list[str]:
@@ -95,7 +95,7 @@ class RunStatus:
         return [f"asked    {text}; run the same command to look for answers"]
 
     def advice(self) -> str:
-        """Return whether another round pays, judged by the curve, the charges and the open request."""
+        """Return in one sentence whether another round pays, by the curve, the charges and the open request."""
         points = [(r.boxes, value) for r in self.rounds if (value := r.metrics["ap"]) is not None]
         boxes, cost = sum(c.boxes for c in self.charged), sum(c.cost for c in self.charged)
         next_boxes = self.predicted_boxes or self.charged[-1].boxes
@@ -103,7 +103,7 @@ class RunStatus:
 
 
 def read_status(folder: Path) -> RunStatus:
-    """Read where a run stands.
+    """Read the progress of a run.
 
     Raises:
         ConfigError: the folder holds no run.
@@ -141,7 +141,7 @@ def status_blocks(folder: Path) -> list[str | Table]:
 
 
 def answers_line(answers: RoundAnswers) -> str:
-    """Return in one line what came of one round that people were asked for."""
+    """Return the answers to the annotation request of one round in one line."""
     states = ", ".join(f"{number} {state}" for state, number in sorted(answers.states.items()))
     predicted = f" (predicted {answers.predicted_boxes:.0f})" if answers.predicted_boxes else ""
     text = f"round {answers.round}: {states}; {answers.boxes} boxes{predicted}, cost {answers.cost:.2f}"

@@ -20,12 +20,12 @@ def _table(balance: ClassBalance) -> HtmlTable:
     names = [balance.names[k] for k in np.argsort(-balance.known, kind="stable")]
     rows = [
         [
-            one.strategy,
-            number(one.ap_of(names)),
-            *(number(one.ap_of(members)) for members in balance.groups.values()),
-            *(number(one.ap[name], ".2f") for name in names),
+            entry.strategy,
+            number(entry.ap_of(names)),
+            *(number(entry.ap_of(members)) for members in balance.groups.values()),
+            *(number(entry.ap[name], ".2f") for name in names),
         ]
-        for one in balance.strategies
+        for entry in balance.strategies
     ]
     return HtmlTable(["strategy", "all", *balance.groups, *(marked(name, balance) for name in names)], rows)
 

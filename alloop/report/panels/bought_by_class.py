@@ -28,9 +28,9 @@ def _table(balance: ClassBalance) -> HtmlTable:
         return [Cell(f"{value:.0f}", shade=float(value / max(1, counts.sum()))) for value in values]
 
     rows: list[list[str | Cell]] = [] if balance.pool is None else [["pool", *cells(balance.pool), "", ""]]
-    for one in balance.strategies:
-        rows.append([one.strategy])
-        figures = zip(one.bought, one.entropy(), one.divergence(balance.pool), strict=True)
+    for entry in balance.strategies:
+        rows.append([entry.strategy])
+        figures = zip(entry.bought, entry.entropy(), entry.divergence(balance.pool), strict=True)
         for round_, (counts, entropy, divergence) in enumerate(figures):
             rows.append([f"{round_}", *cells(counts), f"{entropy:.3f}", number(divergence)])
     return HtmlTable(["after round", *heads, "entropy", "KL from pool"], rows, striped=False)

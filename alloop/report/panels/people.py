@@ -1,4 +1,4 @@
-"""What people answered, and whether another round pays."""
+"""The answers of people, and whether another round pays."""
 
 from collections.abc import Iterator
 from typing import Any

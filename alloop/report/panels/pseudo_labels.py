@@ -1,4 +1,4 @@
-"""How right the pseudo-labels of a semi-supervised training were."""
+"""How many pseudo-labels of a semi-supervised training were correct."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -43,6 +43,6 @@ PANEL = Panel(
 {{ table }}
 {% if negative %}<p class="note">{{ negative }} class weights of the direct solution are negative; they are cut to a
 third.</p>{% endif %}
-<p class="muted">Of the last epoch. A pseudo-box is right when it overlaps a true box of its class with an IoU of at
-least a half; this is known only in simulation, and nothing is trained on it.</p>""",
+<p class="muted">The table is about the last epoch. A pseudo-box is right when it overlaps a true box of its class with
+an IoU of at least a half; this is known only in simulation, and nothing is trained on it.</p>""",
 )

@@ -13,7 +13,7 @@ def _sections(data: PageData) -> Iterator[dict[str, Any]]:
         members = [run for run in data.runs if run.strategy == name]
         totals = [sum(r.timings.get(step, 0.0) for run in members for r in run.rounds) for step in steps]
         rows.append([name, *(f"{total / len(members):.1f} s" for total in totals)])
-    yield {"table": HtmlTable(["a run of", *steps], rows)}
+    yield {"table": HtmlTable(["strategy", *steps], rows)}
 
 
 PANEL = Panel(
@@ -21,6 +21,6 @@ PANEL = Panel(
     _sections,
     """\
 {{ table }}
-<p class="muted">Means over seeds; a step whose result another run of the study had produced already takes no time.
-</p>""",
+<p class="muted">Mean time of one run, over its seeds; a step whose result another run of the study had produced
+already takes no time.</p>""",
 )
