@@ -1,5 +1,6 @@
 """Fixtures: real data where ALLOOP_DATA points at it, and a small experiment that runs in seconds."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -68,3 +69,27 @@ def files(tmp_path_factory):
     tree = json.loads((out / "instances_pool.json").read_bytes())
     (out / "unlabeled.json").write_text(json.dumps(tree | {"annotations": []}))
     return out
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory):
+    """Two strategies, two seeds, the first repeated once, under two detectors: the folder, and the progress lines."""
+    from alloop.progress import Progress
+    from alloop.studies.grid import run_study
+    from strategies import TABLE
+
+    out = tmp_path_factory.mktemp("study")
+    lines = io.StringIO()
+    failures = run_study(
+        parse_config(small_tree()),
+        out,
+        TABLE,
+        strategies=["entropy"],
+        seeds=[0, 1],
+        replicates=1,
+        vary={"detector.name": ["fcos", "retinanet"]},
+        progress=Progress(stream=lines),
+        quiet=True,
+    )
+    assert failures == []
+    return out, lines.getvalue()

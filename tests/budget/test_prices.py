@@ -55,3 +55,20 @@ def test_edits_cannot_be_priced_again_since_a_ledger_has_no_sums_of_them(text):
 
 def test_only_the_model_of_seconds_needs_them():
     assert [name for name, model in COST_MODELS.items() if model.needs_seconds] == ["seconds"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("bxes", "did you mean 'boxes'"),
+        ("images=1", "did you mean 'image'"),
+        ("box=much", "expected a number"),
+        ("box=-1", "0 or more"),
+        ("box=nan", "0 or more"),
+        ("box=0", "one of them above 0"),
+        ("unit=EUR", "one of them above 0"),
+    ],
+)
+def test_prices_that_mean_nothing_are_refused(text, words):
+    with pytest.raises(ConfigError, match=words):
+        cost_model(text)

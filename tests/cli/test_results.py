@@ -8,6 +8,9 @@ import shutil
 import subprocess
 import sys
 
+from typer.testing import CliRunner
+
+from alloop.cli.app import app
 from alloop.files import run_lock
 from tests.support.commands import call
 
@@ -48,3 +51,19 @@ def test_a_reader_that_leaves_early_is_no_error(finished):
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True, env=dict(os.environ))
     assert done.stdout.startswith("round,")
     assert done.stderr == ""
+
+
+def test_the_commands_know_costs_classes_and_settings(study, tmp_path):
+    folder = str(study[0] / "name=fcos")
+    result = CliRunner().invoke(app, ["compare", folder, "--cost", "draw", "--classes", "--at", "500"])
+    assert result.exit_code == 0
+    assert "at equal cost (draw, seconds)" in result.output
+    assert "KL from the pool" in result.output
+    tree = json.loads(CliRunner().invoke(app, ["compare", folder, "--format", "json", "--classes"]).output)
+    assert tree["classes"]["names"] == [str(k) for k in range(10)]
+    assert tree["runs"][0]["paid"] == [r["boxes"] for r in tree["runs"][0]["rounds"]]
+    wrong = CliRunner().invoke(app, ["compare", folder, "--cost", "bxes"])
+    assert wrong.exit_code == 2
+    out = CliRunner().invoke(app, ["report", folder, "--out", str(tmp_path / "r.html"), "--cost", "images"])
+    assert out.exit_code == 0
+    assert "images paid" in (tmp_path / "r.html").read_text()

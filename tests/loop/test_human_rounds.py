@@ -29,10 +29,6 @@ from alloop.oracles.folder import FolderOracle
 from alloop.oracles.label_studio_server import Server
 from alloop.oracles.oracle import PreAnnotations, Task, edits
 from alloop.oracles.tasks import records_of, task_tree
-from alloop.report.curve import draw
-from alloop.report.numbers import to_json
-from alloop.results.compare import compare_runs
-from alloop.results.stopping import advice, gain_per_1000_boxes
 from alloop.strategy import make_strategy
 from alloop.studies.grid import run_study
 from alloop.testing import fake_annotations, make_query
@@ -422,21 +418,6 @@ def test_edits_are_classified_exactly():
         assert found == Edits(count["accepted"], count["moved"] + count["renamed"], count["deleted"], added)
 
 
-def test_advice_tells_a_plateau_from_a_rise():
-    boxes = [200, 400, 600, 800, 1000]
-    rising = gain_per_1000_boxes(boxes, [0.1, 0.2, 0.301, 0.4, 0.502])
-    assert not rising.levelled_off
-    assert rising.slope == pytest.approx(0.5, abs=0.01)
-    flat = gain_per_1000_boxes(boxes, [0.1, 0.4, 0.41, 0.395, 0.405])
-    assert flat.levelled_off
-    slope = np.polyfit(np.array(boxes[1:]) / 1000, [0.4, 0.41, 0.395, 0.405], 1)[0]
-    assert flat.slope == pytest.approx(slope), "the last four rounds alone"
-    assert gain_per_1000_boxes(boxes[:2], [0.1, 0.2]) is None
-    assert "think of stopping" in advice(boxes, [0.1, 0.4, 0.41, 0.395, 0.405], 210, 0.5)
-    assert "210 boxes and to cost 105.00" in advice(boxes, [0.1, 0.4, 0.41, 0.395, 0.405], 210, 0.5)
-    assert "three rounds are needed" in advice(boxes[:1], [0.1], 210, 1)
-
-
 def test_prices_by_hand():
     prices = PriceList(image=1, box=2, second=0.1, accepted=0.5, deleted=0.25)
     assert prices.cost(boxes=3, seconds=10) == 1 + 6 + 1
@@ -555,16 +536,3 @@ def test_the_loop_counts_what_images_will_cost_unless_the_strategy_knows():
     assert len(set(predicted)) > 1
     own = Selection(chosen.image_ids, chosen.utilities, np.full(20, 2.5))
     assert question.predicted_boxes(own) == [2.5] * 20
-
-
-def test_the_curve_of_a_run_marks_where_it_was_expected(tmp_path):
-    write_run(tmp_path / "r", "random", 0, [0.1, 0.2, 0.3])
-    comparison = compare_runs([tmp_path / "r"])
-    (run,) = comparison.runs
-    boxes = [record.boxes for record in run.rounds]
-    assert run.predicted_boxes == (None, boxes[0] + 3.0, boxes[1] + 3.0)
-    assert to_json(comparison)["runs"][0]["predicted_boxes"] == [None, boxes[0] + 3.0, boxes[1] + 3.0]
-    (axes,) = draw(comparison, "ap").axes
-    (marks,) = (line for line in axes.lines if line.get_label() == "boxes as predicted")
-    assert marks.get_xdata().tolist() == [boxes[0] + 3.0, boxes[1] + 3.0]
-    assert marks.get_ydata().tolist() == [0.2, 0.3]

@@ -67,3 +67,26 @@ def write_run(
             ledger.close_round(
                 k, metrics=metrics, timings={"train": 2.0}, model_sha256="", diagnostics={}, bought=bought
             )
+
+
+def write_study(folder):
+    """Write two seeds of random and of entropy, which is better, and return the folder."""
+    for seed in range(2):
+        write_run(folder / f"random_seed{seed}", "random", seed, [0.1, 0.2 + 0.01 * seed])
+        write_run(folder / f"entropy_seed{seed}", "entropy", seed, [0.1, 0.4])
+    return folder
+
+
+def stored_study(folder, differences):
+    """Write five seeds of random and of other strategies, and return the folder.
+
+    `differences` has the mean difference of each strategy from random; its standard deviation is 0.007.
+    """
+    spread = np.array([-1.2, -0.5, 0.1, 0.4, 1.2])
+    spread = (spread - spread.mean()) / spread.std(ddof=1)
+    for seed in range(5):
+        write_run(folder / f"random_seed{seed}", "random", seed, [0.3 + 0.01 * seed, 0.4])
+        for number, (name, difference) in enumerate(differences.items()):
+            shift = difference + 0.007 * np.roll(spread, number)[seed]
+            write_run(folder / f"{name}_seed{seed}", name, seed, [0.3 + 0.01 * seed + shift, 0.4 + shift])
+    return folder
