@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,3 +71,12 @@ def test_it_buys_what_walking_the_whole_ranking_buys(prices, quota, budget, imag
 def test_the_first_ranking_is_never_longer_than_the_pool(number, mean, unlabeled):
     for unit in UNITS:
         assert 1 <= first_count(Amount(number, unit), mean, unlabeled) <= unlabeled
+
+
+@pytest.mark.parametrize("price", [0, 1])
+def test_it_ranks_more_until_the_quota_is_met(price):
+    """The mean so far promises 20 boxes per image, and the images hold none or one."""
+    session, loop = Session([price] * 60, mean=20), SimpleNamespace(query_size=Amount(40, "boxes"), budget=None)
+    bought = purchase(session, loop, Spent(), session.boxes_of)
+    assert len(bought.selection.image_ids) == (60 if price == 0 else 40)
+    assert len(session.asked) > 1
