@@ -160,8 +160,9 @@ def _sentence(item: Any, where: str) -> str:
     if item["type"] == "missing":
         return f"{where}: {name}: this key is required and missing"
     message = item["msg"].removeprefix("Value error, ")
-    found = "" if isinstance(item["input"], dict) else f", found {item['input']!r}"
-    return f"{where}: {name}: {message}{found}"
+    if not isinstance(item["input"], dict):
+        message += f", found {item['input']!r}"
+    return ": ".join([where, *filter(None, [name]), message])  # an error between two blocks names its keys itself
 
 
 def _known_keys(keys: Sequence[str]) -> list[str]:

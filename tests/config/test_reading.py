@@ -208,3 +208,9 @@ def test_a_config_is_read_without_torch(tmp_path):
         [sys.executable, "-c", code, written(tmp_path)], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.split() == ["detections", "False"]
+
+
+def test_an_error_between_two_blocks_is_one_sentence():
+    tree = small_tree(oracle={"name": "folder", "folder": "x"})
+    with pytest.raises(ConfigError, match=r"^config: oracle: people need image files"):
+        parse_config(tree)
