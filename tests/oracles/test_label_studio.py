@@ -38,6 +38,7 @@ from alloop.oracles.oracle import PreAnnotations, Task
 from alloop.values import ImageId, ImageRecord
 from strategies import TABLE
 from tests.support import small_tree
+from tests.support.commands import ROOT
 from tests.support.people import Annotator, Serving, charges, revisions, tree_of
 
 pytestmark = pytest.mark.labelstudio
@@ -47,7 +48,7 @@ NAMES = [str(k) for k in range(10)]
 
 def executable():
     """The server's program, where `make label-studio` or the environment put it."""
-    place = Path(__file__).parents[2] / ".label-studio" / "bin" / "label-studio"
+    place = ROOT / ".label-studio" / "bin" / "label-studio"
     found = os.environ.get("ALLOOP_LABEL_STUDIO") or (str(place) if place.is_file() else None)
     if found is None:
         pytest.skip("Label Studio is not installed: `make label-studio` installs it for these tests")

@@ -18,6 +18,7 @@ from alloop.data.validation import validate
 from alloop.errors import DataError
 from alloop.values import ImageId, ImageRecord
 from tests.support.annotations import XML
+from tests.support.commands import ROOT
 
 
 def test_cvat_as_exported(tmp_path):
@@ -69,7 +70,7 @@ print(json.dumps({i.id: sorted([names[a.label], a.x, a.y, a.w, a.h] for a in box
 
 @pytest.mark.labelstudio
 def test_another_reader_of_cvat_finds_the_same_boxes(tmp_path):
-    server = Path(os.environ.get("ALLOOP_LABEL_STUDIO", Path(__file__).parents[2] / ".label-studio/bin/label-studio"))
+    server = Path(os.environ.get("ALLOOP_LABEL_STUDIO", ROOT / ".label-studio/bin/label-studio"))
     python = server.parents[1] / "readers" / "bin" / "python"
     if not python.is_file():
         pytest.skip("datumaro is not installed: `make label-studio-install` installs it for this test")
