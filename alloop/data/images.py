@@ -58,14 +58,10 @@ class FolderImages:
 
         Raises:
             DataError: missing, truncated, too large, or not of the declared size.
-            DamagedFileError: the file differs from the one recorded at import.
+            DamagedFileError: the file is not the one that `expected` describes.
         """
         record = self.records[image_id]
-        data = self.stored(image_id)
-        if image_id in self.expected and sha256_of(data) != self.expected[image_id]:
-            msg = f"{self.root / record.file_name}: image {image_id} changed after it was imported; restore it"
-            raise DamagedFileError(msg)
-        pixels = decode(data, f"{self.root / record.file_name} (image {image_id})")
+        pixels = decode(self.verified(image_id), f"{self.root / record.file_name} (image {image_id})")
         if pixels.shape[:2] != (record.height, record.width):
             msg = (
                 f"{self.root / record.file_name}: image {image_id} is declared {record.width} x {record.height}, "
@@ -78,21 +74,58 @@ class FolderImages:
         """Return the hash of the file."""
         return sha256_of(self.stored(image_id))
 
+    def verified(self, image_id: ImageId) -> bytes:
+        """Return the bytes of the file, which must have the hash that `expected` holds for it, if it holds one.
+
+        Raises:
+            DataError: it is not there or cannot be read, and no hash is expected.
+            DamagedFileError: the file changed, or it is gone.
+        """
+        if image_id not in self.expected:
+            return self.stored(image_id)
+        return verified_image(self.root, image_id, self.records[image_id].file_name, self.expected[image_id])
+
     def stored(self, image_id: ImageId) -> bytes:
         """Return the bytes of the file.
 
         Raises:
             DataError: it is not there or cannot be read.
         """
-        record = self.records[image_id]
-        path = image_path(self.root, record.file_name)
-        try:
-            if not path.is_file():
-                raise FileNotFoundError(2, "no such file")
-            return path.read_bytes()
-        except OSError as error:
-            msg = f"{path}: image {record.image_id} cannot be read ({error.strerror}); check the image folder"
-            raise DataError(msg) from error
+        return stored_image(self.root, image_id, self.records[image_id].file_name)
+
+
+def stored_image(root: Path, image_id: ImageId, file_name: str) -> bytes:
+    """Return the bytes of an image file.
+
+    Raises:
+        DataError: it is not there or cannot be read.
+    """
+    path = image_path(root, file_name)
+    try:
+        if not path.is_file():
+            raise FileNotFoundError(2, "no such file")
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"{path}: image {image_id} cannot be read ({error.strerror}); check the image folder"
+        raise DataError(msg) from error
+
+
+def verified_image(root: Path, image_id: ImageId, file_name: str, sha256: str) -> bytes:
+    """Return the bytes of an image file whose hash was recorded.
+
+    Raises:
+        DamagedFileError: the file changed, or it is gone.
+    """
+    where = f"{root / file_name}: image {image_id}"
+    try:
+        data = stored_image(root, image_id, file_name)
+    except DataError as error:
+        msg = f"{where} was there when its hash was recorded and cannot be read now ({error}); restore it"
+        raise DamagedFileError(msg) from error
+    if sha256_of(data) != sha256:
+        msg = f"{where} changed after it was imported; restore it"
+        raise DamagedFileError(msg)
+    return data
 
 
 class MemoryImages:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from alloop.budget.amounts import Amount
@@ -47,6 +47,10 @@ class RunFacts:
         label_using: whether the strategy looked at labels that were not paid for.
         reference_is_test: whether one split serves as reference and as test.
         environment: versions, device, threads, command.
+        contents: sha256 of the file or folder behind each key of the config that is a path, for paths that only the
+            run reads; None where an older version did not record them.
+        folder: the folder of the run when it began; from it the data are found after both were moved.
+        warnings: what the user was warned about when the run began, one sentence each.
     """
 
     config: str
@@ -66,6 +70,9 @@ class RunFacts:
     label_using: bool = False
     reference_is_test: bool = False
     environment: Environment = Environment()
+    contents: Mapping[str, str] | None = field(default=None, hash=False)
+    folder: str = ""
+    warnings: tuple[str, ...] = ()
 
     def rows(self) -> dict[str, str]:
         """Return the rows as they are stored: name and text."""
@@ -86,6 +93,9 @@ class RunFacts:
             "rounds_planned": str(self.rounds_planned or ""),
             "label_using": json.dumps(self.label_using),
             "reference_is_test": json.dumps(self.reference_is_test),
+            "contents": json.dumps(None if self.contents is None else dict(self.contents)),
+            "folder": self.folder,
+            "warnings": json.dumps(self.warnings),
             **asdict(self.environment),
         }
 
@@ -117,6 +127,9 @@ class RunFacts:
             rounds_planned=int(rounds) if rounds else None,
             label_using=rows.get("label_using") == "true",
             reference_is_test=rows.get("reference_is_test") == "true",
+            contents=json.loads(rows.get("contents", "null")),
+            folder=rows.get("folder", ""),
+            warnings=_listed(rows, "warnings") or (),
             environment=Environment(**{f.name: rows[f.name] for f in fields(Environment) if f.name in rows}),
         )
 

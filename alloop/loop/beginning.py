@@ -11,11 +11,13 @@ from alloop.config import ExperimentConfig, parse_config
 from alloop.errors import ConfigError
 from alloop.files import sha256_of
 from alloop.ledger.facts import Environment, RunFacts
+from alloop.ledger.image_audit import TITLES
 from alloop.ledger.requests import AnnotationRequests
 from alloop.loop.context import RunContext
 from alloop.loop.experiment import environment
 from alloop.loop.people import first_requests
 from alloop.loop.pool import seed_set_named, seed_set_order
+from alloop.loop.recorded_data import contents_of, hashed_images, record_splits, splits_by_name
 from alloop.oracles.oracle import RevealingOracle
 from alloop.strategy import uses_labels
 from alloop.values import Annotations, ImageId
@@ -34,29 +36,46 @@ def begin_run(context: RunContext, table: Mapping[str, str], replicate: int) -> 
     Raises:
         ConfigError: the budget does not pay for the first image of the seed set.
     """
-    ledger, images = context.ledger, _hashed_pool(context)
+    ledger = context.ledger
+    images = {
+        name: hashed_images(split, TITLES[name], context.progress)
+        for name, split in splits_by_name(context.experiment.splits).items()
+    }
+    contents = contents_of(context.experiment.config, table)
     if isinstance(context.oracle, RevealingOracle) or context.experiment.config.loop.seed_images:
         order = _seed_set_order(context)
         answers = _known_labels(context, order)
         seed_set = _affordable(context, order, answers)
-        ledger.begin(_facts(context, replicate, seed_set), images, seed_set, answers)
+        with ledger.transaction():
+            record_splits(ledger, images)
+            ledger.begin(_facts(context, replicate, seed_set, contents), images["train"], seed_set, answers)
         return
     batch = first_requests(context, table)
     with ledger.transaction():
-        ledger.begin(_facts(context, replicate, batch.selection.image_ids), images, (), {})
+        record_splits(ledger, images)
+        ledger.begin(_facts(context, replicate, batch.selection.image_ids, contents), images["train"], (), {})
         requests = AnnotationRequests(ledger)
         requests.ask(0, batch.selection, batch.predicted_boxes, batch.pre_annotations)
 
 
-def refuse_other_config(out: Path, recorded: str, config: ExperimentConfig) -> None:
+def refuse_other_config(
+    out: Path, recorded: str, config: ExperimentConfig, by_content: frozenset[str] = frozenset()
+) -> None:
     """Refuse to go on under another config than the run began with.
+
+    Args:
+        out: the run folder.
+        recorded: the config that the run began with, as YAML.
+        config: the config of now.
+        by_content: keys that are paths and may differ, since what lies behind them is compared instead.
 
     Raises:
         ConfigError: naming each key that differs.
     """
+    free = FREE_KEYS | by_content
     # parsing gives keys that this version added their defaults in a config that was recorded before
     before, now = (_flat(c.used()) for c in (parse_config(yaml.safe_load(recorded)), config))
-    differing = sorted(key for key in (before.keys() | now.keys()) - FREE_KEYS if before.get(key) != now.get(key))
+    differing = sorted(key for key in (before.keys() | now.keys()) - free if before.get(key) != now.get(key))
     if differing:
         key = differing[0]
         msg = (
@@ -70,16 +89,6 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix.rstrip("."): tree}
     return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
-
-
-def _hashed_pool(context: RunContext) -> list[tuple[ImageId, str, str]]:
-    """Return id, file name and sha256 of every image of the pool."""
-    pool = context.experiment.splits.train
-    rows = []
-    for done, (image_id, record) in enumerate(sorted(pool.dataset.images.items()), start=1):
-        rows.append((image_id, record.file_name, pool.images.sha256(image_id)))
-        context.progress.step("hashing images", done, len(pool.dataset.images))
-    return rows
 
 
 def _seed_set_order(context: RunContext) -> list[ImageId]:
@@ -108,7 +117,7 @@ def _affordable(
     return head.image_ids
 
 
-def _facts(context: RunContext, replicate: int, seed_set: tuple[ImageId, ...]) -> RunFacts:
+def _facts(context: RunContext, replicate: int, seed_set: tuple[ImageId, ...], contents: Mapping[str, str]) -> RunFacts:
     experiment = context.experiment
     config, pool, text = experiment.config, experiment.splits.train.dataset, experiment.config.to_yaml()
     people = experiment.oracle.asks_people  # nobody knows the classes of a pool that people are still to annotate
@@ -130,4 +139,6 @@ def _facts(context: RunContext, replicate: int, seed_set: tuple[ImageId, ...]) -
         label_using=uses_labels(experiment.strategy),
         reference_is_test=experiment.splits.shared,
         environment=Environment(**environment(experiment)),
+        contents=contents,
+        folder=str(context.ledger.folder.resolve()),
     )

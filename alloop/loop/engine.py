@@ -6,10 +6,8 @@ from pathlib import Path
 
 from alloop.config import ExperimentConfig
 from alloop.config.reading import refuse_people, with_all_labels
-from alloop.data.images import FolderImages
 from alloop.data.splits import load_splits
 from alloop.detectors.protocol import Detector
-from alloop.errors import ConfigError
 from alloop.files import run_lock
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.requests import AnnotationRequests
@@ -21,6 +19,14 @@ from alloop.loop.experiment import prepare
 from alloop.loop.fitting import fitted, restored, trained_and_evaluated
 from alloop.loop.people import RequestBatch, collect, next_requests, note_revisions
 from alloop.loop.querying import open_query
+from alloop.loop.recorded_data import (
+    compared_by_content,
+    expect_recorded_images,
+    refuse_changed_contents,
+    refuse_other_data,
+    refuse_other_data_of_finished,
+    refuse_other_seed_images,
+)
 from alloop.loop.round_files import model_path
 from alloop.loop.shared_models import SharedModels
 from alloop.oracles.oracle import HumanOracle, RevealingOracle
@@ -62,18 +68,17 @@ def run_experiment(
     with run_lock(out), open_ledger(out) as ledger:
         facts = ledger.facts()
         if facts is not None:
-            refuse_other_config(out, facts.config, config)
+            _refuse_other_experiment(ledger, facts, config, table)
             if ledger.open_round() is None and AnnotationRequests(ledger).pending() is None:
-                progress.say(f"{out}: finished, {len(ledger.rounds())} rounds; nothing to do")
+                unchecked = refuse_other_data_of_finished(ledger, facts, config)
+                progress.say(f"{out}: finished, {len(ledger.rounds())} rounds; nothing to do{unchecked}")
                 return ledger.rounds()
         context = _run_context(config, table, ledger, facts, Path(shared) if shared else None, progress)
         if facts is None:
             begin_run(context, table, replicate)
+            expect_recorded_images(ledger, context.experiment.splits)
         else:
-            _refuse_other_data(context, facts)
-        images = context.experiment.splits.train.images
-        if isinstance(images, FolderImages):
-            images.expected = ledger.image_hashes()
+            refuse_other_data(ledger, facts, config, context.experiment.splits)
         while True:
             if isinstance(context.oracle, HumanOracle):
                 _collect_pending(context, context.oracle, accept_partial=accept_partial)
@@ -156,6 +161,7 @@ def trained_on_everything(
     run_experiment(config, out, table, shared=shared, progress=progress)
     with open_ledger(out) as ledger:
         context = _run_context(config, table, ledger, ledger.facts(), None, progress)
+        expect_recorded_images(ledger, context.experiment.splits)
         return fitted(context, context.experiment.splits.train, context.caches.pool, restored(context, 0), 0)
 
 
@@ -173,11 +179,13 @@ def _run_context(
     return RunContext(experiment, ledger, oracle, pixel_caches(experiment), models, progress)
 
 
-def _refuse_other_data(context: RunContext, facts: RunFacts) -> None:
-    if facts.data != context.experiment.splits.fingerprint():
-        folder = context.ledger.folder
-        msg = f"{folder}: the data differ from those this run began with; restore them, or start a new run"
-        raise ConfigError(msg)
+def _refuse_other_experiment(
+    ledger: Ledger, facts: RunFacts, config: ExperimentConfig, table: Mapping[str, str]
+) -> None:
+    by_content = compared_by_content(ledger, facts, config, table)
+    refuse_other_config(ledger.folder, facts.config, config, by_content)
+    refuse_changed_contents(facts, config, table)
+    refuse_other_seed_images(ledger, facts, config)
 
 
 def _collect_pending(context: RunContext, oracle: HumanOracle, *, accept_partial: bool) -> None:

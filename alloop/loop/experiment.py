@@ -228,12 +228,22 @@ def environment(experiment: Experiment) -> dict[str, str]:
     }
 
 
-def training_key(experiment: Experiment, round_: int, labeled: Mapping[Any, str]) -> dict[str, Any]:
-    """Return everything that determines the model of a round and its figures."""
+def training_key(
+    experiment: Experiment, round_: int, labeled: Mapping[Any, str], contents: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return everything that determines the model of a round and its figures.
+
+    Args:
+        experiment: the experiment.
+        round_: the round.
+        labeled: the hash of each labeled image's annotations.
+        contents: hashes of the images and of what lies behind paths, by key, which then replace the paths; None for
+            a run of an older version, which did not record them.
+    """
     config = experiment.config
     facts = environment(experiment)
     same = ("device", "threads", "torch", "torchvision", "numpy", "alloop", "machine", "hardware")
-    return {
+    key = {
         "round": round_,
         "random_seed": config.random_seed,
         "detector": config.detector.with_siblings(),
@@ -243,3 +253,7 @@ def training_key(experiment: Experiment, round_: int, labeled: Mapping[Any, str]
         "labeled": sorted((int(i), sha256) for i, sha256 in labeled.items()),
         "environment": {name: facts[name] for name in same},
     }
+    if contents is None:
+        return key
+    detector = {k: contents.get(f"detector.{k}", value) for k, value in config.detector.with_siblings().items()}
+    return {**key, "detector": detector, "contents": dict(contents)}

@@ -16,6 +16,7 @@ from alloop.evaluation.metrics import Metrics
 from alloop.files import sha256_of
 from alloop.loop.context import RunContext, Timings
 from alloop.loop.experiment import Experiment, training_key
+from alloop.loop.recorded_data import recorded_contents, refuse_changed_images, splits_by_name
 from alloop.loop.round_files import Checkpoints, model_path, snapshot_readers, trained_weights, training_log_path
 from alloop.loop.shared_models import SharedModel
 from alloop.query import Need
@@ -36,13 +37,15 @@ def trained_and_evaluated(
     if context.shared is None or _snapshots(context.experiment, len(labeled)):
         return _made(context, round_, labeled, timings)
     hashes = {image_id: annotation_sha256(truth) for image_id, truth in labeled.items()}
-    key = sha256_of(json.dumps(training_key(context.experiment, round_, hashes), sort_keys=True).encode())
+    tree = training_key(context.experiment, round_, hashes, recorded_contents(context.ledger))
+    key = sha256_of(json.dumps(tree, sort_keys=True).encode())
     with context.shared.working_on(key):
         shared = context.shared.get(key)
         if shared is None:
             detector, metrics = _made(context, round_, labeled, timings)
             context.shared.put(key, SharedModel(weights_of(detector.module), metrics))
             return detector, metrics
+    _refuse_changed_data(context)
     context.ledger.store(model_path(round_), shared.weights, round_)
     return restored(context, round_), shared.metrics
 
@@ -90,9 +93,17 @@ def _made(
         with timings.of("train"):
             detector = _trained(context, round_, labeled)
     with timings.of("evaluate"):
+        _refuse_changed_data(context)
         metrics = _evaluated(context, detector)
     log = context.ledger.stored(training_log_path(round_))
     return detector, replace(metrics, training_log=None if log is None else json.loads(log)).to_json()
+
+
+def _refuse_changed_data(context: RunContext) -> None:
+    """Refuse to measure a round on other test images than the rounds before, or to go on with another reference."""
+    for name, split in splits_by_name(context.experiment.splits).items():
+        if name != "train":
+            refuse_changed_images(split)
 
 
 def _snapshots(experiment: Experiment, images: int) -> tuple[int, ...]:

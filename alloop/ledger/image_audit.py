@@ -1,0 +1,93 @@
+"""Recheck the image files of a run against the hashes that were recorded when it began."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from alloop.config.blocks import DataConfig
+from alloop.data.formats.table import annotation_format
+from alloop.data.images import verified_image
+from alloop.errors import DamagedFileError
+from alloop.ledger.facts import RunFacts
+from alloop.ledger.split_images import HashedImage, recorded_images
+from alloop.ledger.store import Ledger
+
+TITLES = {"train": "pool", "reference": "reference set", "test": "test set"}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageAudit:
+    """How many image files agree with their hashes, what is wrong with others, and which were not looked at and why."""
+
+    agreeing: int
+    findings: list[str]
+    unchecked: list[str]
+
+
+def audit_images(ledger: Ledger, data: DataConfig) -> ImageAudit:
+    """Hash every image file whose hash is recorded and whose folder is there."""
+    if data.digit_scenes is not None:
+        return ImageAudit(0, [], [])  # drawn, not stored
+    recorded, folders = recorded_images(ledger), image_folders(data)
+    agreeing, findings, unchecked = 0, [], []
+    for split, folder in folders.items():
+        images = recorded.get(split, [])
+        if not images:
+            unchecked.append(f"the images of the {TITLES[split]} were not checked: the run recorded no hashes of them")
+        elif not folder.is_dir():
+            unchecked.append(f"the images of the {TITLES[split]} were not checked: {folder} is not there")
+        else:
+            wrong = changed_images(folder, images)
+            findings += wrong
+            agreeing += len(images) - len(wrong)
+    return ImageAudit(agreeing, findings, unchecked)
+
+
+def changed_images(folder: Path, images: list[HashedImage]) -> list[str]:
+    """Return a finding for each image file that is gone or has another hash than the recorded one."""
+    findings = []
+    for image_id, file_name, sha256 in images:
+        try:
+            verified_image(folder, image_id, file_name, sha256)
+        except DamagedFileError as error:
+            findings.append(str(error))
+    return findings
+
+
+def image_folders(data: DataConfig) -> dict[str, Path]:
+    """Return the image folder of each split; one that serves as reference and as test appears as `test`."""
+    blocks = {
+        "train": data.train,
+        "reference": data.reference if data.test else None,
+        "test": data.test or data.reference,
+    }
+    return {
+        split: block.images or annotation_format(block.format, f"data.{split}.format").image_folder(block.annotations)
+        for split, block in blocks.items()
+        if block is not None
+    }
+
+
+def data_of(facts: RunFacts, folder: Path) -> DataConfig | None:
+    """Return the data that a run began with, where they lie now; None where its config names none.
+
+    Data that were moved together with the run are found by their position relative to its folder.
+    """
+    tree = (yaml.safe_load(facts.config) or {}).get("data")
+    if tree is None:
+        return None
+    return DataConfig.model_validate(_relocated(tree, facts.folder, folder))
+
+
+def _relocated(tree: Mapping[str, object], before: str, now: Path) -> dict[str, object]:
+    relocated: dict[str, object] = dict(tree)
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and key != "digit_scenes":
+            relocated[key] = _relocated(value, before, now)
+        elif key in ("annotations", "images") and isinstance(value, str) and before:
+            moved = (now / os.path.relpath(value, before)).resolve()
+            relocated[key] = str(moved) if moved.exists() else value
+    return relocated
