@@ -57,17 +57,16 @@ def ledger(
 def verify(folder: AnyFolder) -> None:
     """Check every invariant and hash of a run, or of every run of a study. Exit with 76 when anything is wrong."""
     from alloop.errors import DamagedFileError  # noqa: PLC0415
-    from alloop.ledger.audit import audit  # noqa: PLC0415
+    from alloop.ledger.audit import verified_lines  # noqa: PLC0415
     from alloop.ledger.store import read_ledger, run_folders  # noqa: PLC0415
 
     wrong = []
     for run_folder in run_folders(folder):
         with read_ledger(run_folder) as run_ledger:
-            findings = audit(run_ledger)
-            wrong += [f"{run_folder}: {finding}" for finding in findings]
-            if not findings:
-                charges, files = len(run_ledger.charges()), len(run_ledger.files())
-                print(f"{run_folder}: {charges} charges and {files} files agree with their records")
+            lines, findings = verified_lines(run_ledger)
+        wrong += [f"{run_folder}: {finding}" for finding in findings]
+        for line in lines:
+            print(f"{run_folder}: {line}")
     if wrong:
         raise DamagedFileError(f"{folder}: {len(wrong)} findings:\n  " + "\n  ".join(wrong[:20]))
 

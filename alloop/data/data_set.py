@@ -90,7 +90,7 @@ class GroupedAnnotations(Mapping[ImageId, Annotations]):
         self._ends = np.cumsum(np.bincount(image_rows, minlength=len(records.images)))
         boxes = _clipped(np.frombuffer(columns.bbox, dtype=np.float64).reshape(-1, 4), image_rows, records.images)
         crowd = np.frombuffer(columns.crowd, dtype=np.bool_)
-        trainable = _wide_enough(boxes) & ~crowd & ~np.frombuffer(columns.ignored, dtype=np.bool_)
+        trainable = wide_enough(boxes) & ~crowd & ~np.frombuffer(columns.ignored, dtype=np.bool_)
         self._boxes = read_only(boxes[order])
         self._labels = read_only(np.frombuffer(columns.labels, dtype=np.int64)[order])
         self._crowd = read_only(crowd[order])
@@ -154,7 +154,7 @@ def _clipped(
     return corners.astype(np.float32)
 
 
-def _wide_enough(boxes: Float32[np.ndarray, "n 4"]) -> np.ndarray:
+def wide_enough(boxes: Float32[np.ndarray, "n 4"]) -> np.ndarray:
     """Return which boxes have sides of at least `MIN_SIDE`; rounding to float32 may shave a side of exactly that."""
     return np.asarray(((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE * (1 - 1e-4)).all(axis=1))
 

@@ -1,10 +1,10 @@
-"""What `check-data` prints: counts, findings, images that cannot be read."""
+"""What is told about data: counts, findings, images that cannot be read, and what a run warns about."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from alloop.data.data_set import DataSet
+from alloop.data.data_set import MIN_SIDE, DataSet, wide_enough
 from alloop.data.images import FolderImages
 from alloop.data.records import Records
 from alloop.errors import DataError
@@ -53,6 +53,42 @@ def verdict_line(dataset: DataSet) -> str:
         f"usable: yes; all {dataset.boxes} boxes are paid for, {trained} are trained on ({clipped} of them clipped), "
         f"{crowd} are crowd, {rest} are skipped"
     )
+
+
+def untrained_boxes(dataset: DataSet, name: str = "the pool") -> list[str]:
+    """Say how many boxes are paid for and not trained on, and why; nothing where there are none.
+
+    Args:
+        dataset: the data set.
+        name: how to call it in the sentence.
+    """
+    small = crowd = ignored = 0
+    for truth in dataset.annotations.values():
+        rest = ~truth.trainable & ~truth.crowd
+        thin = rest & ~wide_enough(truth.boxes)
+        crowd += int(truth.crowd.sum())
+        small += int(thin.sum())
+        ignored += int((rest & ~thin).sum())
+    if not small + crowd + ignored:
+        return []
+    count = f"{small + crowd + ignored} of {dataset.boxes} boxes of {name} are paid for and not trained on"
+    return [f"{count}: less than {MIN_SIDE:g} px wide or high {small}; crowd {crowd}; ignore {ignored}"]
+
+
+def shared_images(of: str, hashes: Collection[str], pool: Collection[str]) -> list[str]:
+    """Say how many images of a split have the same content as an image of the pool; nothing where none has.
+
+    Args:
+        of: `test` or `reference`.
+        hashes: the hash of each image of this split.
+        pool: the hash of each image of the pool.
+    """
+    known = set(pool)
+    count = sum(sha256 in known for sha256 in hashes)
+    if not count:
+        return []
+    harm = "AP is measured on what is trained on" if of == "test" else "the strategy looks at what is trained on"
+    return [f"{count} of {len(hashes)} {of} images are also in the pool: {harm}"]
 
 
 def unreadable_images(dataset: DataSet, folder: Path) -> list[str]:

@@ -4,6 +4,7 @@ from alloop.data.annotation_json import annotation_sha256, annotations_from_json
 from alloop.errors import AlloopError
 from alloop.files import sha256_file, sha256_of
 from alloop.ledger.database import Database
+from alloop.ledger.image_audit import ImageAudit, audit_images, data_of
 from alloop.ledger.store import Ledger
 
 
@@ -19,6 +20,21 @@ def audit(ledger: Ledger) -> list[str]:
         *_selections(database),
         *_files(ledger),
     ]
+
+
+def verified_lines(ledger: Ledger) -> tuple[list[str], list[str]]:
+    """Check a run and its images; return what agrees or was not checked, one line each, and what is wrong."""
+    facts, findings = ledger.facts(), _database(ledger.database)
+    if facts is None and not (findings or ledger.pool_size() or ledger.spent().images or ledger.files()):
+        return ["not begun: nothing is recorded yet, so there is nothing to check"], []
+    findings, data = audit(ledger), data_of(facts, ledger.folder) if facts else None
+    images = audit_images(ledger, data) if data is not None else ImageAudit(0, [], [])
+    lines = []
+    if not findings:
+        lines.append(f"{len(ledger.charges())} charges and {len(ledger.files())} files agree with their records")
+    if images.agreeing:
+        lines.append(f"{images.agreeing} image files agree with their records")
+    return [*lines, *images.unchecked], [*findings, *images.findings]
 
 
 def _database(database: Database) -> list[str]:

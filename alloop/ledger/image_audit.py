@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from pydantic import ValidationError
 
 from alloop.config.blocks import DataConfig
 from alloop.data.formats.table import annotation_format
@@ -72,14 +73,15 @@ def image_folders(data: DataConfig) -> dict[str, Path]:
 
 
 def data_of(facts: RunFacts, folder: Path) -> DataConfig | None:
-    """Return the data that a run began with, where they lie now; None where its config names none.
+    """Return the data that a run began with, where they lie now; None where its config names none that can be read.
 
     Data that were moved together with the run are found by their position relative to its folder.
     """
-    tree = (yaml.safe_load(facts.config) or {}).get("data")
-    if tree is None:
+    try:
+        config = yaml.safe_load(facts.config)
+        return DataConfig.model_validate(_relocated(config["data"], facts.folder, folder))
+    except (yaml.YAMLError, ValidationError, KeyError, TypeError, AttributeError):
         return None
-    return DataConfig.model_validate(_relocated(tree, facts.folder, folder))
 
 
 def _relocated(tree: Mapping[str, object], before: str, now: Path) -> dict[str, object]:

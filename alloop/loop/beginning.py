@@ -1,6 +1,7 @@
 """The beginning of a run: hash the pool, choose the seed set, book both; and whether a run may go on."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,14 @@ import yaml
 
 from alloop.budget.amounts import buy
 from alloop.config import ExperimentConfig, parse_config
+from alloop.data.data_set import DataSet
+from alloop.data.summary import shared_images, untrained_boxes
 from alloop.errors import ConfigError
 from alloop.files import sha256_of
 from alloop.ledger.facts import Environment, RunFacts
 from alloop.ledger.image_audit import TITLES
 from alloop.ledger.requests import AnnotationRequests
+from alloop.ledger.split_images import HashedImage
 from alloop.loop.context import RunContext
 from alloop.loop.experiment import environment
 from alloop.loop.people import first_requests
@@ -25,13 +29,14 @@ from alloop.values import Annotations, ImageId
 FREE_KEYS = frozenset({"training.checkpoint_seconds", "training.cache_gib"})  # they change no result
 
 
-def begin_run(context: RunContext, table: Mapping[str, str], replicate: int) -> None:
-    """Book the pool with the seed set, or with the request to people for one, in one transaction.
+def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, tell: bool = True) -> None:
+    """Book the images with the seed set, or with the request to people for one, in one transaction.
 
     Args:
         context: the run.
         table: strategies by name.
         replicate: 0, or 1, 2, ... for a run that repeats another.
+        tell: report the warnings about the data; they are recorded in any case.
 
     Raises:
         ConfigError: the budget does not pay for the first image of the seed set.
@@ -41,21 +46,40 @@ def begin_run(context: RunContext, table: Mapping[str, str], replicate: int) -> 
         name: hashed_images(split, TITLES[name], context.progress)
         for name, split in splits_by_name(context.experiment.splits).items()
     }
+    warnings = data_warnings(context.experiment.splits.train.dataset, images)
+    for warning in warnings if tell else ():
+        context.progress.say(f"warning: {warning}")
     contents = contents_of(context.experiment.config, table)
     if isinstance(context.oracle, RevealingOracle) or context.experiment.config.loop.seed_images:
         order = _seed_set_order(context)
         answers = _known_labels(context, order)
-        seed_set = _affordable(context, order, answers)
-        with ledger.transaction():
-            record_splits(ledger, images)
-            ledger.begin(_facts(context, replicate, seed_set, contents), images["train"], seed_set, answers)
-        return
-    batch = first_requests(context, table)
+        seed_set, requests = _affordable(context, order, answers), None
+        first = seed_set
+    else:
+        answers, seed_set, requests = {}, (), first_requests(context, table)
+        first = requests.selection.image_ids
     with ledger.transaction():
         record_splits(ledger, images)
-        ledger.begin(_facts(context, replicate, batch.selection.image_ids, contents), images["train"], (), {})
-        requests = AnnotationRequests(ledger)
-        requests.ask(0, batch.selection, batch.predicted_boxes, batch.pre_annotations)
+        facts = replace(_facts(context, replicate, first), contents=contents, warnings=warnings)
+        ledger.begin(facts, images["train"], seed_set, answers)
+        if requests is not None:
+            AnnotationRequests(ledger).ask(0, requests.selection, requests.predicted_boxes, requests.pre_annotations)
+
+
+def data_warnings(pool: DataSet, images: Mapping[str, Sequence[HashedImage]]) -> tuple[str, ...]:
+    """Return what a user should know about the data before anything is paid, one sentence each.
+
+    Args:
+        pool: the pool.
+        images: the hashed images of each split; `train` is the pool.
+    """
+    hashes = {name: [sha256 for _, _, sha256 in rows] for name, rows in images.items()}
+    shared = [
+        sentence
+        for name in ("test", "reference")
+        for sentence in shared_images(name, hashes.get(name, []), hashes["train"])
+    ]
+    return (*shared, *untrained_boxes(pool))
 
 
 def refuse_other_config(
@@ -117,7 +141,7 @@ def _affordable(
     return head.image_ids
 
 
-def _facts(context: RunContext, replicate: int, seed_set: tuple[ImageId, ...], contents: Mapping[str, str]) -> RunFacts:
+def _facts(context: RunContext, replicate: int, seed_set: tuple[ImageId, ...]) -> RunFacts:
     experiment = context.experiment
     config, pool, text = experiment.config, experiment.splits.train.dataset, experiment.config.to_yaml()
     people = experiment.oracle.asks_people  # nobody knows the classes of a pool that people are still to annotate
@@ -139,6 +163,5 @@ def _facts(context: RunContext, replicate: int, seed_set: tuple[ImageId, ...], c
         label_using=uses_labels(experiment.strategy),
         reference_is_test=experiment.splits.shared,
         environment=Environment(**environment(experiment)),
-        contents=contents,
         folder=str(context.ledger.folder.resolve()),
     )

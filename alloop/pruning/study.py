@@ -76,11 +76,20 @@ class PruneStudy:
         failures = []
         for seed in self.seeds:
             whole = self._whole(seed)
-            failures += run_arms([whole], self.out, self.table, progress=progress, quiet=quiet)
+            first = seed == self.seeds[0]
+            failures += run_arms([whole], self.out, self.table, progress=progress, quiet=quiet, tell_warnings=first)
             for name, strategy in strategies.items():
                 self._prune(name, strategy, seed, whole, progress)
         arms = [self._arm(*cell) for cell in self._grid]
-        return failures + run_arms(arms, self.out, self.table, workers=self.workers, progress=progress, quiet=quiet)
+        return failures + run_arms(
+            arms,
+            self.out,
+            self.table,
+            workers=self.workers,
+            progress=progress,
+            quiet=quiet,
+            tell_warnings=False,
+        )
 
     def results(self) -> list[Trained]:
         """Return the results of every finished training; the detectors trained on the whole set come first."""

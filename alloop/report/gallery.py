@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
-from alloop.config.reading import parse_config
 from alloop.data.images import FolderImages, ImageSource
 from alloop.data.splits import load_splits
 from alloop.errors import AlloopError, DataError
+from alloop.ledger.image_audit import data_of
 from alloop.ledger.store import read_ledger
-from alloop.results.runs import Run, config_of
+from alloop.results.runs import Run
 from alloop.values import Annotations, ImageId
 
 SIDE = 176  # pixels of the long side
@@ -64,11 +64,20 @@ def galleries(runs: Sequence[Run]) -> tuple[list[Gallery], str]:
     if not first_runs or not each:
         return [], ""
     try:
-        images = load_splits(parse_config(config_of(first_runs[0])).data).train.images
+        images = _pool_images(first_runs[0])
         built = [_gallery(run, images, each) for run in first_runs]
         return [gallery for gallery in built if gallery is not None], ""
     except (AlloopError, OSError) as error:
         return [], f"The images could not be read: {error}"
+
+
+def _pool_images(run: Run) -> ImageSource:
+    """Return the images of the pool, also where the data were moved together with the run."""
+    data = data_of(run.facts, run.folder)
+    if data is None:
+        msg = "the config of the run names no data"
+        raise DataError(msg)
+    return load_splits(data).train.images
 
 
 def _gallery(run: Run, images: ImageSource, each: int) -> Gallery | None:

@@ -110,6 +110,7 @@ def _warnings(comparison: Comparison) -> list[str]:
     if any(run.facts.reference_is_test for run in runs):
         both = "one split served as reference and as test split"
         warnings.append(f"{both}; a strategy that looks at it has seen the test labels.")
+    warnings += dict.fromkeys(f"{warning}." for run in runs for warning in run.facts.warnings)
     close = [versus.strategy for versus in comparison.versus if noise and abs(versus.difference) <= noise]
     if close:
         warnings.append(f"no farther from random than a run is from its own replicate: {', '.join(close)}.")

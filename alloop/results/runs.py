@@ -18,7 +18,8 @@ from alloop.ledger.store import RoundRecord, read_ledger, run_folders
 from alloop.plugins import load_class, sibling_parameters
 from alloop.results.names import Metric
 
-_UNCOMPARED = {"checkpoint_seconds", "cache_gib", "rounds"}  # may differ between runs that are compared
+# may differ between runs that are compared; what `seed_images` names is compared as the seed set
+_UNCOMPARED = {"checkpoint_seconds", "cache_gib", "rounds", "seed_images"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,16 @@ def _recipes(a: Run, b: Run) -> Iterable[tuple[str, Any, Any]]:
         before, now = first.get(block, {}), second.get(block, {})
         ignored = _UNCOMPARED | (_unused_parameters(before.get("name", "")) if block == "detector" else set())
         for key in sorted({*before, *now} - ignored):
-            yield f"{block}.{key}", before.get(key), now.get(key)
+            yield (
+                f"{block}.{key}",
+                _content(a, f"{block}.{key}", before.get(key)),
+                _content(b, f"{block}.{key}", now.get(key)),
+            )
+
+
+def _content(run: Run, key: str, value: Any) -> Any:
+    """Return what a key stands for: of a path what lies behind it, where it is recorded, else the value itself."""
+    return (run.facts.contents or {}).get(key, value)
 
 
 @cache

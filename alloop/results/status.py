@@ -71,6 +71,7 @@ class RunStatus:
             f"strategy {name}, random seed {seed}: {self.state}",
             f"rounds   {self.progress}",
             f"paid     {self.spent.images} of {self.pool} images, {self.spent.boxes} boxes; {budget}",
+            *(f"warning  {warning}" for warning in (facts.warnings if facts else ())),
             *self._figures(),
             *(f"people   {answers_line(answers)}" for answers in self.answers),
             *self._requested(),
@@ -137,7 +138,9 @@ def status_blocks(folder: Path) -> list[str | Table]:
         return [*read_status(folder).lines()]
     statuses = [(run_folder.name, read_status(run_folder)) for run_folder in folders]
     rows = [(name, s.state, s.progress, f"{s.spent.images}", f"{s.spent.boxes}") for name, s in statuses]
-    return [Table(("run", "state", "rounds", "images", "boxes"), rows, left=3)]
+    warnings = dict.fromkeys(warning for _, status in statuses if status.facts for warning in status.facts.warnings)
+    table = Table(("run", "state", "rounds", "images", "boxes"), rows, left=3)
+    return [table, *(f"warning: {warning}" for warning in warnings)]
 
 
 def answers_line(answers: RoundAnswers) -> str:

@@ -40,6 +40,7 @@ class Job:
     models: Path
     quiet: bool
     bars: bool
+    tells: bool  # whether it reports the warnings about its data
 
 
 def run_arms(
@@ -50,6 +51,7 @@ def run_arms(
     workers: int = 1,
     progress: Progress | None = None,
     quiet: bool = False,
+    tell_warnings: bool = True,
 ) -> list[Failure]:
     """Run or resume runs in folders of their own, with trained models shared; return those that failed.
 
@@ -60,9 +62,11 @@ def run_arms(
         workers: number of processes; with 1 the runs stay in this process.
         progress: where to report progress.
         quiet: silence the runs.
+        tell_warnings: let the first run of each data block report the warnings about its data.
     """
     progress = progress or Progress(quiet=True)
-    jobs = {arm.name: _job(arm, out, table, quiet=quiet, bars=workers == 1) for arm in arms}
+    first = {arm.config.data.model_dump_json(): arm.name for arm in reversed(arms)}.values() if tell_warnings else ()
+    jobs = {arm.name: _job(arm, out, table, quiet=quiet, bars=workers == 1, tells=arm.name in first) for arm in arms}
     time_left = RemainingTime({out / arm.name: arm.config.loop.rounds for arm in arms})
     if workers == 1:
         outcomes = _one_by_one(jobs, progress, time_left)
@@ -71,10 +75,12 @@ def run_arms(
     return [Failure(name, reason) for name, reason in outcomes if reason is not None]
 
 
-def _job(arm: Arm, out: Path, table: Mapping[str, str], *, quiet: bool, bars: bool) -> Job:
+def _job(arm: Arm, out: Path, table: Mapping[str, str], *, quiet: bool, bars: bool, tells: bool) -> Job:
     # a replicate shares no model with the run that it repeats: it would show no difference
     models = out / "shared" / f"replay{arm.replicate}" if arm.replicate else out / "shared"
-    return Job(arm.config.model_dump(mode="json"), out / arm.name, arm.replicate, dict(table), models, quiet, bars)
+    return Job(
+        arm.config.model_dump(mode="json"), out / arm.name, arm.replicate, dict(table), models, quiet, bars, tells
+    )
 
 
 Outcomes = Iterator[tuple[str, str | None]]  # names of runs, and why they failed
@@ -102,7 +108,15 @@ def run_arm(job: Job) -> str | None:
     progress = Progress(quiet=job.quiet, prefix=f"{job.folder.name}: ", bars=job.bars)
     config = parse_config(job.config)
     try:
-        run_experiment(config, job.folder, job.table, shared=job.models, replicate=job.replicate, progress=progress)
+        run_experiment(
+            config,
+            job.folder,
+            job.table,
+            shared=job.models,
+            replicate=job.replicate,
+            tell_warnings=job.tells,
+            progress=progress,
+        )
     except AlloopError as error:
         progress.say(f"failed: {error}")
         return str(error)
