@@ -18,6 +18,7 @@ from alloop.data.splits import load_splits
 from alloop.errors import ConfigError
 from alloop.files import atomic_write, sha256_of
 from alloop.ledger.store import read_ledger
+from alloop.loop.recorded_data import contents_of
 from alloop.progress import Progress
 from alloop.pruning.subset import Balance, count_of, prune, pruning_parameters
 from alloop.query import FittedDetector, Need
@@ -177,7 +178,9 @@ class PruneStudy:
     def _facts(self, name: str, keep: float, seed: int) -> dict[str, Any]:
         """Return everything that a subset depends on."""
         config = self._config(seed)
-        recipe = json.dumps([config.detector.with_siblings(), config.training.model_dump(mode="json")], sort_keys=True)
+        # of a path what lies behind it: a study may be moved
+        detector = {k: self._contents.get(f"detector.{k}", v) for k, v in config.detector.with_siblings().items()}
+        recipe = json.dumps([detector, config.training.model_dump(mode="json")], sort_keys=True)
         return {
             "strategy": name,
             "parameters": self._parameters(name),
@@ -186,6 +189,10 @@ class PruneStudy:
             "data": self._fingerprint,
             "recipe": sha256_of(recipe.encode()),
         }
+
+    @cached_property
+    def _contents(self) -> dict[str, str]:
+        return contents_of(self.config, self.table)
 
     @cached_property
     def _fingerprint(self) -> str:

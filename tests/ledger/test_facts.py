@@ -31,6 +31,9 @@ facts = st.builds(
     rounds_planned=st.none() | st.integers(1, 100),
     label_using=st.booleans(),
     reference_is_test=st.booleans(),
+    contents=st.none() | st.dictionaries(text, text, max_size=3),
+    folder=text,
+    warnings=st.lists(text, max_size=3).map(tuple),
     environment=st.builds(Environment, device=text, threads=text, torch=text, command=text),
 )
 
