@@ -171,6 +171,17 @@ class TrainingConfig(Block):
         return self
 
 
+class EvaluationConfig(Block):
+    """How AP is measured."""
+
+    max_detections: int | None = Field(
+        None,
+        ge=1,
+        description="detections of each class in an image that AP counts, best first; COCO counts 100; "
+        "null for all that the detector gives",
+    )
+
+
 class LoopConfig(Block):
     """How much is bought in each round. Amounts are `80`, `"80 images"` or `"500 boxes"`."""
 

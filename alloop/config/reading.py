@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from alloop.config.blocks import Block, DataConfig, LoopConfig, TrainingConfig, block_class
+from alloop.config.blocks import Block, DataConfig, EvaluationConfig, LoopConfig, TrainingConfig, block_class
 from alloop.config.overrides import parsed_override, with_value
 from alloop.config.paths import with_absolute_paths
 from alloop.config.plugin_blocks import DetectorBlock, OracleBlock, PluginBlock, StrategyBlock
@@ -25,6 +25,7 @@ class ExperimentConfig(Block):
     loop: LoopConfig
     strategy: StrategyBlock
     oracle: OracleBlock = Field(default_factory=OracleBlock)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     random_seed: int = Field(0, ge=0, lt=2**31, description="source of all random choices")
 
     @model_validator(mode="after")

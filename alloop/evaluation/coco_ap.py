@@ -18,6 +18,7 @@ from alloop.geometry.masks import decode_mask
 from alloop.values import Annotations, Detections, ImageId
 
 Kind = Literal["bbox", "segm"]
+COCO_LIMIT = 100  # detections of each class in an image that COCO counts
 
 
 def coco_dicts(
@@ -111,8 +112,12 @@ def evaluate(
     class_names: Sequence[str],
     kind: Kind = "bbox",
     sizes: Mapping[ImageId, tuple[int, int]] | None = None,
+    max_detections: int | None = None,
 ) -> Metrics:
     """Compute AP, AP50, AP75, AP by size and AP per class over the images of `truth`.
+
+    COCO counts 100 detections of each class in an image. Where more are counted here, or fewer, and COCO's AP differs,
+    it stands beside the others as `ap_at_100`.
 
     Args:
         truth: annotations by image; images without boxes count.
@@ -120,9 +125,12 @@ def evaluate(
         class_names: in label order.
         kind: `bbox` for boxes, `segm` for masks.
         sizes: (width, height) of each image in pixels; needed for masks.
+        max_detections: detections of each class in an image that count, best first; None for all that are given.
     """
     tree, results = coco_dicts(truth, detections, len(class_names), kind, sizes)
-    precision = precision_table(tree, results, kind)  # [10 iou, 101 recall, k, 4 areas]
+    most = max((len(of_image) for of_image in detections.values()), default=0)
+    limit = max_detections or max(most, COCO_LIMIT)
+    precision = precision_table(tree, results, kind, limit)  # [10 iou, 101 recall, k, 4 areas]
     cells = {
         "ap": precision[:, :, :, 0],
         "ap50": precision[0, :, :, 0],
@@ -131,8 +139,12 @@ def evaluate(
         "ap_medium": precision[:, :, :, 2],
         "ap_large": precision[:, :, :, 3],
     }
+    values = {name: _mean(part) for name, part in cells.items()}
+    if limit != COCO_LIMIT and most > min(limit, COCO_LIMIT):
+        at_100 = _mean(precision_table(tree, results, kind)[:, :, :, 0])
+        values |= {"ap_at_100": at_100} if at_100 != values["ap"] else {}
     return Metrics(
-        values={name: _mean(part) for name, part in cells.items()},
+        values=values,
         per_class={name: _mean(precision[:, :, k, 0]) for k, name in enumerate(class_names)},
     )
 
@@ -143,8 +155,10 @@ def _mean(cells: np.ndarray) -> float | None:
     return float(existing.mean()) if existing.size else None
 
 
-def precision_table(tree: dict[str, Any], results: list[dict[str, Any]], kind: str) -> np.ndarray:
-    """Return COCOeval's precision `[10 iou, 101 recall, class, 4 areas]` at 100 detections per image."""
+def precision_table(
+    tree: dict[str, Any], results: list[dict[str, Any]], kind: str, max_detections: int = COCO_LIMIT
+) -> np.ndarray:
+    """Return COCOeval's precision `[10 iou, 101 recall, class, 4 areas]` at so many detections per image and class."""
     from faster_coco_eval import COCO, COCOeval_faster  # noqa: PLC0415  slow to import
 
     classes = len(tree["categories"])
@@ -156,6 +170,7 @@ def precision_table(tree: dict[str, Any], results: list[dict[str, Any]], kind: s
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(tree)
         evaluator = COCOeval_faster(truth, truth.loadRes(results), iouType=kind)
+        evaluator.params.maxDets = [max_detections]
         evaluator.evaluate()
         evaluator.accumulate()
     precision: np.ndarray = np.asarray(evaluator.eval["precision"])[:, :, :, :, -1]

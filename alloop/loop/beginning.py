@@ -9,9 +9,11 @@ import yaml
 
 from alloop.budget.amounts import buy
 from alloop.config import ExperimentConfig, parse_config
+from alloop.config.reading import changed
 from alloop.data.data_set import DataSet
 from alloop.data.summary import shared_images, untrained_boxes
 from alloop.errors import ConfigError
+from alloop.evaluation.coco_ap import COCO_LIMIT
 from alloop.files import sha256_of
 from alloop.ledger.facts import Environment, RunFacts
 from alloop.ledger.image_audit import TITLES
@@ -107,6 +109,16 @@ def refuse_other_config(
             f"({len(differing)} keys differ: {', '.join(differing[:5])}). Another experiment needs another --out."
         )
         raise ConfigError(msg)
+
+
+def as_measured_before(recorded: str, config: ExperimentConfig) -> ExperimentConfig:
+    """Return the config of a run that goes on: one curve counts detections in one way.
+
+    A run of an older version, whose config has no block `evaluation`, counted 100 per image and class.
+    """
+    if "evaluation" in yaml.safe_load(recorded) or config.evaluation.max_detections is not None:
+        return config
+    return changed(config, {"evaluation.max_detections": COCO_LIMIT})
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from alloop.files import run_lock
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.requests import AnnotationRequests
 from alloop.ledger.store import Bought, Ledger, RoundRecord, open_ledger
-from alloop.loop.beginning import begin_run, refuse_other_config
+from alloop.loop.beginning import as_measured_before, begin_run, refuse_other_config
 from alloop.loop.buying import purchase
 from alloop.loop.context import RunContext, Timings, pixel_caches
 from alloop.loop.experiment import prepare
@@ -75,6 +75,7 @@ def run_experiment(
                 unchecked = refuse_other_data_of_finished(ledger, facts, config)
                 progress.say(f"{out}: finished, {len(ledger.rounds())} rounds; nothing to do{unchecked}")
                 return ledger.rounds()
+            config = as_measured_before(facts.config, config)
         context = _run_context(config, table, ledger, facts, Path(shared) if shared else None, progress)
         if facts is None:
             begin_run(context, table, replicate, tell=tell_warnings)

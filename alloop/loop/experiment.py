@@ -256,4 +256,5 @@ def training_key(
     if contents is None:
         return key
     detector = {k: contents.get(f"detector.{k}", value) for k, value in config.detector.with_siblings().items()}
-    return {**key, "detector": detector, "contents": dict(contents)}
+    evaluation = config.evaluation.model_dump(mode="json")
+    return {**key, "detector": detector, "contents": dict(contents), "evaluation": evaluation}

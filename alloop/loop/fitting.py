@@ -189,8 +189,9 @@ def _evaluated(context: RunContext, detector: Detector) -> Metrics:
     test = context.experiment.splits.test
     ids, names, truth = sorted(test.dataset.images), test.dataset.class_names, test.dataset.annotations
     detections = dict(zip(ids, fitted(context, test, context.caches.test, detector).detections(ids), strict=True))
-    metrics = evaluate(truth, detections, names)
+    limit = context.experiment.config.evaluation.max_detections
+    metrics = evaluate(truth, detections, names, max_detections=limit)
     if Need.MASKS in context.experiment.detector.gives:
         sizes = {i: (record.width, record.height) for i, record in test.dataset.images.items()}
-        metrics = metrics.with_masks(evaluate(truth, detections, names, "segm", sizes))
+        metrics = metrics.with_masks(evaluate(truth, detections, names, "segm", sizes, limit))
     return metrics

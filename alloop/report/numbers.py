@@ -39,10 +39,17 @@ def _run_json(run: Run) -> dict[str, Any]:
         "label_using": run.label_using,
         "paid": list(run.paid),
         "predicted_boxes": list(run.predicted_boxes),
-        "rounds": [
-            {"round": r.round, "images": r.images, "boxes": r.boxes, **{key: r.metrics[key] for key in METRICS}}
-            for r in run.rounds
-        ],
+        "rounds": [_round_json(record) for record in run.rounds],
+    }
+
+
+def _round_json(record: RoundRecord) -> dict[str, Any]:
+    return {
+        "round": record.round,
+        "images": record.images,
+        "boxes": record.boxes,
+        **{key: record.metrics[key] for key in METRICS},
+        "ap_at_100": record.metrics.get("ap_at_100"),  # null where it equals `ap`
     }
 
 
@@ -116,6 +123,9 @@ def _mean_row(strategy: str, round_: int, members: Sequence[tuple[Run, RoundReco
     for key in METRICS:
         values = [value for _, r, _ in members if (value := r.metrics[key]) is not None]
         row[key] = float(np.mean(values)) if values else None
+    at_100 = [value for _, r, _ in members if (value := r.metrics.get("ap_at_100", r.metrics["ap"])) is not None]
+    if any("ap_at_100" in r.metrics for _, r, _ in members):
+        row["ap_at_100"] = float(np.mean(at_100))
     return row
 
 

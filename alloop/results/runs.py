@@ -1,6 +1,6 @@
 """Finished and unfinished runs as their ledgers record them, and which of them may be compared."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -177,6 +177,7 @@ def refuse_unlike(runs: Sequence[Run]) -> None:
 def _recipes(a: Run, b: Run) -> Iterable[tuple[str, Any, Any]]:
     """Yield each key that runs must share, with both values."""
     first, second = config_of(a), config_of(b)
+    yield "evaluation.max_detections", counted_detections(first), counted_detections(second)
     for block in ("detector", "training", "loop"):
         before, now = first.get(block, {}), second.get(block, {})
         ignored = _UNCOMPARED | (_unused_parameters(before.get("name", "")) if block == "detector" else set())
@@ -186,6 +187,15 @@ def _recipes(a: Run, b: Run) -> Iterable[tuple[str, Any, Any]]:
                 _content(a, f"{block}.{key}", before.get(key)),
                 _content(b, f"{block}.{key}", now.get(key)),
             )
+
+
+def counted_detections(config: Mapping[str, Any]) -> int | None:
+    """Return how many detections per image and class AP counts at most; None for no limit.
+
+    A config of an older version has no block `evaluation`; it counted 100.
+    """
+    limits = (config.get("evaluation", {"max_detections": 100}), config.get("detector", {}))
+    return min((limit for block in limits if (limit := block.get("max_detections")) is not None), default=None)
 
 
 def _content(run: Run, key: str, value: Any) -> Any:

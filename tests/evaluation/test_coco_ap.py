@@ -14,12 +14,13 @@ from alloop.evaluation.coco_ap import coco_dicts, evaluate, precision_table
 from alloop.values import Annotations, Detections
 
 
-def reference_table(tree, results, kind="bbox"):
+def reference_table(tree, results, kind="bbox", limit=100):
     with contextlib.redirect_stdout(io.StringIO()):
         real = COCO()
         real.dataset = tree
         real.createIndex()
         evaluator = COCOeval(real, real.loadRes(results), kind)
+        evaluator.params.maxDets = [limit]
         evaluator.evaluate()
         evaluator.accumulate()
     return evaluator.eval["precision"][..., -1]
@@ -61,6 +62,48 @@ def test_precision_equals_pycocotools_on_thousands_of_random_cases():
         assert np.allclose(ours, theirs, atol=1e-12)
         compared += 1
     assert compared > 1500
+
+
+def test_precision_equals_pycocotools_at_any_number_of_detections():
+    chance, limited = np.random.default_rng(2), 0
+    for _ in range(400):
+        truth, found = random_case(chance, classes=2)
+        limit = int(chance.integers(1, 8))
+        tree, results = coco_dicts(truth, found, 2, "bbox")
+        if not results or not tree["annotations"]:
+            continue
+        theirs = reference_table(copy.deepcopy(tree), copy.deepcopy(results), limit=limit)
+        ours = precision_table(tree, results, "bbox", limit)
+        assert np.allclose(ours, theirs, atol=1e-12)
+        metrics = evaluate(truth, found, ["a", "b"], max_detections=limit)
+        cells = theirs[..., 0][theirs[..., 0] > -1]
+        assert metrics.values["ap"] == (pytest.approx(cells.mean(), abs=1e-12) if cells.size else None)
+        whole = evaluate(truth, found, ["a", "b"])
+        assert "ap_at_100" not in whole.values, "fewer than 100 detections: both figures are one"
+        if metrics.values["ap"] != whole.values["ap"]:
+            assert metrics.values["ap_at_100"] == whole.values["ap"]
+            limited += 1
+    assert limited > 100
+
+
+def crowded(count):
+    """One image with this many objects of one class, all found."""
+    x, y = 10.0 * (np.arange(count) % 20), 10.0 * (np.arange(count) // 20)
+    boxes = np.stack([x, y, x + 8, y + 8], axis=1).astype(np.float32)
+    truth = Annotations(boxes, [0] * count, [False] * count, [True] * count)
+    return {7: truth}, {7: Detections(boxes, np.linspace(0.9, 0.5, count), [0] * count, np.full((count, 1), 0.5))}
+
+
+@pytest.mark.parametrize("count", [1, 99, 100, 101, 300])
+def test_all_detections_count_and_the_figure_of_coco_stands_beside_them(count):
+    values = evaluate(*crowded(count), ["cell"]).values
+    assert values["ap"] == pytest.approx(1.0)
+    assert ("ap_at_100" in values) == (count > 100)
+    if count > 100:
+        tree, results = coco_dicts(*crowded(count), 1, "bbox")
+        theirs = reference_table(tree, results)[..., 0]
+        assert values["ap_at_100"] == pytest.approx(theirs.mean(), abs=1e-12)
+        assert values["ap_at_100"] == evaluate(*crowded(count), ["cell"], max_detections=100).values["ap"]
 
 
 def test_masks_equal_pycocotools():

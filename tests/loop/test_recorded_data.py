@@ -6,20 +6,23 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import yaml
 from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
 from alloop.cli.app import app
-from alloop.config import load_config
+from alloop.config import load_config, parse_config
 from alloop.detectors.torchvision.backbones import SHIPPED
 from alloop.errors import ConfigError, DamagedFileError
 from alloop.ledger.split_images import recorded_images
 from alloop.ledger.store import open_ledger, read_ledger
 from alloop.loop import engine
+from alloop.loop.beginning import as_measured_before
 from alloop.loop.engine import run_experiment
 from alloop.loop.recorded_data import sha256_of_path
 from strategies import TABLE
 from strategies.entropy import Entropy
+from tests.support import small_tree
 from tests.support.projects import images_of, write_project
 
 
@@ -127,6 +130,17 @@ def test_a_run_of_an_older_version_goes_on_without_hashes(tmp_path, monkeypatch)
         assert list(recorded_images(ledger)) == ["train"]
     assert "recorded no hashes" in command("verify", out)
     assert len(run(config, out)) == 2
+
+
+def test_a_run_of_an_older_version_goes_on_counting_100_detections():
+    """Its config has no block `evaluation`; one curve is measured in one way."""
+    config = parse_config(small_tree())
+    tree = yaml.safe_load(config.to_yaml())
+    assert as_measured_before(yaml.safe_dump(tree), config) == config
+    del tree["evaluation"]
+    assert as_measured_before(yaml.safe_dump(tree), config).evaluation.max_detections == 100
+    asked = parse_config(small_tree(**{"evaluation.max_detections": 5}))
+    assert as_measured_before(yaml.safe_dump(tree), asked) == asked
 
 
 def test_shared_models_are_not_shared_between_runs_whose_test_images_differ(tmp_path):

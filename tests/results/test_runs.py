@@ -9,7 +9,7 @@ from alloop.ledger.store import read_ledger
 from alloop.results.compare import (
     compare_runs,
 )
-from alloop.results.runs import find_runs
+from alloop.results.runs import counted_detections, find_runs
 from tests.support.runs import write_run, write_study
 
 
@@ -22,6 +22,24 @@ def test_unlike_runs_are_not_compared(tmp_path, changes, words):
     write_run(study / "k_center_seed0", "k_center", 0, [0.1, 0.2], **changes)
     with pytest.raises(ConfigError, match=words):
         compare_runs([study])
+
+
+@pytest.mark.parametrize(
+    ("detector", "evaluation", "counted"),
+    [
+        ({"max_detections": 300}, None, 100),  # a config of an older version
+        ({"max_detections": 20}, None, 20),
+        ({}, None, 100),
+        ({"max_detections": 300}, {"max_detections": None}, 300),
+        ({"max_detections": 300}, {"max_detections": 100}, 100),
+        ({"max_detections": 20}, {"max_detections": None}, 20),
+        ({}, {"max_detections": None}, None),
+    ],
+)
+def test_runs_are_compared_by_the_detections_that_can_count(detector, evaluation, counted):
+    """A config of today and one of an older version are alike where the detector gives 100 or fewer."""
+    config = {"detector": detector, **({} if evaluation is None else {"evaluation": evaluation})}
+    assert counted_detections(config) == counted
 
 
 def test_settings_of_one_strategy_are_told_apart_and_twins_refused(tmp_path):

@@ -11,16 +11,18 @@ _HEADS = ("strategy", "round", "seeds", "images", "boxes", "boxes per image")
 
 
 def _sections(data: PageData) -> Iterator[dict[str, Any]]:
+    means = mean_rows(data.comparison.runs)
+    metrics = [*METRICS, *(["ap_at_100"] if any("ap_at_100" in row for row in means) else [])]
     rows = [
         [
             f"{row['strategy']}{' (uses labels)' if row['label_using'] else ''}",
             *(f"{row[key]:.0f}" for key in ("round", "seeds", "images", "boxes")),
             f"{row['boxes'] / row['images']:.2f}" if row["images"] else UNKNOWN,
-            *(number(row[key]) for key in METRICS),
+            *(number(row.get(key, row["ap"])) for key in metrics),
         ]
-        for row in mean_rows(data.comparison.runs)
+        for row in means
     ]
-    yield {"table": HtmlTable([*_HEADS, *map(metric_title, METRICS)], rows)}
+    yield {"table": HtmlTable([*_HEADS, *map(metric_title, metrics)], rows)}
 
 
 PANEL = Panel("Every round", _sections, "{{ table }}")
