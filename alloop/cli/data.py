@@ -24,8 +24,8 @@ def check_data(
     findings = [str(problem) for problem in find_problems(records, annotations.name)]
     refused = sum(finding.startswith("refused") for finding in findings)
     if images is not None and not refused:
-        unreadable = summary.unreadable_images(validate(records, annotations.name), images)
-        findings, refused = [*findings, *unreadable], len(unreadable)
+        of_images = summary.image_findings(validate(records, annotations.name), images)
+        findings, refused = [*findings, *of_images], sum(finding.startswith("refused") for finding in of_images)
     for line in [*summary.count_lines(records), *summary.problem_lines(findings)]:
         print(line)
     if refused:

@@ -1,7 +1,7 @@
 """Images through one decoder (Pillow): the header is checked before a pixel is decoded.
 
 The result is uint8 RGB as displayed: EXIF orientation applied, 1-bit, gray, 16-bit, palette, CMYK
-and alpha brought to 8-bit RGB. 16-bit gray is divided by 257, never cut off; alpha is laid on black.
+and alpha brought to 8-bit RGB. More than 8 bits are scaled, never cut off; alpha is laid on black.
 """
 
 import io
@@ -14,13 +14,13 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from alloop.data.bit_depth import INTEGER_MODES, Levels, deep_colour, float_levels, integer_levels
 from alloop.errors import DamagedFileError, DataError
 from alloop.files import sha256_of
 from alloop.values import ImageId, ImageRecord
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}  # of files that are taken for images
 MAX_PIXELS = 50_000_000  # of one image; more is refused from its header
-_SIXTEEN_BIT = {"I;16", "I;16B", "I;16L", "I;16N", "I"}
 _ROTATED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 _ORIENTATION = 0x0112
 
@@ -60,15 +60,20 @@ class FolderImages:
             DataError: missing, truncated, too large, or not of the declared size.
             DamagedFileError: the file is not the one that `expected` describes.
         """
+        return self.read_with_depth(image_id)[0]
+
+    def read_with_depth(self, image_id: ImageId) -> tuple[UInt8[np.ndarray, "h w 3"], int | None]:
+        """Decode one image as `read` does; also return the bits that were inferred for it, None for most images."""
         record = self.records[image_id]
-        pixels = decode(self.verified(image_id), f"{self.root / record.file_name} (image {image_id})")
+        where = f"{self.root / record.file_name} (image {image_id})"
+        pixels, inferred = decoded_with_depth(self.verified(image_id), where)
         if pixels.shape[:2] != (record.height, record.width):
             msg = (
                 f"{self.root / record.file_name}: image {image_id} is declared {record.width} x {record.height}, "
                 f"but shows {pixels.shape[1]} x {pixels.shape[0]} pixels; its boxes cannot be trusted"
             )
             raise DataError(msg)
-        return pixels
+        return pixels, inferred
 
     def sha256(self, image_id: ImageId) -> str:
         """Return the hash of the file."""
@@ -172,45 +177,49 @@ def decode(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> UInt8[np.nd
     Raises:
         DataError: not an image, truncated, or too large.
     """
+    return decoded_with_depth(data, where, max_pixels)[0]
+
+
+def decoded_with_depth(
+    data: bytes, where: str, max_pixels: int = MAX_PIXELS
+) -> tuple[UInt8[np.ndarray, "h w 3"], int | None]:
+    """Decode an image as `decode` does; also return the bits that were inferred for it, see `alloop.data.bit_depth`.
+
+    Raises:
+        DataError: not an image, truncated, or too large.
+    """
     image = _open(data, where, max_pixels)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image.load()
-            image = ImageOps.exif_transpose(image)
-            return np.ascontiguousarray(_to_rgb(image))
+            eight_bit, inferred = _eight_bit(image, data)
+            return np.ascontiguousarray(_to_rgb(ImageOps.exif_transpose(eight_bit))), inferred
     except Exception as error:
         msg = f"{where}: the image data is damaged or cut short ({error})"
         raise DataError(msg) from error
 
 
+def _eight_bit(image: Image.Image, data: bytes) -> tuple[Image.Image, int | None]:
+    """Return the image with 8 bits per channel, still as stored, and the bits that were inferred for it."""
+    if image.mode in INTEGER_MODES:
+        levels: Levels | None = integer_levels(image, data)
+    else:
+        levels = float_levels(image) if image.mode == "F" else deep_colour(image, data)
+    if levels is None:
+        return image, None
+    scaled, orientation = Image.fromarray(levels.pixels), image.getexif().get(_ORIENTATION)
+    if orientation is not None:
+        scaled.getexif()[_ORIENTATION] = orientation
+    return scaled, levels.inferred
+
+
 def _to_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    if image.mode in _SIXTEEN_BIT:
-        return _gray_to_rgb(_from_16_bit(image))
-    if image.mode == "F":
-        return _gray_to_rgb(_from_float(image))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         over = image.convert("RGBA")
         under = Image.new("RGBA", over.size, (0, 0, 0, 255))
         return np.asarray(Image.alpha_composite(under, over).convert("RGB"))
     return np.asarray(image.convert("RGB"))
-
-
-def _from_16_bit(image: Image.Image) -> np.ndarray:
-    levels = np.asarray(image).astype(np.int64)
-    if image.mode == "I" and levels.max(initial=0) <= 255:
-        return levels  # Pillow opens some 16-bit files as 32-bit "I": values up to 255 are then 8-bit ones
-    return (levels + 128) // 257
-
-
-def _from_float(image: Image.Image) -> np.ndarray:
-    levels = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=255.0, neginf=0.0)
-    scale = 255.0 if levels.max(initial=0.0) <= 1.0 else 1.0
-    return np.clip(levels * scale, 0, 255).round()
-
-
-def _gray_to_rgb(levels: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
-    return np.repeat(np.clip(levels, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

@@ -91,12 +91,25 @@ def shared_images(of: str, hashes: Collection[str], pool: Collection[str]) -> li
     return [f"{count} of {len(hashes)} {of} images are also in the pool: {harm}"]
 
 
-def unreadable_images(dataset: DataSet, folder: Path) -> list[str]:
-    """Decode every image and return a finding for each that is missing, damaged or of another size."""
-    source, findings = FolderImages(folder, dataset.images), []
+def image_findings(dataset: DataSet, folder: Path) -> list[str]:
+    """Decode every image; return a finding for each that is missing, damaged or of another size.
+
+    A last finding counts the images whose bits were inferred, see `alloop.data.bit_depth`.
+    """
+    source, findings, depths = FolderImages(folder, dataset.images), [], Counter[int]()
     for image_id in dataset.images:
         try:
-            source.read(image_id)
+            _, inferred = source.read_with_depth(image_id)
         except DataError as error:
             findings.append(f"refused: {error}")
-    return findings
+        else:
+            depths.update([] if inferred is None else [inferred])
+    return [*findings, *_depth_findings(depths, len(dataset.images))]
+
+
+def _depth_findings(depths: Counter[int], images: int) -> list[str]:
+    if not depths:
+        return []
+    each = ", ".join(f"{bits} bits {count}" for bits, count in sorted(depths.items()))
+    where = f"{sum(depths.values())} of {images} images use fewer bits than their files have room for"
+    return [f"noted: {where}: {each}; their values are scaled by these bits, which no file states"]

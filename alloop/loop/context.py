@@ -52,13 +52,23 @@ class Timings:
             self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - started, 4)
 
 
-def pixel_caches(experiment: Experiment) -> PixelCaches:
-    """Return caches that decode each image when it is first read; splits of one size share one cache."""
+def pixel_caches(experiment: Experiment, progress: Progress | None = None) -> PixelCaches:
+    """Return caches that decode each image when it is first read; splits of one size share one cache.
+
+    The first cache that finds no scratch space tells it to `progress`.
+    """
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        if progress is not None and not told:
+            progress.say(text)
+        told.append(text)
+
     detector, training = experiment.detector, experiment.config.training
     limit = int(training.cache_gib * 2**30)
 
     def cache(split: Split, short_side: int) -> PixelCache:
-        return PixelCache(split.images, sorted(split.dataset.images), short_side, detector.long_side, limit)
+        return PixelCache(split.images, sorted(split.dataset.images), short_side, detector.long_side, limit, tell)
 
     splits, short_side = experiment.splits, detector.short_side
     largest = max((short_side, *training.short_sides))

@@ -179,7 +179,7 @@ def _run_context(
     experiment = prepare(config, table, asdict(facts.environment) if facts else None)
     oracle = experiment.oracle.connect(experiment.splits.train)
     models = SharedModels(shared) if shared else None
-    return RunContext(experiment, ledger, oracle, pixel_caches(experiment), models, progress)
+    return RunContext(experiment, ledger, oracle, pixel_caches(experiment, progress), models, progress)
 
 
 def _refuse_other_experiment(

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from alloop.data.images import FolderImages, decode, image_path, image_size
-from alloop.data.pixels import PixelCache
 from alloop.errors import DamagedFileError, DataError
 from alloop.values import ImageRecord
 
@@ -130,38 +129,6 @@ def test_a_missing_file_and_a_changed_one_are_named(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(gradient("L")))
     with pytest.raises(DamagedFileError, match="image 1 changed"):
         source.read(1)
-
-
-class CountingSource:
-    def __init__(self, count):
-        self.records = {i: ImageRecord(i, "", 20, 10) for i in range(count)}
-        self.reads = 0
-
-    def sha256(self, image_id):
-        return ""
-
-    def read(self, image_id):
-        self.reads += 1
-        return np.full((10, 20, 3), image_id, dtype=np.uint8)
-
-
-def test_the_second_epoch_decodes_nothing_and_space_is_bounded():
-    source = CountingSource(10)
-    cache = PixelCache(source, range(10), 10, 20, limit=10 * 600)
-    for _ in range(3):
-        assert [int(cache.read(i)[0, 0, 0]) for i in range(10)] == list(range(10))
-    assert source.reads == 10
-    small = PixelCache(source, range(10), 10, 20, limit=4 * 600)
-    source.reads = 0
-    for _ in range(2):
-        assert [int(small.read(i)[0, 0, 0]) for i in range(10)] == list(range(10))
-    assert source.reads == 4 + 2 * 6
-
-
-def test_scaling_keeps_the_long_side_below_its_limit():
-    source = CountingSource(1)
-    assert PixelCache(source, [0], 100, 120, 10**6).size(0) == (120, 60)
-    assert PixelCache(source, [0], 30, 120, 10**6).size(0) == (60, 30)
 
 
 @pytest.mark.parametrize("name", ["../x.png", "/etc/passwd", "a/../../x.png", "a\\..\\x.png", "a\0.png", "link/x.png"])
