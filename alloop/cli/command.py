@@ -47,5 +47,10 @@ def _paragraph(error: Exception) -> str:
     if isinstance(error, OSError):
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         return f"{type(error).__name__}: {reason}. {_KEPT}; remove the cause and run the same command again."
+    if isinstance(error, UnicodeEncodeError):
+        part = error.object[max(0, error.start - 40) : error.end + 40]
+        return f"{part!r}: a name holds bytes that are no text in {error.encoding}; rename the file or folder. {_KEPT}."
+    if isinstance(error, ValueError) and str(error).startswith("embedded null"):
+        return f"a path holds a NUL, which no file name has; look at the config and at the file names. {_KEPT}."
     text = f"unexpected {type(error).__name__}: {error}. {_KEPT}."
     return f"{text} Please report it together with what --debug prints."

@@ -44,6 +44,9 @@ def with_absolute_paths(
 
 
 def _absolute(text: str, folder: Path, key: str) -> Path:
+    if "\0" in text:
+        msg = f"{key}: {text!r} holds a NUL, which no file name has; remove it"
+        raise ConfigError(msg)
     for name in _VARIABLE.findall(text):
         if name not in os.environ:
             msg = f"{key}: {text!r} uses the environment variable {name}, which is not set; set it to a folder"

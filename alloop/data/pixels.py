@@ -86,7 +86,7 @@ class PixelCache:
         short_side: int,
         long_side: int,
         limit: int,
-        tell: Callable[[str], None] = warnings.warn,
+        report: Callable[[str], None] = warnings.warn,
     ) -> None:
         """Make a scratch file for as many images as the limit allows; nothing is read yet.
 
@@ -96,10 +96,10 @@ class PixelCache:
             short_side: see `scaled_size`, as for `long_side`.
             long_side: in pixels.
             limit: size of the scratch file in bytes.
-            tell: is given a sentence, once, when the scratch file cannot be made or is full.
+            report: is given a sentence, once, when the scratch file cannot be made or is full.
         """
         self.source, self.long_side = source, long_side
-        self._short_side, self._tell = short_side, tell
+        self._short_side, self._report = short_side, report
         self._slots: dict[ImageId, tuple[int, int, int]] = {}  # offset in bytes, width, height
         self._filled: set[ImageId] = set()
         self._size = self._lay_out(image_ids, limit)
@@ -162,7 +162,7 @@ class PixelCache:
 
     def _stop_filling(self, error: OSError) -> None:
         self._is_full = True
-        self._tell(
+        self._report(
             f"{scratch_folder()}: no room for decoded images ({error.strerror}): {len(self._filled)} of "
             f"{len(self._slots)} are kept, the others are decoded at every read, which is slower. All of them take "
             f"{self._size / 2**20:.1f} MiB; let TMPDIR name a folder with as much space."

@@ -1,4 +1,4 @@
-"""What is told about data: counts, findings, images that cannot be read, and what a run warns about."""
+"""What is reported about data: counts, findings, images that cannot be read, and what a run warns about."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence

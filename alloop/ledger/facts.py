@@ -94,9 +94,9 @@ class RunFacts:
             "label_using": json.dumps(self.label_using),
             "reference_is_test": json.dumps(self.reference_is_test),
             "contents": json.dumps(None if self.contents is None else dict(self.contents)),
-            "folder": self.folder,
+            "folder": json.dumps(self.folder),  # JSON also holds a name that is no text in UTF-8
             "warnings": json.dumps(self.warnings),
-            **asdict(self.environment),
+            **{name: _printable(value) for name, value in asdict(self.environment).items()},
         }
 
     @classmethod
@@ -128,10 +128,15 @@ class RunFacts:
             label_using=rows.get("label_using") == "true",
             reference_is_test=rows.get("reference_is_test") == "true",
             contents=json.loads(rows.get("contents", "null")),
-            folder=rows.get("folder", ""),
+            folder=json.loads(rows.get("folder", '""')),
             warnings=_listed(rows, "warnings") or (),
             environment=Environment(**{f.name: rows[f.name] for f in fields(Environment) if f.name in rows}),
         )
+
+
+def _printable(text: str) -> str:
+    """Return a text with backslashes where it holds bytes that are no text in UTF-8, as file names may."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _listed(rows: Mapping[str, str], name: str) -> tuple[Any, ...] | None:

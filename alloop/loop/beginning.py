@@ -31,14 +31,14 @@ from alloop.values import Annotations, ImageId
 FREE_KEYS = frozenset({"training.checkpoint_seconds", "training.cache_gib"})  # they change no result
 
 
-def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, tell: bool = True) -> None:
+def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, report_warnings: bool = True) -> None:
     """Book the images with the seed set, or with the request to people for one, in one transaction.
 
     Args:
         context: the run.
         table: strategies by name.
         replicate: 0, or 1, 2, ... for a run that repeats another.
-        tell: report the warnings about the data; they are recorded in any case.
+        report_warnings: report the warnings about the data; they are recorded in any case.
 
     Raises:
         ConfigError: the budget does not pay for the first image of the seed set.
@@ -49,7 +49,7 @@ def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, 
         for name, split in splits_by_name(context.experiment.splits).items()
     }
     warnings = data_warnings(context.experiment.splits.train.dataset, images)
-    for warning in warnings if tell else ():
+    for warning in warnings if report_warnings else ():
         context.progress.say(f"warning: {warning}")
     contents = contents_of(context.experiment.config, table)
     if isinstance(context.oracle, RevealingOracle) or context.experiment.config.loop.seed_images:

@@ -55,20 +55,20 @@ class Timings:
 def pixel_caches(experiment: Experiment, progress: Progress | None = None) -> PixelCaches:
     """Return caches that decode each image when it is first read; splits of one size share one cache.
 
-    The first cache that finds no scratch space tells it to `progress`.
+    The first cache that finds no scratch space reports it to `progress`.
     """
-    told: list[str] = []
+    reported: list[str] = []
 
-    def tell(text: str) -> None:
-        if progress is not None and not told:
+    def report(text: str) -> None:
+        if progress is not None and not reported:
             progress.say(text)
-        told.append(text)
+        reported.append(text)
 
     detector, training = experiment.detector, experiment.config.training
     limit = int(training.cache_gib * 2**30)
 
     def cache(split: Split, short_side: int) -> PixelCache:
-        return PixelCache(split.images, sorted(split.dataset.images), short_side, detector.long_side, limit, tell)
+        return PixelCache(split.images, sorted(split.dataset.images), short_side, detector.long_side, limit, report)
 
     splits, short_side = experiment.splits, detector.short_side
     largest = max((short_side, *training.short_sides))

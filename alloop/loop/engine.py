@@ -43,7 +43,7 @@ def run_experiment(
     shared: str | Path | None = None,
     replicate: int = 0,
     accept_partial: bool = False,
-    tell_warnings: bool = True,
+    report_warnings: bool = True,
     progress: Progress | None = None,
 ) -> list[RoundRecord]:
     """Run one experiment in a folder, or go on with it; a finished one does nothing.
@@ -55,7 +55,7 @@ def run_experiment(
         shared: a folder of models shared with other runs.
         replicate: 1, 2, ... for a run that repeats another, to measure by how much the two differ.
         accept_partial: where people are asked, close the waiting round with what came back.
-        tell_warnings: report the warnings about the data when the run begins; they are recorded in any case.
+        report_warnings: report the warnings about the data when the run begins; they are recorded in any case.
         progress: where to report progress.
 
     Returns:
@@ -78,7 +78,7 @@ def run_experiment(
             config = as_measured_before(facts.config, config)
         context = _run_context(config, table, ledger, facts, Path(shared) if shared else None, progress)
         if facts is None:
-            begin_run(context, table, replicate, tell=tell_warnings)
+            begin_run(context, table, replicate, report_warnings=report_warnings)
             expect_recorded_images(ledger, context.experiment.splits)
         else:
             refuse_other_data(ledger, facts, config, context.experiment.splits)

@@ -78,7 +78,7 @@ class PruneStudy:
         for seed in self.seeds:
             whole = self._whole(seed)
             first = seed == self.seeds[0]
-            failures += run_arms([whole], self.out, self.table, progress=progress, quiet=quiet, tell_warnings=first)
+            failures += run_arms([whole], self.out, self.table, progress=progress, quiet=quiet, report_warnings=first)
             for name, strategy in strategies.items():
                 self._prune(name, strategy, seed, whole, progress)
         arms = [self._arm(*cell) for cell in self._grid]
@@ -89,7 +89,7 @@ class PruneStudy:
             workers=self.workers,
             progress=progress,
             quiet=quiet,
-            tell_warnings=False,
+            report_warnings=False,
         )
 
     def results(self) -> list[Trained]:

@@ -54,7 +54,7 @@ def write_report(comparison: Comparison, path: Path, title: str) -> list[Path]:
         "counted_otherwise": to_json(data.other)["comparisons"],
     }
     files = {
-        path: render(data, title).encode(),
+        path: render(data, title).encode(errors="backslashreplace"),  # a folder may have any name
         path.with_suffix(".csv"): to_csv(comparison).encode(),
         path.with_suffix(".json"): dumps(numbers).encode(),
         path.with_suffix(".png"): png(draw(comparison, comparison.metric)),

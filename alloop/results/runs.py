@@ -148,7 +148,10 @@ def config_of(run: Run) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)
 def _parsed(text: str) -> dict[str, Any]:
-    tree: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  both safe
+    try:
+        tree: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  both safe
+    except yaml.YAMLError:  # the fast one refuses names of files that are no text in UTF-8
+        tree = yaml.safe_load(text)
     return tree
 
 

@@ -40,7 +40,7 @@ class Job:
     models: Path
     quiet: bool
     bars: bool
-    tells: bool  # whether it reports the warnings about its data
+    reports: bool  # whether it reports the warnings about its data
 
 
 def run_arms(
@@ -51,7 +51,7 @@ def run_arms(
     workers: int = 1,
     progress: Progress | None = None,
     quiet: bool = False,
-    tell_warnings: bool = True,
+    report_warnings: bool = True,
 ) -> list[Failure]:
     """Run or resume runs in folders of their own, with trained models shared; return those that failed.
 
@@ -62,11 +62,11 @@ def run_arms(
         workers: number of processes; with 1 the runs stay in this process.
         progress: where to report progress.
         quiet: silence the runs.
-        tell_warnings: let the first run of each data block report the warnings about its data.
+        report_warnings: let the first run of each data block report the warnings about its data.
     """
     progress = progress or Progress(quiet=True)
-    first = {arm.config.data.model_dump_json(): arm.name for arm in reversed(arms)}.values() if tell_warnings else ()
-    jobs = {arm.name: _job(arm, out, table, quiet=quiet, bars=workers == 1, tells=arm.name in first) for arm in arms}
+    first = {repr(arm.config.data): arm.name for arm in reversed(arms)}.values() if report_warnings else ()
+    jobs = {arm.name: _job(arm, out, table, quiet=quiet, bars=workers == 1, reports=arm.name in first) for arm in arms}
     time_left = RemainingTime({out / arm.name: arm.config.loop.rounds for arm in arms})
     if workers == 1:
         outcomes = _one_by_one(jobs, progress, time_left)
@@ -75,11 +75,11 @@ def run_arms(
     return [Failure(name, reason) for name, reason in outcomes if reason is not None]
 
 
-def _job(arm: Arm, out: Path, table: Mapping[str, str], *, quiet: bool, bars: bool, tells: bool) -> Job:
+def _job(arm: Arm, out: Path, table: Mapping[str, str], *, quiet: bool, bars: bool, reports: bool) -> Job:
     # a replicate shares no model with the run that it repeats: it would show no difference
     models = out / "shared" / f"replay{arm.replicate}" if arm.replicate else out / "shared"
     return Job(
-        arm.config.model_dump(mode="json"), out / arm.name, arm.replicate, dict(table), models, quiet, bars, tells
+        arm.config.model_dump(mode="json"), out / arm.name, arm.replicate, dict(table), models, quiet, bars, reports
     )
 
 
@@ -114,7 +114,7 @@ def run_arm(job: Job) -> str | None:
             job.table,
             shared=job.models,
             replicate=job.replicate,
-            tell_warnings=job.tells,
+            report_warnings=job.reports,
             progress=progress,
         )
     except AlloopError as error:

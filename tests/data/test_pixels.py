@@ -67,12 +67,12 @@ def full_after(reservations, code=errno.ENOSPC):
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 def test_a_disk_that_is_or_becomes_full_costs_time_and_one_sentence(monkeypatch, room, code):
     monkeypatch.setattr(os, "posix_fallocate", full_after(room, code))
-    source, told = CountingSource(10), []
-    cache = PixelCache(source, range(10), 10, 20, 10**6, told.append)
+    source, reported = CountingSource(10), []
+    cache = PixelCache(source, range(10), 10, 20, 10**6, reported.append)
     for _ in range(3):
         assert [int(cache.read(i)[0, 0, 0]) for i in range(10)] == list(range(10))
     assert source.reads == room + 3 * (10 - room)
-    (text,) = told
+    (text,) = reported
     assert f"{room} of 10 are kept" in text
     assert "TMPDIR" in text
 
@@ -105,7 +105,7 @@ def test_where_blocks_cannot_be_reserved_zeros_are_written(monkeypatch, code):
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "read-only"])
-def test_a_temporary_folder_that_cannot_be_used_is_told(tmp_path, monkeypatch, kind):
+def test_a_temporary_folder_that_cannot_be_used_is_reported(tmp_path, monkeypatch, kind):
     folder = tmp_path / "scratch"
     if kind == "file":
         folder.write_text("")
@@ -113,12 +113,12 @@ def test_a_temporary_folder_that_cannot_be_used_is_told(tmp_path, monkeypatch, k
         folder.mkdir()
         monkeypatch.setattr(pixels.tempfile, "TemporaryFile", refuses_to_write)
     monkeypatch.setenv("TMPDIR", str(folder))
-    source, told = CountingSource(2), []
-    cache = PixelCache(source, range(2), 10, 20, 10**6, told.append)
+    source, reported = CountingSource(2), []
+    cache = PixelCache(source, range(2), 10, 20, 10**6, reported.append)
     assert [int(cache.read(i)[0, 0, 0]) for i in (0, 1, 0)] == [0, 1, 0]
     assert source.reads == 3
-    assert len(told) == 1
-    assert str(folder) in told[0]
+    assert len(reported) == 1
+    assert str(folder) in reported[0]
 
 
 def refuses_to_write(**_):
