@@ -201,13 +201,14 @@ def decoded_with_depth(
 
 
 def _eight_bit(image: Image.Image, data: bytes) -> tuple[Image.Image, int | None]:
-    """Return the image with 8 bits per channel, still as stored, and the bits that were inferred for it."""
+    """Return a loaded image with 8 bits per channel, and the bits that were inferred for it."""
     if image.mode in INTEGER_MODES:
         levels: Levels | None = integer_levels(image, data)
     else:
         levels = float_levels(image) if image.mode == "F" else deep_colour(image, data)
     if levels is None:
         return image, None
+    # Pillow and OpenCV both turn a TIFF when they load it; then no orientation is left here
     scaled, orientation = Image.fromarray(levels.pixels), image.getexif().get(_ORIENTATION)
     if orientation is not None:
         scaled.getexif()[_ORIENTATION] = orientation

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from alloop.cli.app import app
 from alloop.files import run_lock
+from alloop.ledger.store import open_ledger
 from tests.support.commands import call
 
 
@@ -67,3 +68,13 @@ def test_the_commands_know_costs_classes_and_settings(study, tmp_path):
     out = CliRunner().invoke(app, ["report", folder, "--out", str(tmp_path / "r.html"), "--cost", "images"])
     assert out.exit_code == 0
     assert "images paid" in (tmp_path / "r.html").read_text()
+
+
+def test_verify_says_that_a_run_never_began_and_is_not_fooled_by_a_lost_config(finished, tmp_path):
+    with open_ledger(tmp_path):
+        pass
+    assert "not begun" in call("verify", tmp_path).output
+    shutil.copytree(finished / "run", tmp_path / "run")
+    with open_ledger(tmp_path / "run") as ledger:
+        ledger.database.write("DELETE FROM fact WHERE name = 'config'")
+    assert "not begun" not in call("verify", tmp_path / "run", code=76).output

@@ -140,12 +140,38 @@ def test_the_significant_bits_of_a_png_are_believed():
     assert (pixels.max(), inferred) == (round(900 / 4095 * 255), None)
 
 
-def test_orientation_is_applied_to_deep_images_as_well():
-    values = np.zeros((2, 3), dtype=np.uint16)
-    values[0, 0] = 4095
-    pixels = decode(tiff(values, _274=6), "x")
-    assert pixels.shape == (3, 2, 3)
-    assert np.argwhere(pixels[..., 0] == 255).tolist() == [[0, 1]]
+def turned(data, orientation):
+    """Return a PNG with this EXIF orientation."""
+    body = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01" + struct.pack(">HHI", orientation, 0, 0)
+    return (
+        data[:33]
+        + struct.pack(">I", len(body))
+        + b"eXIf"
+        + body
+        + struct.pack(">I", zlib.crc32(b"eXIf" + body))
+        + data[33:]
+    )
+
+
+def tiff_turned(values, orientation):
+    """Return a TIFF with this orientation; a tag that OpenCV does not write takes the place of one that it does."""
+    data = bytearray(cv2.imencode(".tiff", values, [cv2.IMWRITE_TIFF_COMPRESSION, 1])[1].tobytes())
+    with Image.open(io.BytesIO(bytes(data))) as image:
+        assert 284 in image.tag_v2, "PlanarConfiguration is written, and 1 is what is read without it"
+    place = data.index(struct.pack("<HHI", 284, 3, 1))
+    data[place : place + 12] = struct.pack("<HHIHH", 274, 3, 1, orientation, 0)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_deep_images_are_turned_as_shallow_ones(orientation, channels):
+    deep = np.zeros((2, 3, channels), dtype=np.uint16).squeeze()
+    deep[0, 0] = 4095
+    shallow = (deep // 16).astype(np.uint8)
+    for encode in (lambda values: turned(png(values), orientation), lambda values: tiff_turned(values, orientation)):
+        assert np.array_equal(decode(encode(deep), "x"), decode(encode(shallow), "x"))
+    assert decode(turned(png(deep), 6), "x").shape == (3, 2, 3)
 
 
 def test_check_data_counts_what_was_inferred(tmp_path):

@@ -79,6 +79,7 @@ def test_a_changed_image_of_any_split_is_refused_on_resume(tmp_path, monkeypatch
         run(config, out)
     with read_ledger(out) as ledger:
         assert len(ledger.rounds()) == 1
+        assert ledger.files(1) == [], "it is refused before the next round is trained"
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -193,7 +194,8 @@ def test_a_path_may_change_but_not_what_lies_behind_it(tmp_path, monkeypatch):
         for key, name in (("annotations", f"instances_{file}.json"), ("images", "images"))
     ]
     for split in ("pool", "reference", "test"):  # an image of the pool counts as well, though nothing reads it yet
-        path = max((copy / "images" / split).glob("*.png"))
+        with read_ledger(out) as ledger:
+            path = next(p for p in (copy / "images" / split).glob("*.png") if int(p.stem) not in ledger.labeled())
         kept = path.read_bytes()
         invert(path)
         with pytest.raises(DamagedFileError, match=path.stem):
@@ -300,6 +302,19 @@ def test_a_moved_prune_study_goes_on(tmp_path):
     command("prune-study", moved / "config.yaml", *arguments, "--out", moved / "study")
     assert sorted(path.relative_to(moved) for path in moved.rglob("*")) == before, "nothing was computed again"
     command("verify", moved / "study")
+
+
+def test_a_project_that_waits_for_people_may_be_moved_with_its_folder_of_answers(tmp_path):
+    folder, moved = tmp_path / "one", tmp_path / "two"
+    config = write_project(folder, oracle={"name": "folder", "folder": "people"}, **{"loop.rounds": 1})
+    command("run", config, "--out", folder / "run", code=3)
+    folder.rename(moved)
+    command("run", moved / "config.yaml", "--out", moved / "run", code=3)
+    (tasks,) = (moved / "people" / "round_000").glob("tasks*.json")
+    tasks.rename(tasks.with_name("answers.json"))
+    command("run", moved / "config.yaml", "--out", moved / "run")
+    assert "19 image files agree" in command("verify", moved / "run")
+    assert not folder.exists()
 
 
 # warnings
