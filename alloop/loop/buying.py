@@ -2,29 +2,80 @@
 
 One loop serves both kinds of oracle, with two prices. Where labels are revealed an image costs its true boxes. Where
 people draw, nobody knows that number yet, and an image costs the boxes that are predicted for it.
+
+A purchase may have rules (`PurchaseRule`), for example about near duplicates or about images of one group. An image
+that a rule does not admit is passed over. When every unlabeled image was ranked and the quota is still open, the images
+that were passed over are bought after all, in ranking order.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from alloop.budget.amounts import Amount, Spent, buy
 from alloop.config.blocks import LoopConfig
 from alloop.loop.querying import QuerySession
-from alloop.values import Selection
+from alloop.values import ImageId, Selection
+
+
+class PurchaseRule(Protocol):
+    """A rule about which images one purchase may hold. It remembers what the purchase has taken so far.
+
+    Attributes:
+        name: what the user is told when an image is passed over, for example `near duplicate`.
+    """
+
+    name: str
+
+    def admits(self, image_id: ImageId) -> bool:
+        """Return whether an image may be taken beside what is labeled and what was taken before."""
+
+    def take(self, image_id: ImageId) -> None:
+        """Remember that an image was taken; it was admitted by every rule."""
+
+
+Rules = Callable[[], Sequence[PurchaseRule]]  # makes the rules of one walk along a ranking, none of which took anything
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """An image that a rule did not admit.
+
+    Attributes:
+        image_id: the image.
+        rule: the name of the first rule that did not admit it.
+        boxes: the boxes that it was priced at.
+        bought: whether it was bought at last, because the quota could not be met without it.
+    """
+
+    image_id: ImageId
+    rule: str
+    boxes: float
+    bought: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """The images that a round takes, in ranking order, with the boxes that each was priced at."""
+    """The images that a round takes, in the order in which they were taken, with the boxes each was priced at."""
 
     selection: Selection
     boxes: tuple[float, ...]
+    passed_over: tuple[PassedOver, ...] = ()
+
+
+def no_rules() -> Sequence[PurchaseRule]:
+    """Return no rule: a purchase takes the images of a ranking as they come."""
+    return ()
 
 
 def purchase(
-    session: QuerySession, loop: LoopConfig, spent: Spent, boxes_of: Callable[[Selection], Sequence[float]]
+    session: QuerySession,
+    loop: LoopConfig,
+    spent: Spent,
+    boxes_of: Callable[[Selection], Sequence[float]],
+    rules: Rules = no_rules,
 ) -> Purchase | None:
-    """Buy what the strategy ranks highest; return None when not even the first image fits the budget.
+    """Buy what the strategy ranks highest and every rule admits; return None when not one image fits the budget.
 
     The strategy first ranks as many images as the quota is likely to take, then twice as many until the quota is met,
     the budget is exhausted, or every unlabeled image is ranked.
@@ -34,21 +85,61 @@ def purchase(
         loop: the quota (`query_size`) and the budget.
         spent: what was paid before.
         boxes_of: the boxes that each ranked image costs; a predicted number is rounded.
+        rules: makes the rules for each walk along a ranking.
     """
     count = first_count(loop.query_size, session.mean_boxes, session.unlabeled)
     while True:
         selection = session.select(count)
-        boxes = boxes_of(selection)
-        ranking = ((i, round(price)) for i, price in zip(selection.image_ids, boxes, strict=True))
-        head = buy(ranking, loop.query_size, spent, loop.budget)
-        if head.quota_met or head.budget_exhausted or count == session.unlabeled:
+        boxes = dict(zip(selection.image_ids, boxes_of(selection), strict=True))
+        is_last = count == session.unlabeled
+        walk = Walk(selection.image_ids, rules(), take_passed_over=is_last)
+        head = buy(((i, round(boxes[i])) for i in walk), loop.query_size, spent, loop.budget)
+        if head.quota_met or head.budget_exhausted or is_last:
             break
         count = min(2 * count, session.unlabeled)
-    taken = len(head.image_ids)
-    if not taken:
+    if not head.image_ids:
         return None
-    cut = Selection(head.image_ids, selection.utilities[:taken], diagnostics=selection.diagnostics)
-    return Purchase(cut, tuple(boxes[:taken]))
+    taken = set(head.image_ids)
+    passed_over = tuple(PassedOver(i, rule, boxes[i], bought=i in taken) for i, rule in walk.passed_over.items())
+    return Purchase(_cut(selection, head.image_ids), tuple(boxes[i] for i in head.image_ids), passed_over)
+
+
+class Walk:
+    """A walk along a ranking that offers the images which every rule admits, then perhaps those it passed over.
+
+    The walk may be made once. Asking for the next image means that the one before was bought.
+
+    Attributes:
+        passed_over: the images that were passed over before the last one that was bought, and the name of the rule.
+    """
+
+    def __init__(self, ranking: Iterable[ImageId], rules: Sequence[PurchaseRule], *, take_passed_over: bool) -> None:
+        """Take images in ranking order; `take_passed_over` offers the images that were passed over at the end."""
+        self.passed_over: dict[ImageId, str] = {}
+        self._ranking, self._rules, self._take_passed_over = ranking, rules, take_passed_over
+
+    def __iter__(self) -> Iterator[ImageId]:
+        """Offer one image after the other."""
+        refused: dict[ImageId, str] = {}
+        for image_id in self._ranking:
+            refusing = next((rule.name for rule in self._rules if not rule.admits(image_id)), None)
+            if refusing is not None:
+                refused[image_id] = refusing
+                continue
+            yield image_id
+            self.passed_over |= refused  # the walk goes on, so the image was bought
+            for rule in self._rules:
+                rule.take(image_id)
+        for image_id in refused if self._take_passed_over else ():
+            yield image_id
+            self.passed_over[image_id] = refused[image_id]
+
+
+def _cut(selection: Selection, image_ids: Sequence[ImageId]) -> Selection:
+    """Return some images of a selection in another order, with their utilities."""
+    rows = {image_id: row for row, image_id in enumerate(selection.image_ids)}
+    utilities = selection.utilities[[rows[image_id] for image_id in image_ids]]
+    return Selection(tuple(image_ids), utilities, diagnostics=selection.diagnostics)
 
 
 def first_count(query_size: Amount, mean_boxes: float, unlabeled: int) -> int:
