@@ -54,12 +54,16 @@ def import_(
 ) -> None:
     """Make a folder of images, partly labeled or not at all, into a pool that people can be asked about."""
     from alloop.data.importing import import_project  # noqa: PLC0415
+    from alloop.data.summary import untrained_boxes  # noqa: PLC0415
 
     guessed = guess_format(annotations) if annotations and not from_ else "coco"
     names = [name.strip() for name in classes.split(",") if name.strip()]
     imported = import_project(images, out, annotations=annotations, format_=from_ or guessed, classes=names)
-    labels = f"{imported.labeled_images} of them labeled with {imported.boxes} boxes"
-    print(f"{imported.pool}: {imported.images} images, {labels}")
+    empty = f" ({imported.empty_images} of these without a box)" if imported.empty_images else ""
+    labels = f"{imported.labeled_images} of them labeled{empty} with {imported.boxes} boxes"
+    print(f"{imported.pool}: {imported.images} images, {labels}, {len(imported.dataset.unlabeled)} not labeled")
+    for line in [*(f"noted: {note}" for note in imported.notes), *untrained_boxes(imported.dataset)]:
+        print(f"  {line}")
     if imported.labeled is not None:
         print(f"In the config: data.train.annotations: {imported.pool}, loop.seed_images: {imported.labeled}")
         print(f"               loop.seed_set: {imported.labeled_images}")

@@ -36,7 +36,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """Validated records: images and annotations by image id, the classes, and the findings of the validation."""
+    """Validated records: images and annotations by image id, the classes, and the findings of the validation.
+
+    `unlabeled` are the images that nobody has finished annotating; their annotations are empty, which means nothing.
+    """
 
     name: str
     images: Mapping[ImageId, ImageRecord]
@@ -44,6 +47,7 @@ class DataSet:
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     problems: tuple[Problem, ...] = ()
+    unlabeled: frozenset[ImageId] = frozenset()
 
     @property
     def boxes(self) -> int:
@@ -72,6 +76,8 @@ class DataSet:
             image, truth = self.images[image_id], self.annotations[image_id]
             digest.update(repr((image_id, image.file_name, image.width, image.height)).encode())
             digest.update(annotation_sha256(truth).encode())
+        if self.unlabeled:
+            digest.update(repr(sorted(self.unlabeled)).encode())
         return digest.hexdigest()
 
 

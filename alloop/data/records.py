@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from alloop.data.notes import Note
 from alloop.values import ImageId, ImageRecord
 
 
@@ -31,11 +32,25 @@ class Box(msgspec.Struct, gc=False):
 
 
 class Records(msgspec.Struct):
-    """A whole annotation file. `annotations` may be a sequence that decodes each box anew on every pass."""
+    """A whole annotation file.
+
+    Attributes:
+        images: every image that the file lists or that lies in its folder.
+        categories: the classes; the order of the list gives the labels.
+        annotations: the boxes; possibly a sequence that decodes each box anew on every pass.
+        unlabeled: the images that nobody has finished annotating. An image without a box that is not among them is
+            empty: somebody looked at it and found nothing.
+        classes_are_seen: whether the categories are only those that occur in the file, because the format or this
+            file has no place for a list of classes.
+        notes: what was read leniently.
+    """
 
     images: list[ImageRecord]
     categories: list[Category]
     annotations: Sequence[Box] = []
+    unlabeled: frozenset[ImageId] = frozenset()
+    classes_are_seen: bool = False
+    notes: tuple[Note, ...] = ()
 
     def boxes_by_image(self) -> dict[ImageId, list[Box]]:
         """Return the boxes of each image in file order; an empty list for an image without a box."""

@@ -1,8 +1,10 @@
 """What people hand in for an image, as plain values: the formats read it, the oracles turn it into answers."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from alloop.geometry.boxes import Number, Xywh
+from alloop.values import ImageId
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,14 @@ class ImageSubmissions:
 
     submissions: tuple[Submission, ...] = ()
     has_draft: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Submissions:
+    """Everything that was handed in at one place: by image, and the names in it that belong to no image."""
+
+    by_image: Mapping[ImageId, ImageSubmissions] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
 
 def size_problem(found: tuple[Number, Number], expected: tuple[int, int]) -> str:

@@ -3,11 +3,14 @@
 A record gets one of four verdicts, in falling severity:
 
 - *refused*: the file cannot be used until a person mends it (ambiguous ids, numbers that are not
-  finite, unknown images or categories).
+  finite, unknown images or categories, one file under two image ids).
 - *skipped*: paid for, since a person drew it, but neither trained on nor evaluated (no area, less
   than one pixel wide or high inside the image, marked `ignore`).
 - *clipped*: reaches over the edge of its image and is cut to it.
-- *noted*: used as it is, but worth knowing (a repeated annotation id, one file under two image ids).
+- *noted*: used, but worth knowing (what was read leniently, a repeated annotation id, a box that stands twice).
+
+Numbers that are plainly in another unit are refused as a whole: fractions or corners in place of `(x, y, width,
+height)` in pixels would otherwise be paid for and train nothing, or the wrong thing.
 
 Crowd records are paid for and never trained on; evaluation ignores their regions, as in COCO.
 """
@@ -15,9 +18,12 @@ Crowd records are paid for and never trained on; evaluation ignores their region
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from typing import TypeVar
 
 from alloop.data.data_set import MIN_SIDE, DataSet, GroupedAnnotations, Problem, Verdict
+from alloop.data.notes import Note
 from alloop.data.records import Box, Records
+from alloop.data.units import unit_problem
 from alloop.errors import DataError
 from alloop.geometry.boxes import corners_from_xywh
 from alloop.values import ImageRecord
@@ -27,6 +33,7 @@ CLIP_TOLERANCE = 1e-3  # pixels; what the rounding of a format shaves off is not
 INT64 = range(-(2**63), 2**63)
 LISTED = 10  # refused records that the error message lists
 
+T = TypeVar("T", int, str)
 Finding = tuple[Verdict, str]  # the verdict and the reason
 
 
@@ -40,8 +47,7 @@ def validate(records: Records, name: str) -> DataSet:
     Raises:
         DataError: when any record is refused; the message lists the first ones.
     """
-    problems = find_problems(records, name)
-    _raise_refused(problems, name)
+    problems = refuse_unusable(records, name)
     images = {image.image_id: image for image in records.images}
     return DataSet(
         name=name,
@@ -50,12 +56,32 @@ def validate(records: Records, name: str) -> DataSet:
         class_names=tuple(category.name for category in records.categories),
         category_ids=tuple(category.id for category in records.categories),
         problems=tuple(problems),
+        unlabeled=records.unlabeled,
     )
 
 
+def refuse_unusable(records: Records, name: str) -> list[Problem]:
+    """Return every finding about a file, none of which makes it unusable.
+
+    Raises:
+        DataError: when any record is refused; the message lists the first ones.
+    """
+    problems = find_problems(records, name)
+    _raise_refused(problems, name)
+    return problems
+
+
 def find_problems(records: Records, name: str) -> list[Problem]:
-    """Return every finding about a file: images first, then categories, then annotations, each in file order."""
-    return [*_image_problems(records, name), *_category_problems(records, name), *_box_problems(records, name)]
+    """Return every finding about a file: notes, images, categories, then annotations, each in file order."""
+    return [
+        *(
+            Problem("noted", f"{name}: {note.first}" if name not in note.first else note.first, _counted(note))
+            for note in records.notes
+        ),
+        *_image_problems(records, name),
+        *_category_problems(records, name),
+        *_box_problems(records, name),
+    ]
 
 
 def _raise_refused(problems: Sequence[Problem], name: str) -> None:
@@ -67,10 +93,14 @@ def _raise_refused(problems: Sequence[Problem], name: str) -> None:
         raise DataError(msg)
 
 
-def _repeated(ids: list[int]) -> list[int]:
-    if len(set(ids)) == len(ids):  # the usual case, and a set takes half the memory of a counter
+def _counted(note: Note) -> str:
+    return note.rule if note.count == 1 else f"{note.rule} ({note.count} times)"
+
+
+def _repeated(values: list[T]) -> list[T]:
+    if len(set(values)) == len(values):  # the usual case, and a set takes half the memory of a counter
         return []
-    return [number for number, count in Counter(ids).items() if count > 1]
+    return [value for value, count in Counter(values).items() if count > 1]
 
 
 def _image_problems(records: Records, name: str) -> Iterator[Problem]:
@@ -80,10 +110,9 @@ def _image_problems(records: Records, name: str) -> Iterator[Problem]:
     for image in records.images:
         for verdict, reason in _image_findings(image):
             yield Problem(verdict, f"{name}: images: id {image.image_id}", reason)
-    files = Counter(image.file_name for image in records.images)
-    for file, count in files.items():
-        if count > 1 and file:
-            yield Problem("noted", f"{name}: images: file_name {file!r}", f"{count} images share this file")
+    for file in _repeated([image.file_name for image in records.images if image.file_name]):
+        ids = ", ".join(str(image.image_id) for image in records.images if image.file_name == file)
+        yield Problem("refused", f"{name}: images: file_name {file!r}", f"ids {ids} share this file; keep one of them")
 
 
 def _image_findings(image: ImageRecord) -> Iterator[Finding]:
@@ -111,10 +140,24 @@ def _box_problems(records: Records, name: str) -> Iterator[Problem]:
         where = f"{name}: annotations: id {number}"
         yield Problem("noted", where, "several records share this id; each counts as a box")
     images = {image.image_id: image for image in records.images}
+    if unit := unit_problem(records.annotations, images):
+        yield Problem("refused", f"{name}: annotations", unit)
     categories = {category.id for category in records.categories}
+    seen: set[int] = set()  # hashes: a million boxes would fill the memory
+    twice: list[Box] = []
     for box in records.annotations:
         for verdict, reason in _box_findings(box, images.get(box.image_id), categories):
             yield Problem(verdict, f"{name}: annotations: id {box.id}", reason)
+        if box.image_id in records.unlabeled:
+            reason = f"image {box.image_id} is listed as unlabeled and has this box; take it off that list"
+            yield Problem("refused", f"{name}: annotations: id {box.id}", reason)
+        key = hash((box.image_id, box.category_id, box.bbox))
+        if key in seen:
+            twice.append(box)
+        seen.add(key)
+    if twice:
+        reason = f"{len(twice)} boxes stand twice, with the same image, class and place; each of them is paid"
+        yield Problem("noted", f"{name}: annotations: id {twice[0].id}", reason)
 
 
 def _box_findings(box: Box, image: ImageRecord | None, categories: Collection[int]) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ FOLDER/round_000/tasks...        the same in the chosen format, with the detecto
 FOLDER/round_000/answers...      what comes back: answers.json, .xml or .zip, or a folder of that name
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,14 @@ class FolderOracle:
         return self.folder / f"round_{round_:03d}"
 
     def _answers(self, path: Path, images: Sequence[ImageRecord]) -> dict[ImageId, Answer]:
-        by_id = {image.image_id: image for image in images}
-        submissions = self.format.submissions(path, images, self.rules.class_names)
-        return {image_id: answer_of(given, by_id[image_id], self.rules) for image_id, given in submissions.items()}
+        pool = list(self.images.records.values())  # a name is ambiguous when any image of the pool could be meant
+        given = self.format.submissions(path, pool, self.rules.class_names)
+        if given.unknown:
+            warnings.warn(_unknown(path, given.unknown), stacklevel=2)
+        answered = [image for image in images if image.image_id in given.by_image]
+        return {image.image_id: answer_of(given.by_image[image.image_id], image, self.rules) for image in answered}
+
+
+def _unknown(path: Path, names: Sequence[str]) -> str:
+    belong = "belongs" if len(names) == 1 else "belong"
+    return f"{path}: {len(names)} of its images {belong} to no image of the pool, the first is {names[0]!r}; rename it"

@@ -144,13 +144,14 @@ def check_unreadable_files(format_: Format, folder: Path) -> None:
     assert any(refused), f"expected a DataError when a file holds {GARBAGE!r}, found none"
 
 
-def check_finished(format_: Format, folder: Path) -> None:
-    """Every image of a written data set is finished, also the one without a box."""
-    target = _written(format_, example_records(), folder)
-    read = format_.read(target)
-    expected = {image.image_id for image in read.images}
-    actual = format_.finished(target, read)
-    assert actual == expected, f"expected the finished images {sorted(expected)}, found {sorted(actual)}"
+def check_unlabeled_images(format_: Format, folder: Path) -> None:
+    """Labeled, empty and unlabeled are three things: an unlabeled image comes back as such, an empty one does not."""
+    whole = example_records()
+    untouched = ImageRecord(ImageId(88), "day/untouched.jpg", 40, 30)
+    partly = Records([*whole.images, untouched], whole.categories, whole.annotations, frozenset({ImageId(88)}))
+    read = _written_and_read(format_, partly, folder)
+    actual = {image.file_name for image in read.images if image.image_id in read.unlabeled}
+    assert actual == {"day/untouched.jpg"}, f"expected day/untouched.jpg to be unlabeled alone, found {sorted(actual)}"
 
 
 def check_task_files(format_: Format, folder: Path) -> None:
@@ -209,7 +210,7 @@ def format_checks() -> list[FormatCheck]:
         check_guess,
         check_image_folder,
         check_unreadable_files,
-        check_finished,
+        check_unlabeled_images,
         check_task_files,
         check_answers,
         check_unanswered_images,
@@ -233,7 +234,7 @@ def _answered(format_: Format, records: Records, folder: Path) -> dict[ImageId, 
     """Return the boxes of each image that the answers finish, after `records` were handed in as answers."""
     answers = _written(format_, records, folder, "answers")
     submissions = format_.submissions(answers, example_records().images, _class_names())
-    return {image_id: _drawn(s.boxes) for image_id, given in submissions.items() for s in given.submissions}
+    return {image_id: _drawn(s.boxes) for image_id, given in submissions.by_image.items() for s in given.submissions}
 
 
 def _class_names() -> list[str]:

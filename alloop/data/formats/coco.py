@@ -1,19 +1,22 @@
 """COCO instance files. They are decoded fast into typed records; only a file that does not fit is looked at slowly."""
 
 import gzip
-import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from alloop.data.formats.format import Format, every_image, folder_of_file
-from alloop.data.formats.names import match_names
-from alloop.data.records import Box, Category, Records
-from alloop.data.submissions import DrawnBox, ImageSubmissions, Submission, size_problem
+from alloop.data.formats.coco_classes import CocoCategory, used_categories
+from alloop.data.formats.coco_mending import mended, refuse_repeated_keys, without_byte_order_mark
+from alloop.data.formats.coco_rotation import upright_boxes
+from alloop.data.formats.format import NO_HINTS, Format, Hints, folder_of_file
+from alloop.data.image_index import match_names
+from alloop.data.notes import Notes
+from alloop.data.records import Box, Records
+from alloop.data.submissions import DrawnBox, ImageSubmissions, Submission, Submissions, size_problem
 from alloop.errors import DataError
+from alloop.geometry.boxes import Xywh
 from alloop.values import ImageId, ImageRecord
 
 
@@ -21,50 +24,75 @@ class _File(msgspec.Struct):
     """A file whose annotations are separate texts that are not decoded yet."""
 
     images: list[ImageRecord]
-    categories: list[Category]
-    annotations: list[msgspec.Raw] = []
+    categories: list[CocoCategory]
+    annotations: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+    unlabeled: list[ImageId] = []
 
 
 _FILE = msgspec.json.Decoder(_File)
 _BOX = msgspec.json.Decoder(Box)
-LISTED = 10  # misshapen records that an error message lists
-_SHAPES: dict[str, type] = {"images": ImageRecord, "categories": Category, "annotations": Box}
 
 
-def read_coco(path: Path) -> Records:
+def read_coco(path: Path, hints: Hints = NO_HINTS) -> Records:
     """Read a COCO JSON file, plain or gzipped.
+
+    A file without the key `annotations` lists images that nobody has annotated. The key `unlabeled`, a list of image
+    ids, is ours: it tells images that nobody has finished from images without an object.
 
     Raises:
         DataError: unreadable, not JSON, repeated keys, or records of the wrong shape, each named.
     """
-    data = read_bytes(path)
+    notes = Notes()
+    data = without_byte_order_mark(read_bytes(path), path, notes)
     try:
-        tree = _FILE.decode(data)
-        for text in tree.annotations:
-            _BOX.decode(text)
+        tree = _decoded(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _explain(path, data, error) from error
-    records = Records(tree.images, tree.categories, _Boxes(tree.annotations))
-    _refuse_repeated_keys(path, data, records)
-    return records
+        data = mended(path, data, error, hints, notes)
+        tree = _decoded(data)
+    texts = [] if isinstance(tree.annotations, msgspec.UnsetType) else tree.annotations
+    refuse_repeated_keys(path, data, len(tree.images), len(texts))
+    unlabeled = frozenset(tree.unlabeled)
+    if isinstance(tree.annotations, msgspec.UnsetType):
+        notes.add("no key 'annotations': no image is labeled", str(path))
+        unlabeled = frozenset(image.image_id for image in tree.images)
+    boxes = _Boxes(texts, upright_boxes(path, data, texts, notes))
+    categories = used_categories(tree.categories, boxes, notes)
+    return Records(tree.images, categories, boxes, unlabeled, notes=notes.listed())
+
+
+def _decoded(data: bytes) -> _File:
+    tree = _FILE.decode(data)
+    for text in tree.annotations or ():
+        _BOX.decode(text)
+    return tree
 
 
 class _Boxes(Sequence[Box]):
-    """The annotations of a file, decoded from their texts on every pass: a million objects would fill the memory."""
+    """The annotations of a file, decoded from their texts on every pass: a million objects would fill the memory.
 
-    def __init__(self, texts: list[msgspec.Raw]) -> None:
-        self._texts = texts
+    `upright` holds the boxes, by row, that differ from their text because they are turned.
+    """
+
+    def __init__(self, texts: list[msgspec.Raw], upright: Mapping[int, Xywh]) -> None:
+        self._texts, self._upright = texts, upright
 
     def __getitem__(self, row: Any) -> Any:
         if isinstance(row, slice):
-            return _Boxes(self._texts[row])
-        return _BOX.decode(self._texts[row])
+            return [self[number] for number in range(*row.indices(len(self)))]
+        return self._changed(range(len(self))[row], _BOX.decode(self._texts[row]))
 
     def __iter__(self) -> Iterator[Box]:
-        return map(_BOX.decode, self._texts)
+        boxes = map(_BOX.decode, self._texts)
+        return map(self._changed, range(len(self)), boxes) if self._upright else boxes
 
     def __len__(self) -> int:
         return len(self._texts)
+
+    def _changed(self, row: int, box: Box) -> Box:
+        if row in self._upright:
+            x, y, width, height = self._upright[row]
+            box.bbox = (float(x), float(y), float(width), float(height))
+        return box
 
 
 def read_bytes(path: Path) -> bytes:
@@ -81,93 +109,16 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(msg) from error
 
 
-def _refuse_repeated_keys(path: Path, data: bytes, records: Records) -> None:
-    """Raise DataError when a key stands twice in an object: the decoder would silently drop boxes.
-
-    Counting the keys is cheap; only a file with too many of them is parsed again.
-    """
-    expected = {
-        b'"annotations"': 1,
-        b'"images"': 1,
-        b'"categories"': 1,
-        b'"bbox"': len(records.annotations),
-        b'"image_id"': len(records.annotations),
-        b'"file_name"': len(records.images),
-    }
-    if any(data.count(key) > count for key, count in expected.items()):
-        _parse_slowly(path, data)
-
-
-def _parse_slowly(path: Path, data: bytes) -> Any:
-    """Parse with the standard library, whose hooks can name what msgspec only refuses.
-
-    Raises:
-        DataError: not JSON, a number such as NaN, or a key that stands twice in one object.
-    """
-
-    def no_constant(text: str) -> Any:
-        msg = f"{path}: holds the number {text}, which is not JSON; find the record that was divided by zero"
-        raise DataError(msg)
-
-    def no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        if len(set(keys)) != len(keys):
-            repeated = next(key for key in keys if keys.count(key) > 1)
-            some_id = dict(pairs).get("id")
-            msg = f"{path}: key {repeated!r} stands twice in one object (id {some_id}); keep one of them"
-            raise DataError(msg)
-        return dict(pairs)
-
-    try:
-        return json.loads(data, parse_constant=no_constant, object_pairs_hook=no_repeats)
-    except (ValueError, RecursionError) as error:
-        msg = f"{path}: expected a COCO JSON file, found text that is not JSON ({error})"
-        raise DataError(msg) from error
-
-
-def _explain(path: Path, data: bytes, error: Exception) -> DataError:
-    """Return an error that names the first records that do not fit."""
-    try:
-        tree = _parse_slowly(path, data)
-    except DataError as better:
-        return better
-    if not isinstance(tree, dict):
-        return DataError(
-            f"{path}: expected an object with images, annotations, categories, found a {type(tree).__name__}"
-        )
-    for key in ("images", "categories"):
-        if key not in tree:
-            return DataError(
-                f"{path}: key {key!r} is missing; a COCO instance file has images, annotations, categories"
-            )
-    listed = "\n  ".join(itertools.islice(_misshapen(tree), LISTED)) or str(error)
-    return DataError(f"{path}: cannot be used until these records are mended:\n  {listed}")
-
-
-def _misshapen(tree: dict[str, Any]) -> Iterator[str]:
-    """Describe each record that does not fit its type."""
-    for key, shape in _SHAPES.items():
-        rows = tree.get(key, [])
-        if not isinstance(rows, list):
-            yield f"{key}: expected a list, found {type(rows).__name__}"
-            continue
-        for position, row in enumerate(rows):
-            try:
-                msgspec.json.decode(msgspec.json.encode(row), type=shape)
-            except (msgspec.MsgspecError, OverflowError, RecursionError, TypeError, ValueError) as error:
-                name = row.get("id", "missing") if isinstance(row, dict) else "missing"
-                yield f"{key}[{position}], id {name}: {error}"
-
-
 def write_coco(records: Records) -> bytes:
     """Return the bytes of a COCO JSON file; segmentations keep their text."""
-    return msgspec.json.encode(
-        {
-            "images": records.images,
-            "annotations": [_box_tree(box) for box in records.annotations],
-            "categories": records.categories,
-        }
-    )
+    tree: dict[str, object] = {
+        "images": records.images,
+        "annotations": [_box_tree(box) for box in records.annotations],
+        "categories": records.categories,
+    }
+    if records.unlabeled:
+        tree["unlabeled"] = sorted(records.unlabeled)
+    return msgspec.json.encode(tree)
 
 
 def _box_tree(box: Box) -> dict[str, Any]:
@@ -186,17 +137,21 @@ def _box_tree(box: Box) -> dict[str, Any]:
     return tree
 
 
-def submissions_of_records(records: Records, images: Sequence[ImageRecord]) -> dict[ImageId, ImageSubmissions]:
-    """Return one submission for each image of the pool that a file lists."""
+def submissions_of_records(records: Records, images: Sequence[ImageRecord], path: Path) -> Submissions:
+    """Return one submission for each image of the pool that a file lists as labeled.
+
+    Raises:
+        DataError: a name may mean several images, or two names mean one.
+    """
     boxes, names = records.boxes_by_image(), records.category_names()
-    matches = match_names([listed.file_name for listed in records.images], images)
+    matches, unknown = match_names([listed.file_name for listed in records.images], images, str(path))
     submissions = {}
     for listed in records.images:
-        if listed.file_name in matches:
+        if listed.file_name in matches and listed.image_id not in records.unlabeled:
             image = matches[listed.file_name]
             submission = _submission(boxes[listed.image_id], names, listed, image)
             submissions[image.image_id] = ImageSubmissions((submission,))
-    return submissions
+    return Submissions(submissions, unknown)
 
 
 def _submission(boxes: Sequence[Box], names: Mapping[int, str], listed: ImageRecord, image: ImageRecord) -> Submission:
@@ -215,10 +170,8 @@ def _task_files(folder: Path, records: Records, _scores: Mapping[ImageId, Sequen
     return {folder / "tasks.json": write_coco(records)}
 
 
-def _submissions(
-    path: Path, images: Sequence[ImageRecord], _class_names: Sequence[str]
-) -> dict[ImageId, ImageSubmissions]:
-    return submissions_of_records(read_coco(path), images)
+def _submissions(path: Path, images: Sequence[ImageRecord], _class_names: Sequence[str]) -> Submissions:
+    return submissions_of_records(read_coco(path), images, path)
 
 
 COCO = Format(
@@ -228,7 +181,6 @@ COCO = Format(
     files=_files,
     guess=lambda path: not path.is_dir() and path.suffix not in (".xml", ".zip", ".txt"),
     image_folder=folder_of_file,
-    finished=every_image,
     task_files=_task_files,
     submissions=_submissions,
     keeps_masks=True,

@@ -13,12 +13,13 @@ from xml.etree import ElementTree as ET
 
 from alloop.data.formats.classes import ClassIds
 from alloop.data.formats.coco import submissions_of_records
-from alloop.data.formats.format import Format, folder_of_file
-from alloop.data.formats.names import match_names
+from alloop.data.formats.format import NO_HINTS, Format, Hints, folder_of_file
 from alloop.data.formats.sidecar import NO_SIDECAR, Sidecar, read_sidecar, refuse_lost_images, sidecar_file
 from alloop.data.formats.xml_file import finite_number, parse_xml, unreadable, whole_number, xml_bytes
+from alloop.data.image_index import match_names
+from alloop.data.notes import Notes
 from alloop.data.records import Box, Category, Records
-from alloop.data.submissions import ImageSubmissions, Submission
+from alloop.data.submissions import ImageSubmissions, Submission, Submissions
 from alloop.errors import DataError
 from alloop.geometry.boxes import Corners, corners_from_xywh, extent_of_rotated, xywh_from_corners
 from alloop.values import ImageId, ImageRecord
@@ -28,7 +29,7 @@ KIND = "CVAT 1.1"
 DONE, SKIP = "alloop_done", "alloop_skip"
 
 
-def read_cvat(path: Path) -> Records:
+def read_cvat(path: Path, hints: Hints = NO_HINTS) -> Records:  # noqa: ARG001  its files say everything
     """Read a CVAT 1.1 XML file, or the folder or zip that holds it. Tracks and shapes other than boxes are refused.
 
     Ids, class order and crowd flags come from the sidecar where there is one, else from the file.
@@ -43,13 +44,21 @@ def read_cvat(path: Path) -> Records:
     classes, known_ids = ClassIds(side.categories or _categories(root), first=1), side.image_ids()
     images: list[ImageRecord] = []
     boxes: list[Box] = []
+    unlabeled: set[ImageId] = set()
+    notes = Notes()
     for element in root.iter("image"):
         where = f"{path}: image {element.get('name', '?')!r}"
         image = _image(element, known_ids, where)
         images.append(image)
-        boxes += _boxes(element, image, side, classes, len(boxes) + 1, where)
+        own = list(_boxes(element, image, side, classes, len(boxes) + 1, where))
+        tags = _tags(element)
+        if SKIP in tags:
+            notes.add(f"set aside by the tag {SKIP}; its boxes are left out", where, len(own))
+        boxes += [] if SKIP in tags else own
+        if SKIP in tags or not (own or DONE in tags):
+            unlabeled.add(image.image_id)
     refuse_lost_images(path, side, images)
-    return Records(images, classes.categories, boxes)
+    return Records(images, classes.categories, boxes, frozenset(unlabeled), notes=notes.listed())
 
 
 def _image(element: ET.Element, known_ids: Mapping[str, ImageId], where: str) -> ImageRecord:
@@ -77,10 +86,11 @@ def cvat_tags(path: Path) -> dict[str, set[str]]:
     Raises:
         DataError: not a CVAT 1.1 file.
     """
-    return {
-        element.get("name", ""): {tag.get("label", "") for tag in element.iter("tag")}
-        for element in _root(path).iter("image")
-    }
+    return {element.get("name", ""): _tags(element) for element in _root(path).iter("image")}
+
+
+def _tags(element: ET.Element) -> set[str]:
+    return {tag.get("label", "") for tag in element.iter("tag")}
 
 
 def _root(path: Path) -> ET.Element:
@@ -163,31 +173,23 @@ def _add_box(element: ET.Element, box: Box, label: str) -> None:
 
 
 def _files(records: Records, target: Path) -> dict[Path, bytes]:
-    every = {image.image_id for image in records.images}
-    return {target / NAME: cvat_xml(records, every)} | sidecar_file(records, target)
-
-
-def _finished(path: Path, records: Records) -> set[ImageId]:
-    """Return the images that have a box or are tagged as done, without those that are set aside."""
-    tags, drawn = cvat_tags(path), {box.image_id for box in records.annotations}
-    return {
-        image.image_id
-        for image in records.images
-        if SKIP not in tags[image.file_name] and (image.image_id in drawn or DONE in tags[image.file_name])
-    }
+    finished = {image.image_id for image in records.images} - records.unlabeled
+    return {target / NAME: cvat_xml(records, finished)} | sidecar_file(records, target)
 
 
 def _task_files(folder: Path, records: Records, _scores: Mapping[ImageId, Sequence[float]]) -> dict[Path, bytes]:
     return {folder / "tasks.xml": cvat_xml(records)}
 
 
-def _submissions(
-    path: Path, images: Sequence[ImageRecord], _class_names: Sequence[str]
-) -> dict[ImageId, ImageSubmissions]:
-    drawn, tags = submissions_of_records(read_cvat(path), images), cvat_tags(path)
-    return {
-        image.image_id: _tagged(drawn[image.image_id], tags[name]) for name, image in match_names(tags, images).items()
+def _submissions(path: Path, images: Sequence[ImageRecord], _class_names: Sequence[str]) -> Submissions:
+    drawn, tags = submissions_of_records(read_cvat(path), images, path), cvat_tags(path)
+    matches, unknown = match_names(tags, images, str(path))
+    nothing = ImageSubmissions()
+    tagged = {
+        image.image_id: _tagged(drawn.by_image.get(image.image_id, nothing), tags[name])
+        for name, image in matches.items()
     }
+    return Submissions(tagged, unknown)
 
 
 def _tagged(drawn: ImageSubmissions, tags: Collection[str]) -> ImageSubmissions:
@@ -206,7 +208,6 @@ CVAT = Format(
     files=_files,
     guess=lambda path: path.suffix in (".xml", ".zip") or (path / NAME).is_file(),
     image_folder=folder_of_file,
-    finished=_finished,
     task_files=_task_files,
     submissions=_submissions,
 )

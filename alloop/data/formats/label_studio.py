@@ -1,12 +1,13 @@
 """Label Studio's JSON export, and the folder that holds it as `tasks.json` beside the page of the project."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from alloop.data.formats.classes import ClassIds
-from alloop.data.formats.format import Format, folder_of_file
+from alloop.data.formats.format import NO_HINTS, Format, Hints, folder_of_file
 from alloop.data.formats.label_studio_tasks import (
     label_config,
     latest,
@@ -18,13 +19,14 @@ from alloop.data.formats.label_studio_tasks import (
 )
 from alloop.data.formats.sidecar import NO_SIDECAR, read_sidecar, refuse_lost_images, sidecar_file
 from alloop.data.records import Box, Records
-from alloop.data.submissions import ImageSubmissions
+from alloop.data.submissions import ImageSubmissions, Submissions
 from alloop.errors import DataError
 from alloop.geometry.boxes import Corners, xywh_from_corners
 from alloop.values import ImageId, ImageRecord
 
 NAME, CONFIG = "tasks.json", "label_config.xml"
 UNUSABLE = (ValueError, TypeError, AttributeError, KeyError, OverflowError)  # raised by a task of another shape
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 Drawn = list[tuple[str, Corners]]  # label and corners in pixels of each box of a task
 
 
@@ -46,7 +48,7 @@ def read_tasks(path: Path) -> list[dict[str, Any]]:
     return tasks
 
 
-def read_label_studio(path: Path) -> Records:
+def read_label_studio(path: Path, hints: Hints = NO_HINTS) -> Records:  # noqa: ARG001  its files say everything
     """Read an export: the newest annotation of each task. A task without one is an image without a box.
 
     Sizes come from the task's data or its regions, ids from `data.alloop_id`, classes from the sidecar
@@ -60,15 +62,19 @@ def read_label_studio(path: Path) -> Records:
     classes = ClassIds(side.categories, first=0)
     images: list[ImageRecord] = []
     boxes: list[Box] = []
+    unlabeled: set[ImageId] = set()
     for number, task in enumerate(read_tasks(path), start=1):
         image, drawn = _image_and_boxes(task, number, known, path)
         images.append(image)
+        if latest(task) is None:
+            unlabeled.add(image.image_id)
         for position, (label, corners) in enumerate(drawn):
             crowd = int(side.is_crowd(image.image_id, position))
             category_id = classes.id_of(label)
             boxes.append(Box(len(boxes) + 1, image.image_id, category_id, xywh_from_corners(corners), crowd))
     refuse_lost_images(path, side, images)
-    return Records(images, classes.categories, boxes)
+    seen = not side.categories
+    return Records(images, classes.categories, boxes, frozenset(unlabeled), classes_are_seen=seen)
 
 
 def _image_and_boxes(
@@ -96,16 +102,23 @@ def _image(
     if not isinstance(width, int) or not isinstance(height, int):
         msg = "its size is unknown; give data.width and data.height"
         raise TypeError(msg)
-    return ImageRecord(image_id, str(data.get("file_name", data.get("image", ""))), width, height)
+    return ImageRecord(image_id, _file_name(data), width, height)
+
+
+def _file_name(data: Mapping[str, Any]) -> str:
+    """Return the name of the image of a task; the server puts eight digits before the name of an uploaded file."""
+    name = str(data.get("file_name", data.get("image", "")))
+    return _UPLOADED.sub("", name.rpartition("/")[2]) if "/upload/" in name else name
 
 
 def _files(records: Records, target: Path) -> dict[Path, bytes]:
     """Return one annotated task per image, as an export has them; empty images have an empty annotation."""
     regions = regions_by_image(records, {})
-    tasks = [
-        {"data": task_data(image), "annotations": [{"result": regions[image.image_id], "was_cancelled": False}]}
-        for image in records.images
-    ]
+    tasks: list[dict[str, object]] = []
+    for image in records.images:
+        annotation = {"result": regions[image.image_id], "was_cancelled": False}
+        is_labeled = image.image_id not in records.unlabeled
+        tasks.append({"data": task_data(image), "annotations": [annotation] if is_labeled else []})
     return _with_page(target, tasks, records) | sidecar_file(records, target)
 
 
@@ -114,26 +127,19 @@ def _with_page(folder: Path, tasks: Sequence[Mapping[str, object]], records: Rec
     return {folder / NAME: json.dumps(tasks, allow_nan=False).encode(), folder / CONFIG: page.encode()}
 
 
-def _finished(path: Path, records: Records) -> set[ImageId]:
-    """Return the images whose task has an annotation that is not a skip."""
-    tasks = zip(records.images, read_tasks(path), strict=True)
-    return {image.image_id for image, task in tasks if latest(task) is not None}
-
-
 def _task_files(folder: Path, records: Records, scores: Mapping[ImageId, Sequence[float]]) -> dict[Path, bytes]:
     return _with_page(folder, task_trees(records, scores, f"round {folder.name}"), records)
 
 
-def _submissions(
-    path: Path, images: Sequence[ImageRecord], _class_names: Sequence[str]
-) -> dict[ImageId, ImageSubmissions]:
+def _submissions(path: Path, images: Sequence[ImageRecord], _class_names: Sequence[str]) -> Submissions:
     submissions: dict[ImageId, ImageSubmissions] = {}
     tasks = {str(task["data"].get("alloop_id")): task for task in read_tasks(path)}
     for image in images:
         task = tasks.get(str(image.image_id))
         if task is not None:
             submissions[image.image_id] = _submissions_of(task, image, path)
-    return submissions
+    known = {str(image.image_id) for image in images}
+    return Submissions(submissions, tuple(name for name in tasks if name not in known))
 
 
 def _submissions_of(task: Mapping[str, Any], image: ImageRecord, path: Path) -> ImageSubmissions:
@@ -151,7 +157,6 @@ LABEL_STUDIO = Format(
     files=_files,
     guess=lambda path: (path / NAME).is_file(),
     image_folder=folder_of_file,
-    finished=_finished,
     task_files=_task_files,
     submissions=_submissions,
 )

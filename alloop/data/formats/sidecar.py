@@ -14,11 +14,19 @@ NAME = "alloop.json"
 
 
 class Sidecar(msgspec.Struct):
-    """The facts that make a conversion lossless. `crowd` lists the positions of crowd boxes within each image."""
+    """The facts that make a conversion lossless.
+
+    Attributes:
+        images: every image, also the unlabeled ones.
+        categories: every class, also those without a box.
+        crowd: the positions of crowd boxes within each image that has some.
+        unlabeled: the images that nobody has finished annotating.
+    """
 
     images: list[ImageRecord]
     categories: list[Category]
     crowd: dict[ImageId, list[int]] = {}
+    unlabeled: list[ImageId] = []
 
     def image_ids(self) -> dict[str, ImageId]:
         """Return the image ids by file name."""
@@ -56,7 +64,7 @@ def sidecar_file(records: Records, target: Path) -> dict[Path, bytes]:
         if box.iscrowd:
             crowd.setdefault(box.image_id, []).append(positions[box.image_id])
         positions[box.image_id] += 1
-    side = Sidecar(records.images, records.categories, crowd)
+    side = Sidecar(records.images, records.categories, crowd, sorted(records.unlabeled))
     return {target / NAME: msgspec.json.encode(side)}
 
 

@@ -6,17 +6,17 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from alloop.data.formats.classes import ClassIds
-from alloop.data.formats.format import Format, every_image
+from alloop.data.formats.format import NO_HINTS, Format, Hints
 from alloop.data.formats.sidecar import NO_SIDECAR, Sidecar, read_sidecar, sidecar_file
 from alloop.data.formats.xml_file import finite_number, parse_xml, unreadable, whole_number, xml_bytes
 from alloop.data.records import Box, Records
-from alloop.data.submissions import DrawnBox, ImageSubmissions, Submission, size_problem
+from alloop.data.submissions import DrawnBox, ImageSubmissions, Submission, Submissions, size_problem
 from alloop.errors import DataError
 from alloop.geometry.boxes import corners_from_xywh, xywh_from_corners
 from alloop.values import ImageId, ImageRecord
 
 
-def read_voc(path: Path) -> Records:
+def read_voc(path: Path, hints: Hints = NO_HINTS) -> Records:  # noqa: ARG001  its files say everything
     """Read a folder of XML files (or its `Annotations` subfolder), or a list of it such as `ImageSets/Main/train.txt`.
 
     Ids and class order come from the sidecar where there is one, else classes are sorted by name.
@@ -41,6 +41,7 @@ def read_voc(path: Path) -> Records:
         images.append(image)
         drawn += [(image, box) for box in _drawn(root, file)]
     if stems is None:
+        images += _unlabeled(side or NO_SIDECAR, images)
         _refuse_lost_files(folder, source, side, images)
     return _records(images, drawn, side or NO_SIDECAR)
 
@@ -82,6 +83,12 @@ def _refuse_lost_files(folder: Path, source: Path, side: Sidecar | None, images:
             raise DataError(msg)
 
 
+def _unlabeled(side: Sidecar, images: Sequence[ImageRecord]) -> list[ImageRecord]:
+    """Return the images that have no file because nobody has finished annotating them."""
+    present = {image.image_id for image in images}
+    return [image for image in side.images if image.image_id in side.unlabeled and image.image_id not in present]
+
+
 def _records(images: list[ImageRecord], drawn: Sequence[tuple[ImageRecord, DrawnBox]], side: Sidecar) -> Records:
     classes = ClassIds(side.categories, first=1)
     for name in sorted({box.label for _, box in drawn}):
@@ -90,7 +97,8 @@ def _records(images: list[ImageRecord], drawn: Sequence[tuple[ImageRecord, Drawn
         Box(number, image.image_id, classes.id_of(box.label), box.bbox, box.iscrowd)
         for number, (image, box) in enumerate(drawn, start=1)
     ]
-    return Records(images, classes.categories, boxes)
+    unlabeled = frozenset(side.unlabeled) & {image.image_id for image in images}
+    return Records(images, classes.categories, boxes, unlabeled, classes_are_seen=not side.categories)
 
 
 def _parse(file: Path) -> ET.Element:
@@ -150,6 +158,8 @@ def _xml_files(records: Records, target: Path) -> dict[Path, bytes]:
     files: dict[Path, bytes] = {}
     for image in records.images:
         file = target / "Annotations" / Path(image.file_name).with_suffix(".xml")
+        if image.image_id in records.unlabeled:
+            continue
         if file in files:
             msg = f"image {image.image_id}: {file.name} is taken; VOC needs names that differ before the suffix"
             raise DataError(msg)
@@ -170,14 +180,16 @@ def _task_files(folder: Path, records: Records, _scores: Mapping[ImageId, Sequen
     return _xml_files(records, folder / "tasks")
 
 
-def _submissions(
-    path: Path, images: Sequence[ImageRecord], _class_names: Sequence[str]
-) -> dict[ImageId, ImageSubmissions]:
+def _submissions(path: Path, images: Sequence[ImageRecord], _class_names: Sequence[str]) -> Submissions:
     """Return a submission for each image of the pool whose file is there."""
     files = {image: path / "Annotations" / Path(image.file_name).with_suffix(".xml") for image in images}
-    return {
-        image.image_id: ImageSubmissions((_submission(file, image),)) for image, file in files.items() if file.is_file()
-    }
+    return Submissions(
+        {
+            image.image_id: ImageSubmissions((_submission(file, image),))
+            for image, file in files.items()
+            if file.is_file()
+        }
+    )
 
 
 def _submission(file: Path, image: ImageRecord) -> Submission:
@@ -194,7 +206,6 @@ VOC = Format(
     files=_files,
     guess=lambda path: path.suffix == ".txt" or path.is_dir(),
     image_folder=_image_folder,
-    finished=every_image,
     task_files=_task_files,
     submissions=_submissions,
 )

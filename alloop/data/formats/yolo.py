@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import msgspec
 import yaml
 
-from alloop.data.formats.format import Format, every_image
+from alloop.data.formats.format import NO_HINTS, Format, Hints
 from alloop.data.formats.sidecar import NO_SIDECAR, read_sidecar, sidecar_file
 from alloop.data.images import SUFFIXES, image_size
+from alloop.data.notes import Notes
 from alloop.data.records import Box, Category, Records
-from alloop.data.submissions import DrawnBox, ImageSubmissions, Submission
+from alloop.data.submissions import DrawnBox, ImageSubmissions, Submission, Submissions
 from alloop.errors import DataError
 from alloop.geometry.boxes import Xywh
 from alloop.values import ImageId, ImageRecord
@@ -28,7 +29,7 @@ class _Line(NamedTuple):
     polygon: bytes
 
 
-def read_yolo(folder: Path) -> Records:
+def read_yolo(folder: Path, hints: Hints = NO_HINTS) -> Records:  # noqa: ARG001  its files say everything
     """Read a YOLO folder, or one split of it (`labels/train` with `images/train`).
 
     Sizes come from the sidecar, else from the image headers; names from the folder or the nearest one above.
@@ -41,9 +42,14 @@ def read_yolo(folder: Path) -> Records:
     categories = side.categories if side else _categories(folder)
     images = side.images if side else _images(image_folder)
     files = _label_files(images, label_folder, image_folder)
+    unlabeled = set((side or NO_SIDECAR).unlabeled)
+    notes = Notes()
     boxes: list[Box] = []
     for file, image in files.items():
-        if side and not file.is_file():
+        if not side and not file.is_file():
+            notes.add("no label file; the image is not labeled", f"{image_folder / image.file_name}")
+            unlabeled.add(image.image_id)
+        if side and not file.is_file() and image.image_id not in unlabeled:
             msg = f"{folder}: image {image.image_id} is listed in alloop.json, but {file} is missing; restore it"
             raise DataError(msg)
         for position, line in enumerate(_lines(file, image)):
@@ -55,7 +61,7 @@ def read_yolo(folder: Path) -> Records:
             box = Box(len(boxes) + 1, image.image_id, categories[line.label].id, line.bbox, crowd)
             box.segmentation = msgspec.Raw(line.polygon)
             boxes.append(box)
-    return Records(list(images), list(categories), boxes)
+    return Records(list(images), list(categories), boxes, frozenset(unlabeled), notes=notes.listed())
 
 
 def yolo_roots(folder: Path) -> tuple[Path, Path]:
@@ -176,6 +182,8 @@ def _label_texts(records: Records, target: Path) -> dict[Path, bytes]:
         if target / name in files:
             msg = f"image {image.image_id}: {name} is taken; YOLO needs names that differ before the suffix"
             raise DataError(msg)
+        if image.image_id in records.unlabeled:
+            continue
         lines = (_label_line(labels[box.category_id], box.bbox, image) for box in boxes[image.image_id])
         files[target / name] = "".join(f"{line}\n" for line in lines).encode()
     return files
@@ -201,16 +209,16 @@ def _task_files(folder: Path, records: Records, _scores: Mapping[ImageId, Sequen
     return _label_texts(records, folder / "tasks")
 
 
-def _submissions(
-    path: Path, images: Sequence[ImageRecord], class_names: Sequence[str]
-) -> dict[ImageId, ImageSubmissions]:
+def _submissions(path: Path, images: Sequence[ImageRecord], class_names: Sequence[str]) -> Submissions:
     """Return a submission for each image of the pool whose label file is there."""
     files = {image: path / "labels" / Path(image.file_name).with_suffix(".txt") for image in images}
-    return {
-        image.image_id: ImageSubmissions((_submission(file, image, class_names),))
-        for image, file in files.items()
-        if file.is_file()
-    }
+    return Submissions(
+        {
+            image.image_id: ImageSubmissions((_submission(file, image, class_names),))
+            for image, file in files.items()
+            if file.is_file()
+        }
+    )
 
 
 def _submission(file: Path, image: ImageRecord, class_names: Sequence[str]) -> Submission:
@@ -226,7 +234,6 @@ YOLO = Format(
     files=_files,
     guess=lambda path: path.is_dir() and ((path / "labels").is_dir() or "labels" in path.parts),
     image_folder=lambda path: yolo_roots(path)[1],
-    finished=every_image,
     task_files=_task_files,
     submissions=_submissions,
 )
