@@ -59,8 +59,7 @@ def import_(
     guessed = guess_format(annotations) if annotations and not from_ else "coco"
     names = [name.strip() for name in classes.split(",") if name.strip()]
     imported = import_project(images, out, annotations=annotations, format_=from_ or guessed, classes=names)
-    empty = f" ({imported.empty_images} of these without a box)" if imported.empty_images else ""
-    labels = f"{imported.labeled_images} of them labeled{empty} with {imported.boxes} boxes"
+    labels = f"{imported.labeled_images} of them labeled with {imported.boxes} boxes ({imported.empty_images} empty)"
     print(f"{imported.pool}: {imported.images} images, {labels}, {len(imported.dataset.unlabeled)} not labeled")
     for line in [*(f"noted: {note}" for note in imported.notes), *untrained_boxes(imported.dataset)]:
         print(f"  {line}")

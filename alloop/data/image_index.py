@@ -24,6 +24,7 @@ from alloop.values import ImageRecord
 
 HIDDEN = frozenset({"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN"})  # folders that systems keep copies in
 LISTED = 3  # candidates that an error names
+ALIKE = 0.85  # least share of characters that two names have in common for one to be a misspelling of the other
 COMPARED = 2000  # names that a misspelled one is compared with
 _FORM = "its Unicode form or its slashes differ"
 _PLACE = "its folders differ"
@@ -79,7 +80,7 @@ class ImageIndex:
         """Return ` (did you mean ...?)` for a name that finds nothing; empty where no name is like it."""
         last = PurePosixPath(_plain(name))
         same_stem = next((other for other in self.names if PurePosixPath(other).stem == last.stem), None)
-        close = [same_stem] if same_stem else difflib.get_close_matches(last.name, self.names[:COMPARED], n=1)
+        close = [same_stem] if same_stem else difflib.get_close_matches(last.name, self.names[:COMPARED], 1, ALIKE)
         return f" (did you mean {close[0]!r}?)" if close else ""
 
     @cached_property

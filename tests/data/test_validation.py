@@ -52,10 +52,10 @@ def test_odd_boxes_are_paid_and_only_sound_ones_trained(tmp_path, bbox, verdict,
         ),
         ({"images": [{"id": 7, "file_name": "a.png", "width": 0, "height": 5}]}, ["id 7", "0 x 5"]),
         ({"images": [{"file_name": "a.png", "width": 5, "height": 5}]}, ["images[0]", "id"]),
-        ({"images": [{"id": "7", "file_name": "a.png", "width": 5, "height": 5}]}, ["images[0]", "int"]),
+        ({"images": [{"id": [7], "file_name": "a.png", "width": 5, "height": 5}]}, ["images[0]", "int"]),
         ({"images": [{"id": 7, "file_name": "", "width": 5, "height": 5}]}, ["id 7", "file_name is empty"]),
         ({"images": [{"id": 7, "file_name": "a.png", "width": 5, "height": 100_001}]}, ["id 7", "5 x 100001"]),
-        ({"categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": "cat"}]}, ["name 'cat'", "share this name"]),
+        ({"categories": [{"id": 0, "name": "cat"}, {"id": 90, "name": "cat"}]}, ["name 'cat'", "share this name"]),
         ({"categories": []}, ["categories"]),
         ({"categories": [{"id": 0, "name": "cat"}, {"id": 0, "name": "dog"}]}, ["categories: id 0"]),
         ({"annotations": [{"id": 3, "image_id": 99, "category_id": 0, "bbox": [1, 1, 5, 5]}]}, ["id 3", "image_id 99"]),
@@ -63,7 +63,10 @@ def test_odd_boxes_are_paid_and_only_sound_ones_trained(tmp_path, bbox, verdict,
             {"annotations": [{"id": 3, "image_id": 7, "category_id": 1, "bbox": [1, 1, 5, 5]}]},
             ["id 3", "category_id 1"],
         ),
-        ({"annotations": [{"image_id": 7, "category_id": 0, "bbox": [1, 1, 5, 5]}]}, ["annotations[0]", "id"]),
+        (
+            {"annotations": [{"id": {}, "image_id": 7, "category_id": 0, "bbox": [1, 1, 5, 5]}]},
+            ["annotations[0]", "id"],
+        ),
         ({"annotations": [{"id": 3, "image_id": 7, "category_id": 0}]}, ["id 3", "bbox"]),
         ({"annotations": [{"id": 3, "image_id": 7, "category_id": 0, "bbox": [1, 1, 5]}]}, ["id 3", "bbox"]),
         (
@@ -91,4 +94,6 @@ def test_a_repeated_annotation_id_is_noted_and_both_boxes_count(tmp_path):
     box = {"id": 1, "image_id": 7, "category_id": 0, "bbox": [1, 1, 9, 9]}
     data = read_valid(write_json(tmp_path / "a.json", coco_tree(annotations=[box, box])))
     assert data.boxes == 2
-    assert [p.verdict for p in data.problems] == ["noted"]
+    assert [p.verdict for p in data.problems] == ["noted", "noted"]
+    assert "several records share this id" in str(data.problems[0])
+    assert "1 boxes stand twice" in str(data.problems[1])

@@ -84,7 +84,7 @@ def mended(path: Path, data: bytes, error: Exception, hints: Hints, notes: Notes
     listed = "\n  ".join(itertools.islice(_misshapen(tree), LISTED))
     if listed:
         raise DataError(f"{path}: cannot be used until these records are mended:\n  {listed}") from error
-    return msgspec.json.encode(tree)
+    return msgspec.json.encode({key: tree[key] for key in (*_SHAPES, "unlabeled") if key in tree})
 
 
 def _parsed(path: Path, data: bytes) -> Any:

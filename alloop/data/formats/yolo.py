@@ -29,7 +29,7 @@ class _Line(NamedTuple):
     polygon: bytes
 
 
-def read_yolo(folder: Path, hints: Hints = NO_HINTS) -> Records:  # noqa: ARG001  its files say everything
+def read_yolo(path: Path, hints: Hints = NO_HINTS) -> Records:  # noqa: ARG001  its files say everything
     """Read a YOLO folder, or one split of it (`labels/train` with `images/train`).
 
     Sizes come from the sidecar, else from the image headers; names from the folder or the nearest one above.
@@ -37,7 +37,7 @@ def read_yolo(folder: Path, hints: Hints = NO_HINTS) -> Records:  # noqa: ARG001
     Raises:
         DataError: no class names, a label file without its image, or a line that is not a box.
     """
-    side = read_sidecar(folder)
+    folder, side = path, read_sidecar(path)
     label_folder, image_folder = yolo_roots(folder)
     categories = side.categories if side else _categories(folder)
     images = side.images if side else _images(image_folder)

@@ -125,9 +125,14 @@ def test_unknown_suffix_is_no_traceback(tmp_path):
 
 
 def test_answers_find_their_images_by_the_last_part_of_a_name_where_it_is_clear(tmp_path):
-    """People's tools drop folders. A name that two images share matches neither."""
+    """People's tools drop folders. A name that two images share is refused."""
     names = ["day/a.png", "day/b.png", "night/b.png"]
     pool = [ImageRecord(ImageId(k), name, 100, 80) for k, name in enumerate(names)]
-    listed = [{"id": 9 + k, "file_name": name, "width": 100, "height": 80} for k, name in enumerate(["a.png", "b.png"])]
+    listed = [{"id": 9 + k, "file_name": name, "width": 100, "height": 80} for k, name in enumerate(["a.png", "c.png"])]
     path = write_json(tmp_path / "a.json", coco_tree(images=listed, annotations=[]))
-    assert set(submissions_of_records(read_coco(path), pool)) == {0}
+    given = submissions_of_records(read_coco(path), pool, path)
+    assert (set(given.by_image), given.unknown) == ({0}, ("c.png",))
+    listed[1]["file_name"] = "b.png"
+    path = write_json(tmp_path / "a.json", coco_tree(images=listed, annotations=[]))
+    with pytest.raises(DataError, match="'b.png' may mean 'day/b.png', 'night/b.png'"):
+        submissions_of_records(read_coco(path), pool, path)

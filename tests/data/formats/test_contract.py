@@ -3,13 +3,14 @@
 import dataclasses
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from alloop.data.formats.coco import COCO
+from alloop.data.formats.format import NO_HINTS
 from alloop.data.formats.table import FORMATS, annotation_format
 from alloop.data.formats.voc import VOC
-from alloop.data.records import Records
-from alloop.data.submissions import ImageSubmissions, Submission
+from alloop.data.submissions import ImageSubmissions, Submission, Submissions
 from alloop.errors import DataError
 from alloop.testing import format_checks
 
@@ -22,15 +23,14 @@ def test_every_format_keeps_the_contract(name, check, tmp_path):
 
 def changed(records, **columns):
     """A copy of records with other images, categories or annotations."""
-    parts = {"images": records.images, "categories": records.categories, "annotations": records.annotations}
-    return Records(**{**parts, **columns})
+    return msgspec.structs.replace(records, **columns)
 
 
 def boxes_changed(change):
     """COCO whose reader changes every box."""
 
-    def read(path):
-        records = COCO.read(path)
+    def read(path, hints=NO_HINTS):
+        records = COCO.read(path, hints)
         boxes = list(records.annotations)
         for box in boxes:
             change(box)
@@ -40,7 +40,7 @@ def boxes_changed(change):
 
 
 def read_changed(change):
-    return dataclasses.replace(COCO, read=lambda path: change(COCO.read(path)))
+    return dataclasses.replace(COCO, read=lambda path, hints=NO_HINTS: change(COCO.read(path, hints)))
 
 
 def shifted(box):
@@ -52,8 +52,8 @@ def no_crowd(box):
 
 
 def without_empty_images(records):
-    drawn = {box.image_id for box in records.annotations}
-    return changed(records, images=[image for image in records.images if image.image_id in drawn])
+    kept = {box.image_id for box in records.annotations} | records.unlabeled
+    return changed(records, images=[image for image in records.images if image.image_id in kept])
 
 
 def renumbered(records):
@@ -64,7 +64,8 @@ def renumbered(records):
     images = [
         type(image)(numbers[image.image_id], image.file_name, image.width, image.height) for image in records.images
     ]
-    return changed(records, images=images, annotations=boxes)
+    unlabeled = frozenset(numbers[image_id] for image_id in records.unlabeled)
+    return changed(records, images=images, annotations=boxes, unlabeled=unlabeled)
 
 
 def sorted_classes(records):
@@ -105,16 +106,18 @@ def tasks_without_empty_images(folder, records, scores):
 
 def submissions_without_empty_images(path, images, class_names):
     submissions = COCO.submissions(path, images, class_names)
-    return {image_id: given for image_id, given in submissions.items() if given.submissions[0].boxes}
+    drawn = {image_id: given for image_id, given in submissions.by_image.items() if given.submissions[0].boxes}
+    return Submissions(drawn)
 
 
 def submissions_for_everything(path, images, class_names):
     empty = {image.image_id: ImageSubmissions((Submission(),)) for image in images}
-    return empty | COCO.submissions(path, images, class_names)
+    return Submissions(empty | COCO.submissions(path, images, class_names).by_image)
 
 
-def finished_with_boxes(_path, records):
-    return {box.image_id for box in records.annotations}
+def empty_images_unlabeled(records):
+    drawn = {box.image_id for box in records.annotations}
+    return changed(records, unlabeled=frozenset({image.image_id for image in records.images} - drawn))
 
 
 BROKEN = {
@@ -131,7 +134,7 @@ BROKEN = {
     "check_guess": dataclasses.replace(COCO, guess=lambda _path: False),
     "check_image_folder": dataclasses.replace(COCO, image_folder=lambda path: Path(path.anchor)),
     "check_unreadable_files": dataclasses.replace(COCO, read=raising(COCO.read, ValueError("no JSON"))),
-    "check_unlabeled_images": dataclasses.replace(COCO, finished=finished_with_boxes),
+    "check_unlabeled_images": read_changed(empty_images_unlabeled),
     "check_task_files": dataclasses.replace(COCO, task_files=tasks_without_empty_images),
     "check_answers": dataclasses.replace(COCO, submissions=submissions_without_empty_images),
     "check_unanswered_images": dataclasses.replace(COCO, submissions=submissions_for_everything),

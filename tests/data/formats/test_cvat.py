@@ -104,7 +104,7 @@ def test_tags_decide_what_became_of_an_image(tmp_path):
     )
     (tmp_path / "a.xml").write_text(f"<annotations>{listed}</annotations>")
     images = [ImageRecord(ImageId(50 + k), f"{name}.png", 20, 20) for k, name in enumerate(contents)]
-    given = cvat.CVAT.submissions(tmp_path / "a.xml", images, ["cat"])
+    given = cvat.CVAT.submissions(tmp_path / "a.xml", images, ["cat"]).by_image
     states = {name: given[ImageId(50 + k)] for k, name in enumerate(contents)}
     assert [len(states[name].submissions[0].boxes) for name in ("done", "empty")] == [1, 0]
     assert [states[name].submissions[0].is_skip for name in ("done", "skip", "drawn")] == [False, True, True]
@@ -113,4 +113,6 @@ def test_tags_decide_what_became_of_an_image(tmp_path):
         ((), False),
     ]
     records = cvat.read_cvat(tmp_path / "a.xml")
-    assert cvat.CVAT.finished(tmp_path / "a.xml", records) == {0, 1, 4}, "a box counts as finished, a skip never"
+    assert records.unlabeled == {2, 3, 5}, "an image with a box counts as labeled, one that is set aside never"
+    assert [box.image_id for box in records.annotations] == [0, 4]
+    assert [(note.count, "set aside" in note.rule) for note in records.notes] == [(1, True)]

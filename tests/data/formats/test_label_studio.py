@@ -33,8 +33,8 @@ def test_the_newest_annotation_counts_and_a_skip_never(tmp_path):
         {"id": 3, "result": [value(30, 30, 10, 10)], "updated_at": "2026-01-03", "was_cancelled": True},
     ]
     assert np.allclose(read(tmp_path, tasks).annotations[12].boxes, [[80, 40, 120, 60]])
-    untouched = {"data": tasks[0]["data"] | {"alloop_id": 13}, "annotations": []}
-    assert len(read(tmp_path, [*tasks, untouched]).annotations[13]) == 0
+    untouched = {"data": tasks[0]["data"] | {"alloop_id": 13, "file_name": "b.jpg"}, "annotations": []}
+    assert read(tmp_path, [*tasks, untouched]).unlabeled == {13}
 
 
 @pytest.mark.parametrize(
