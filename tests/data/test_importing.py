@@ -38,11 +38,11 @@ def test_names_that_are_not_clear_match_nothing(tmp_path):
     box = value(10, 10, 20, 20) | {"original_width": 200, "original_height": 100}
     task = {"data": {"image": "x.jpg", "width": 200, "height": 100}, "annotations": [{"id": 1, "result": [box]}]}
     (tmp_path / "export.json").write_text(json.dumps([task]))
-    with pytest.raises(DataError, match="'x.jpg' may mean 'a/x.jpg', 'b/x.jpg'"):
+    with pytest.raises(DataError, match=r"'x\.jpg' may mean 'a/x\.jpg', 'b/x\.jpg'"):
         import_project(images, tmp_path / "p", annotations=tmp_path / "export.json", format_="label_studio")
     records = [ImageRecord(ImageId(k), f"{folder}/x.jpg", 200, 100) for k, folder in enumerate("ab")]
     read_back = annotation_format("label_studio", "test").read(tmp_path / "export.json")
-    with pytest.raises(DataError, match="'x.jpg' may mean 'a/x.jpg', 'b/x.jpg'"):
+    with pytest.raises(DataError, match=r"'x\.jpg' may mean 'a/x\.jpg', 'b/x\.jpg'"):
         submissions_of_records(read_back, records, tmp_path / "export.json")
 
 

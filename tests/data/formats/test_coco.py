@@ -134,5 +134,5 @@ def test_answers_find_their_images_by_the_last_part_of_a_name_where_it_is_clear(
     assert (set(given.by_image), given.unknown) == ({0}, ("c.png",))
     listed[1]["file_name"] = "b.png"
     path = write_json(tmp_path / "a.json", coco_tree(images=listed, annotations=[]))
-    with pytest.raises(DataError, match="'b.png' may mean 'day/b.png', 'night/b.png'"):
+    with pytest.raises(DataError, match=r"may mean 'day/b\.png', 'night/b\.png'"):
         submissions_of_records(read_coco(path), pool, path)
