@@ -18,19 +18,31 @@ def check_data(
 ) -> None:
     """Validate a data set: counts, and every problem with its file, id and reason. Exit 1 when unusable."""
     from alloop.data import summary  # noqa: PLC0415
+    from alloop.data.image_index import index_of_folder  # noqa: PLC0415
+    from alloop.data.reading import read_annotations, with_file_names  # noqa: PLC0415
     from alloop.data.validation import find_problems, validate  # noqa: PLC0415
 
-    records = annotation_format(from_ or guess_format(annotations), "--from").read(annotations)
+    index = None if images is None else index_of_folder(images)
+    records = read_annotations(annotations, annotation_format(from_ or guess_format(annotations), "--from"), index)
     findings = [str(problem) for problem in find_problems(records, annotations.name)]
     refused = sum(finding.startswith("refused") for finding in findings)
-    if images is not None and not refused:
-        of_images = summary.image_findings(validate(records, annotations.name), images)
-        findings, refused = [*findings, *of_images], sum(finding.startswith("refused") for finding in of_images)
+    if images is not None and index is not None and not refused:
+        records = with_file_names(records, index, annotations.name)
+        dataset = validate(records, annotations.name)
+        of_images = summary.image_findings(dataset, images)
+        findings = [*(str(problem) for problem in dataset.problems), *of_images]
+        refused = sum(finding.startswith("refused") for finding in of_images)
     for line in [*summary.count_lines(records), *summary.problem_lines(findings)]:
         print(line)
     if refused:
         raise AlloopError(f"{annotations}: {refused} findings make it unusable; they are listed above as refused")
-    print(summary.verdict_line(validate(records, annotations.name)))
+    dataset = validate(records, annotations.name)
+    for line in [
+        summary.verdict_line(dataset),
+        *summary.untrained_boxes(dataset, annotations.name),
+        *summary.unused_classes(dataset, annotations.name),
+    ]:
+        print(line)
 
 
 def convert(
@@ -38,11 +50,13 @@ def convert(
     target: Annotated[Path, typer.Argument(metavar="OUT", help="What to write; must not exist yet.")],
     from_: Annotated[str, typer.Option("--from", help=f"Format of IN: {_NAMES}.")],
     to: Annotated[str, typer.Option("--to", help=f"Format of OUT: {_NAMES}.")],
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, where IN lacks sizes or folders.")] = None,
 ) -> None:
-    """Convert annotations without losing a box, a crowd flag or an empty image. Images are not copied."""
+    """Convert annotations without losing a box, a crowd flag, an empty or an unlabeled image. Images are not copied."""
     from alloop.data.convert import convert_annotations  # noqa: PLC0415
 
-    print(convert_annotations(source, target, from_, to))
+    for line in convert_annotations(source, target, from_, to, images):
+        print(line)
 
 
 def import_(
@@ -54,14 +68,15 @@ def import_(
 ) -> None:
     """Make a folder of images, partly labeled or not at all, into a pool that people can be asked about."""
     from alloop.data.importing import import_project  # noqa: PLC0415
-    from alloop.data.summary import untrained_boxes  # noqa: PLC0415
+    from alloop.data.summary import untrained_boxes, unused_classes  # noqa: PLC0415
 
     guessed = guess_format(annotations) if annotations and not from_ else "coco"
     names = [name.strip() for name in classes.split(",") if name.strip()]
     imported = import_project(images, out, annotations=annotations, format_=from_ or guessed, classes=names)
     labels = f"{imported.labeled_images} of them labeled with {imported.boxes} boxes ({imported.empty_images} empty)"
     print(f"{imported.pool}: {imported.images} images, {labels}, {len(imported.dataset.unlabeled)} not labeled")
-    for line in [*(f"noted: {note}" for note in imported.notes), *untrained_boxes(imported.dataset)]:
+    unused = unused_classes(imported.dataset, "what is labeled")
+    for line in [*(f"noted: {note}" for note in imported.notes), *untrained_boxes(imported.dataset), *unused]:
         print(f"  {line}")
     if imported.labeled is not None:
         print(f"In the config: data.train.annotations: {imported.pool}, loop.seed_images: {imported.labeled}")

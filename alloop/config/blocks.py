@@ -42,6 +42,11 @@ class SplitConfig(Block):
         "coco",
         description="a format that `alloop check-data --help` lists, or your own as package.module:FORMAT",
     )
+    unlabeled: Literal["left_out", "empty"] = Field(
+        "left_out",
+        description="images that nobody has annotated: left_out, or empty for images without an object. A pool for "
+        "people keeps them",
+    )
 
 
 class DataConfig(Block):
@@ -50,6 +55,10 @@ class DataConfig(Block):
     train: SplitConfig | None = Field(None, description="the pool: labels hidden, then bought")
     reference: SplitConfig | None = Field(None, description="labeled images that a strategy may look at")
     test: SplitConfig | None = Field(None, description="labeled images that AP is measured on")
+    classes: tuple[str, ...] | Path | None = Field(
+        None,
+        description="class names in label order, or a file with one a line; null for those of the annotations",
+    )
     digit_scenes: dict[str, Any] | None = Field(
         None, description="parameters of the embedded scenes of handwritten digits"
     )
@@ -62,8 +71,8 @@ class DataConfig(Block):
         if self.train is not None and self.reference is None and self.test is None:
             msg = "give reference, test or both: AP must be measured on something that is not the pool"
             raise ValueError(msg)
-        if self.digit_scenes is not None and (self.reference or self.test):
-            msg = "digit_scenes brings its own reference and test splits; remove reference and test"
+        if self.digit_scenes is not None and (self.reference or self.test or self.classes):
+            msg = "digit_scenes brings its own reference and test splits, and its classes; remove these keys"
             raise ValueError(msg)
         return self
 

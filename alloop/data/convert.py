@@ -1,16 +1,20 @@
 """From any annotation format to any other."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from alloop.data.data_set import DataSet
 from alloop.data.formats.table import annotation_format
+from alloop.data.image_index import index_of_folder
+from alloop.data.reading import read_annotations, with_file_names
+from alloop.data.summary import note_lines
 from alloop.data.validation import validate
 from alloop.errors import DataError
 from alloop.files import atomic_write
 
 
-def convert_annotations(source: Path, target: Path, from_: str, to: str) -> str:
+def convert_annotations(source: Path, target: Path, from_: str, to: str, images: Path | None = None) -> list[str]:
     """Read, validate, write, read again and compare.
 
     Args:
@@ -18,9 +22,10 @@ def convert_annotations(source: Path, target: Path, from_: str, to: str) -> str:
         target: file or folder to write; it must not exist yet.
         from_: name of the format of `source`.
         to: name of the format of `target`.
+        images: folder of the images, where sizes are missing or names are not those of the files.
 
     Returns:
-        one line that counts what was written.
+        a line that counts what was written, and a line for each rule by which `source` was read leniently.
 
     Raises:
         DataError: `source` is unusable, `target` exists or cannot hold `source` without loss.
@@ -30,14 +35,18 @@ def convert_annotations(source: Path, target: Path, from_: str, to: str) -> str:
     if target.exists():
         msg = f"{target}: exists already; give a new name, nothing is overwritten"
         raise DataError(msg)
-    records = reader.read(source)
+    index = index_of_folder(images) if images else None
+    records = read_annotations(source, reader, index)
     dataset = validate(records, str(source))
+    if index is not None:
+        records = with_file_names(records, index, str(source))
     files = writer.files(records, target)
     _refuse_outside(files, source, target)
     for path, data in files.items():
         atomic_write(path, data)
     _require_same(validate(writer.read(target), str(target)), dataset, target)
-    return _summary(dataset, target, "" if writer.keeps_masks else to)
+    lines = note_lines(validate(records, str(source)))
+    return [_summary(dataset, target, "" if writer.keeps_masks else to), *(f"noted: {line}" for line in lines)]
 
 
 def _refuse_outside(files: Iterable[Path], source: Path, target: Path) -> None:
@@ -48,17 +57,37 @@ def _refuse_outside(files: Iterable[Path], source: Path, target: Path) -> None:
 
 
 def _require_same(written: DataSet, dataset: DataSet, target: Path) -> None:
+    """Check that what was written says the same: images, unlabeled images, boxes and crowds of each class."""
     if (written.boxes, len(written.images)) != (dataset.boxes, len(dataset.images)):
-        expected = f"{dataset.boxes} in {len(dataset.images)}"
-        msg = f"{target}: holds {written.boxes} boxes in {len(written.images)} images instead of {expected}"
+        counts = f"{dataset.boxes} in {len(dataset.images)}"
+        msg = f"{target}: holds {written.boxes} boxes in {len(written.images)} images instead of {counts}"
         raise DataError(msg)
+    expected, found = _contents(dataset), _contents(written)
+    if expected != found:
+        key = next(key for key in expected if expected[key] != found[key])
+        msg = f"{target}: holds other {key} than were read: {found[key]} instead of {expected[key]}"
+        raise DataError(msg)
+
+
+def _contents(dataset: DataSet) -> dict[str, object]:
+    crowds: Counter[str] = Counter()
+    for truth in dataset.annotations.values():
+        crowds.update(dataset.class_names[label] for label in truth.labels[truth.crowd])
+    return {
+        "unlabeled images": len(dataset.unlabeled),
+        "classes": dataset.class_names,
+        "boxes of the classes": dataset.class_counts(),
+        "crowds of the classes": dict(crowds),
+    }
 
 
 def _summary(dataset: DataSet, target: Path, without_masks: str) -> str:
     """Count what was written; `without_masks` names the format when it cannot hold masks."""
-    annotations = dataset.annotations.values()
-    crowd = sum(int(truth.crowd.sum()) for truth in annotations)
-    empty = sum(not len(truth) for truth in annotations)
-    masks = sum(mask is not None for truth in annotations for mask in truth.masks)
+    labeled = [truth for image_id, truth in dataset.annotations.items() if image_id not in dataset.unlabeled]
+    crowd = sum(int(truth.crowd.sum()) for truth in labeled)
+    empty = sum(not len(truth) for truth in labeled)
+    masks = sum(mask is not None for truth in labeled for mask in truth.masks)
     lost = f"; {masks} masks stay behind, {without_masks} holds boxes" if masks and without_masks else ""
-    return f"{target}: {len(dataset.images)} images ({empty} empty), {dataset.boxes} boxes ({crowd} crowd){lost}"
+    unlabeled = f", {len(dataset.unlabeled)} not labeled" if dataset.unlabeled else ""
+    images = f"{len(dataset.images)} images ({empty} empty{unlabeled})"
+    return f"{target}: {images}, {dataset.boxes} boxes ({crowd} crowd){lost}"

@@ -1,15 +1,20 @@
 """From the data block of a config to three splits: train (the pool), reference and test."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from alloop.config.blocks import DataConfig, SplitConfig
+from alloop.data.common_classes import class_names_of, with_common_classes
 from alloop.data.data_set import DataSet
 from alloop.data.digits import digit_scenes, digit_scenes_parameters
 from alloop.data.formats.table import annotation_format
+from alloop.data.image_index import index_of_folder
 from alloop.data.images import FolderImages, ImageSource
+from alloop.data.reading import labeled_only, read_annotations, unlabeled_as_empty, with_file_names
+from alloop.data.records import Records
 from alloop.data.validation import validate
-from alloop.errors import ConfigError, DataError
+from alloop.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +39,15 @@ class Splits:
         return " ".join(split.dataset.fingerprint() for split in (self.train, self.reference, self.test))
 
 
-def load_splits(config: DataConfig) -> Splits:
-    """Read and validate the splits, and check that their classes are the same.
+def load_splits(config: DataConfig, *, for_people: bool = False) -> Splits:
+    """Read and validate the splits, and give them the same classes.
+
+    Args:
+        config: the data block.
+        for_people: keep the images of the pool that nobody has annotated, because people will be asked about them.
 
     Raises:
-        DataError: a file that cannot be used, or splits whose classes differ.
+        DataError: a file that cannot be used, or a box whose class is not among the classes.
         ConfigError: a missing split, an unknown format, or unknown parameters of `digit_scenes`.
     """
     if config.digit_scenes is not None:
@@ -49,15 +58,23 @@ def load_splits(config: DataConfig) -> Splits:
     for name, block in (("train", config.train), ("reference", config.reference), ("test", config.test)):
         if block:
             annotation_format(block.format, f"data.{name}.format")  # refused before a large file is read
-    train = load_split(config.train, "data.train")
-    reference = load_split(config.reference, "data.reference") if config.reference else None
-    test = load_split(config.test, "data.test") if config.test else None
-    _require_same_classes(train, {"reference": reference, "test": test})
+    blocks = {"train": config.train, "reference": config.reference, "test": config.test}
+    names = class_names_of(config)
+    records = {
+        f"data.{name}": _read(block, f"data.{name}", names, keeps_unlabeled=for_people and name == "train")
+        for name, block in blocks.items()
+        if block
+    }
+    splits = {
+        key: _split(own, blocks[key.removeprefix("data.")], key)
+        for key, own in with_common_classes(records, names).items()
+    }
+    reference, test = splits.get("data.reference"), splits.get("data.test")
     first, second = reference or test, test or reference
     if first is None or second is None:
         msg = "data: give reference, test or both"
         raise ConfigError(msg)
-    return Splits(train, first, second, shared=reference is None or test is None)
+    return Splits(splits["data.train"], first, second, shared=reference is None or test is None)
 
 
 def load_split(config: SplitConfig, key: str) -> Split:
@@ -67,20 +84,27 @@ def load_split(config: SplitConfig, key: str) -> Split:
         DataError: the annotations cannot be used.
         ConfigError: an unknown format.
     """
-    format_ = annotation_format(config.format, f"{key}.format")
-    dataset = validate(format_.read(config.annotations), str(config.annotations))
-    folder = config.images or format_.image_folder(config.annotations)
-    return Split(dataset, FolderImages(folder, dataset.images))
+    return _split(_read(config, key, (), keeps_unlabeled=False), config, key)
 
 
-def _require_same_classes(train: Split, others: Mapping[str, Split | None]) -> None:
-    for name, other in others.items():
-        if other and other.dataset.class_names != train.dataset.class_names:
-            msg = (
-                f"data.{name}: its classes {list(other.dataset.class_names)} differ from those of train "
-                f"{list(train.dataset.class_names)}; give both files the same categories in the same order"
-            )
-            raise DataError(msg)
+def _read(config: SplitConfig, key: str, names: Sequence[str], *, keeps_unlabeled: bool) -> Records:
+    """Return the records of a split under the file names that its images have."""
+    format_, name = annotation_format(config.format, f"{key}.format"), str(config.annotations)
+    index = index_of_folder(_image_folder(config, key))
+    records = with_file_names(read_annotations(config.annotations, format_, index, names), index, name)
+    if not records.unlabeled or keeps_unlabeled:
+        return records
+    return unlabeled_as_empty(records, name) if config.unlabeled == "empty" else labeled_only(records, name)
+
+
+def _split(records: Records, config: SplitConfig | None, key: str) -> Split:
+    assert config is not None  # a split without a block was not read
+    dataset = validate(records, str(config.annotations))
+    return Split(dataset, FolderImages(_image_folder(config, key), dataset.images))
+
+
+def _image_folder(config: SplitConfig, key: str) -> Path:
+    return config.images or annotation_format(config.format, f"{key}.format").image_folder(config.annotations)
 
 
 def _embedded(tree: Mapping[str, object]) -> Splits:

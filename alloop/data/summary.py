@@ -10,17 +10,20 @@ from alloop.data.records import Records
 from alloop.errors import DataError
 
 LISTED = 200  # findings that are printed
+NOTED = 5  # notes of a split that a run warns of
 
 
 def count_lines(records: Records) -> list[str]:
-    """Count images, boxes, crowd boxes, empty images, boxes per image and boxes per class."""
+    """Count images, boxes, crowd boxes, empty and unlabeled images, boxes per labeled image and boxes per class."""
     per_class = Counter(box.category_id for box in records.annotations)
     per_image = Counter(box.image_id for box in records.annotations)
-    counts = sorted(per_image.get(image.image_id, 0) for image in records.images)
+    labeled = [image.image_id for image in records.images if image.image_id not in records.unlabeled]
+    counts = sorted(per_image.get(image_id, 0) for image_id in labeled)
+    unlabeled = f", not labeled {len(records.images) - len(labeled)}" if records.unlabeled else ""
     ordered = sorted(records.categories, key=lambda category: -per_class[category.id])
     return [
         f"images {len(records.images)}, boxes {len(records.annotations)}, classes {len(records.categories)}",
-        f"crowd {sum(box.iscrowd for box in records.annotations)}, images without a box {counts.count(0)}",
+        f"crowd {sum(box.iscrowd for box in records.annotations)}, images without a box {counts.count(0)}{unlabeled}",
         *_per_image_line(counts, len(records.annotations)),
         *(f"  {category.name} (id {category.id}): {per_class[category.id]}" for category in ordered),
     ]
@@ -53,6 +56,27 @@ def verdict_line(dataset: DataSet) -> str:
         f"usable: yes; all {dataset.boxes} boxes are paid for, {trained} are trained on ({clipped} of them clipped), "
         f"{crowd} are crowd, {rest} are skipped"
     )
+
+
+def note_lines(dataset: DataSet) -> list[str]:
+    """Return the first notes about a data set, one sentence each; nothing where it was read as it stands."""
+    notes = [f"{problem.where}: {problem.reason}" for problem in dataset.problems if problem.verdict == "noted"]
+    more = len(notes) - NOTED
+    return [*notes[:NOTED], *([f"{dataset.name}: {more} more notes; `alloop check-data` lists them"] * (more > 0))]
+
+
+def unused_classes(dataset: DataSet, name: str) -> list[str]:
+    """Say which classes no box has; nothing where all are used.
+
+    Args:
+        dataset: the data set.
+        name: how to call it in the sentence.
+    """
+    unused = [text for text, count in zip(dataset.class_names, dataset.class_counts(), strict=True) if not count]
+    if not unused or not dataset.boxes:
+        return []
+    verb = "class has" if len(unused) == 1 else "classes have"
+    return [f"{len(unused)} {verb} no box in {name}: {', '.join(unused)}"]
 
 
 def untrained_boxes(dataset: DataSet, name: str = "the pool") -> list[str]:

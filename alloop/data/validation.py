@@ -106,7 +106,7 @@ def _repeated(values: list[T]) -> list[T]:
 def _image_problems(records: Records, name: str) -> Iterator[Problem]:
     for image_id in _repeated([image.image_id for image in records.images]):
         where = f"{name}: images: id {image_id}"
-        yield Problem("refused", where, "two images share this id; give each its own")
+        yield Problem("refused", where, "this id stands twice: two images share this id; give each its own")
     for image in records.images:
         for verdict, reason in _image_findings(image):
             yield Problem(verdict, f"{name}: images: id {image.image_id}", reason)

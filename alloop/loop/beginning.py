@@ -10,8 +10,8 @@ import yaml
 from alloop.budget.amounts import buy
 from alloop.config import ExperimentConfig, parse_config
 from alloop.config.reading import changed
-from alloop.data.data_set import DataSet
-from alloop.data.summary import shared_images, untrained_boxes
+from alloop.data.splits import Splits
+from alloop.data.summary import note_lines, shared_images, untrained_boxes, unused_classes
 from alloop.errors import ConfigError
 from alloop.evaluation.coco_ap import COCO_LIMIT
 from alloop.files import sha256_of
@@ -48,7 +48,8 @@ def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, 
         name: hashed_images(split, TITLES[name], context.progress)
         for name, split in splits_by_name(context.experiment.splits).items()
     }
-    warnings = data_warnings(context.experiment.splits.train.dataset, images)
+    people = context.experiment.oracle.asks_people
+    warnings = data_warnings(context.experiment.splits, images, labels_are_known=not people)
     for warning in warnings if report_warnings else ():
         context.progress.say(f"warning: {warning}")
     contents = contents_of(context.experiment.config, table)
@@ -68,12 +69,15 @@ def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, 
             AnnotationRequests(ledger).ask(0, requests.selection, requests.predicted_boxes, requests.pre_annotations)
 
 
-def data_warnings(pool: DataSet, images: Mapping[str, Sequence[HashedImage]]) -> tuple[str, ...]:
+def data_warnings(
+    splits: Splits, images: Mapping[str, Sequence[HashedImage]], *, labels_are_known: bool
+) -> tuple[str, ...]:
     """Return what a user should know about the data before anything is paid, one sentence each.
 
     Args:
-        pool: the pool.
+        splits: the data.
         images: the hashed images of each split; `train` is the pool.
+        labels_are_known: whether the pool is labeled already and only hidden, as in a simulated run.
     """
     hashes = {name: [sha256 for _, _, sha256 in rows] for name, rows in images.items()}
     shared = [
@@ -81,7 +85,10 @@ def data_warnings(pool: DataSet, images: Mapping[str, Sequence[HashedImage]]) ->
         for name in ("test", "reference")
         for sentence in shared_images(name, hashes.get(name, []), hashes["train"])
     ]
-    return (*shared, *untrained_boxes(pool))
+    noted = [sentence for split in splits_by_name(splits).values() for sentence in note_lines(split.dataset)]
+    pool = splits.train.dataset
+    unused = unused_classes(pool, "the pool") if labels_are_known else []
+    return (*shared, *untrained_boxes(pool), *unused, *noted)
 
 
 def refuse_other_config(
@@ -131,7 +138,15 @@ def _seed_set_order(context: RunContext) -> list[ImageId]:
     """Return the images that a seed set is taken from: those that a file names, or all in random order."""
     config, pool = context.experiment.config, context.experiment.splits.train.dataset.images
     named = config.loop.seed_images
-    return seed_set_named(named, pool) if named else seed_set_order(pool, config.random_seed)
+    if named is None:
+        return seed_set_order(pool, config.random_seed)
+    order = seed_set_named(named, pool)
+    unlabeled = context.experiment.splits.train.dataset.unlabeled
+    first = next((image_id for image_id in order if image_id in unlabeled), None)
+    if first is not None:
+        msg = f"loop.seed_images: {named}: image {first} is not labeled; name images that somebody has annotated"
+        raise ConfigError(msg)
+    return order
 
 
 def _known_labels(context: RunContext, image_ids: Sequence[ImageId]) -> Mapping[ImageId, Annotations]:

@@ -68,7 +68,7 @@ def prepare(
     device = choose_device(recorded.get("device", config.training.device))
     threads = int(recorded.get("threads", config.training.threads or os.cpu_count() or 1))
     torch.set_num_threads(threads)
-    splits = load_splits(config.data)
+    splits = load_splits(config.data, for_people=config.oracle.asks_people)
     experiment = Experiment(config, splits, make_detector(config), strategy, make_oracle(config), device, threads)
     _check_needs(experiment)
     _check_semi_supervised(experiment)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from alloop.config import ExperimentConfig
+from alloop.config import ExperimentConfig, parse_config
 from alloop.data.images import FolderImages
 from alloop.data.splits import Split, Splits, load_splits
 from alloop.errors import ConfigError, DamagedFileError
@@ -96,7 +96,7 @@ def refuse_other_data_of_finished(ledger: Ledger, facts: RunFacts, config: Exper
     if config.data.digit_scenes is not None:
         return ""
     if _data_moved(facts, config):
-        refuse_other_data(ledger, facts, config, load_splits(config.data))
+        refuse_other_data(ledger, facts, config, load_splits(config.data, for_people=config.oracle.asks_people))
         return ""
     recorded, missing = recorded_images(ledger), []
     for name, folder in image_folders(config.data).items():
@@ -182,7 +182,7 @@ def compared_by_content(
 ) -> frozenset[str]:
     """Return the keys of a config whose paths may be others than the recorded ones."""
     hashed = recorded_images(ledger)
-    free = {f"data.train.{key}" for key in ("annotations", "images")}
+    free = {f"data.train.{key}" for key in ("annotations", "images")} | {"data.classes"}
     if "test" in hashed:
         free |= {f"data.{split}.{key}" for split in ("reference", "test") for key in ("annotations", "images")}
     free |= (facts.contents or {}).keys() & _read_paths(config, table).keys()
@@ -213,5 +213,5 @@ def _read_paths(config: ExperimentConfig, table: Mapping[str, str]) -> dict[str,
 
 
 def _data_moved(facts: RunFacts, config: ExperimentConfig) -> bool:
-    recorded: object = yaml.safe_load(facts.config).get("data")
-    return recorded != config.data.model_dump(mode="json")
+    # parsing gives keys that this version added their defaults in a config that was recorded before
+    return parse_config(yaml.safe_load(facts.config)).data != config.data

@@ -77,7 +77,7 @@ def _pool_images(run: Run) -> ImageSource:
     if data is None:
         msg = "the config of the run names no data"
         raise DataError(msg)
-    return load_splits(data).train.images
+    return load_splits(data, for_people=True).train.images
 
 
 def _gallery(run: Run, images: ImageSource, each: int) -> Gallery | None:

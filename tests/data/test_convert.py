@@ -152,7 +152,7 @@ def test_a_format_that_loses_a_box_is_found_out(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("to", "lost"), [("coco", ""), ("yolo", "; 1 masks stay behind, yolo holds boxes")])
 def test_the_summary_counts_what_was_written_and_what_was_lost(tmp_path, to, lost):
     path = write_json(tmp_path / "a.json", coco_tree())
-    line = convert_annotations(path, tmp_path / "out", "coco", to)
+    line, *_ = convert_annotations(path, tmp_path / "out", "coco", to)
     assert line == f"{tmp_path / 'out'}: 2 images (1 empty), 2 boxes (1 crowd){lost}"
     with pytest.raises(DataError, match="exists already"):
         convert_annotations(path, tmp_path / "out", "coco", to)

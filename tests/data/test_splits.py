@@ -5,7 +5,7 @@ import pytest
 from alloop.config.blocks import DataConfig
 from alloop.data.convert import convert_annotations
 from alloop.data.splits import load_splits
-from alloop.errors import ConfigError, DataError
+from alloop.errors import ConfigError
 from tests.support.annotations import coco_tree, write_json
 
 
@@ -25,11 +25,31 @@ def test_a_single_split_serves_as_reference_and_test(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["reference", "test"])
-def test_other_classes_are_refused_by_the_key_of_their_split(tmp_path, name):
+def test_the_same_classes_in_another_order_are_matched_by_name_and_noted(tmp_path, name):
     pool = write_json(tmp_path / "a.json", coco_tree())
     swapped = write_json(tmp_path / "b.json", coco_tree(categories=coco_tree()["categories"][::-1]))
-    with pytest.raises(DataError, match=rf"data\.{name}: its classes \['dog', 'cat'\]"):
-        load_splits(config(pool, **{name: swapped}))
+    splits = load_splits(config(pool, **{name: swapped}))
+    assert splits.test.dataset.class_names == splits.train.dataset.class_names == ("cat", "dog")
+    for image_id, truth in splits.train.dataset.annotations.items():
+        assert truth.labels.tolist() == splits.test.dataset.annotations[image_id].labels.tolist()
+    assert "matched by name" in str(splits.test.dataset.problems[0])
+
+
+def test_an_unlabeled_image_is_left_out_or_empty_or_kept_for_people(tmp_path):
+    tree = coco_tree(annotations=[]) | {"unlabeled": [0]}
+    ids = [image["id"] for image in tree["images"]]
+    pool = write_json(tmp_path / "a.json", tree)
+    blocks = config(pool, test=pool)
+    splits = load_splits(blocks)
+    assert sorted(splits.train.dataset.images) == sorted(splits.test.dataset.images) == sorted(set(ids) - {0})
+    assert "not labeled; left out" in str(splits.test.dataset.problems[0])
+    kept = load_splits(blocks, for_people=True)
+    assert (kept.train.dataset.unlabeled, len(kept.train.dataset.images)) == ({0}, len(ids))
+    assert 0 not in kept.test.dataset.images
+    block = {"annotations": str(pool), "unlabeled": "empty"}
+    empty = load_splits(DataConfig.model_validate({"train": block, "test": block}))
+    assert len(empty.train.dataset.images) == len(empty.test.dataset.images) == len(ids)
+    assert "taken as an image without an object" in str(empty.train.dataset.problems[0])
 
 
 def test_an_unknown_format_is_refused_before_any_file_is_read(tmp_path):
