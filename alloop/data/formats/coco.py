@@ -49,6 +49,9 @@ def read_coco(path: Path, hints: Hints = NO_HINTS) -> Records:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         data = mended(path, data, error, hints, notes)
         tree = _decoded(data)
+    if hints.images is not None and any(image.width < 1 or image.height < 1 for image in tree.images):
+        data = mended(path, data, None, hints, notes)
+        tree = _decoded(data)
     texts = [] if isinstance(tree.annotations, msgspec.UnsetType) else tree.annotations
     refuse_repeated_keys(path, data, len(tree.images), len(texts))
     unlabeled = frozenset(tree.unlabeled)

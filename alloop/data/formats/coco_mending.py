@@ -54,7 +54,7 @@ def refuse_repeated_keys(path: Path, data: bytes, images: int, boxes: int) -> No
         _parsed(path, data)
 
 
-def mended(path: Path, data: bytes, error: Exception, hints: Hints, notes: Notes) -> bytes:
+def mended(path: Path, data: bytes, error: Exception | None, hints: Hints, notes: Notes) -> bytes:
     """Return the file with records that fit, as JSON.
 
     Mended are: ids that are texts or whole numbers with a point; `iscrowd`, `area`, `segmentation`, `ignore` and the
@@ -64,7 +64,7 @@ def mended(path: Path, data: bytes, error: Exception, hints: Hints, notes: Notes
     Args:
         path: the file, for messages.
         data: its bytes.
-        error: what the typed decoder said.
+        error: what the typed decoder said, if it refused the file.
         hints: the images, where they are known.
         notes: grows.
 
@@ -141,16 +141,17 @@ def _mend_ids(
         name: _numbers([row["id"] for row in rows if not _is_nothing(row.get("id"))], name, notes)
         for name, rows in (("images", images), ("categories", categories), ("annotations", boxes))
     }
-    for rows, key, name in (
-        (images, "id", "images"),
-        (categories, "id", "categories"),
-        (boxes, "id", "annotations"),
-        (boxes, "image_id", "images"),
-        (boxes, "category_id", "categories"),
+    for rows, place, key, name in (
+        (images, "images", "id", "images"),
+        (categories, "categories", "id", "categories"),
+        (boxes, "annotations", "id", "annotations"),
+        (boxes, "annotations", "image_id", "images"),
+        (boxes, "annotations", "category_id", "categories"),
     ):
         for row in rows:
             if not _is_nothing(row.get(key)):
-                row[key] = _number(row[key], ids[name], f"{path}: {key} of {row.get('id')}", notes)
+                where = f"{path}: {place}: id {row.get('id')}: {key}"
+                row[key] = _number(row[key], ids[name], where, notes)
     if isinstance(tree.get("unlabeled"), list):
         where = f"{path}: unlabeled"
         tree["unlabeled"] = [_number(value, ids["images"], where, notes) for value in tree["unlabeled"]]
@@ -184,21 +185,21 @@ def _number(value: Any, ids: Mapping[str, int], where: str, notes: Notes) -> Any
     """Return the number of an id; what cannot be one is left to the check of shapes.
 
     Raises:
-        DataError: a text that no listed id has.
+        DataError: the file's ids are texts, and this is none of them.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return value
     text = _text(value)
-    if text in ids:
+    if ids and text not in ids:  # a number would be taken for one of those that were just given
+        raise DataError(f"{where} {value!r} is not among the ids that the file lists")
+    if ids:
         return ids[text]
     if isinstance(value, float) and _is_whole(text):
         notes.add("a whole number with a point; taken as a whole number", where)
         return int(text)
-    if isinstance(value, str) and not ids and _is_whole(text):
+    if isinstance(value, str) and _is_whole(text):
         notes.add("a text of digits; taken as a number", where)
         return int(text)
-    if isinstance(value, str):
-        raise DataError(f"{where}: {value!r} is not among the ids that the file lists")
     return value
 
 
