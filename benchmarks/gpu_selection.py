@@ -1,0 +1,159 @@
+"""Parts of `gpu.py`: embeddings, k-center and influence on the device and on the CPU of the same machine."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from gpu import Bench, trained
+
+from alloop.detectors.fitted import FittedTorchDetector
+from alloop.loop.context import pixel_caches
+from alloop.loop.experiment import Experiment
+from strategies.inverse_hessian import norm
+from strategies.k_center import k_center_greedy
+
+CPU = torch.device("cpu")
+DERIVATIVES = ("reference gradient", "first curvature product", "curvature product", "scores")
+
+
+def seconds(function: Callable[[], Any]) -> tuple[Any, float]:
+    """Return a result and the seconds until the device has finished it."""
+    started = time.perf_counter()
+    result = function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return result, time.perf_counter() - started
+
+
+def k_center_on(features: np.ndarray, k: int, metric: str, device: torch.device) -> list[int]:
+    """Return the picks of `k_center_greedy` from row 0, computed by torch with the features on a device."""
+    x = torch.from_numpy(features).to(device)
+    norms = (x * x).sum(dim=1)
+    distance = torch.full_like(norms, torch.inf)
+    distance[0] = -torch.inf
+    row, picked = torch.zeros((), dtype=torch.int64, device=device), []
+    for number in range(k + 1):
+        product = x @ x[row]
+        if metric == "euclidean":
+            product = norms + norms[row] - 2 * product
+        else:
+            product = 1 - product / (norms.sqrt() * norms[row].sqrt())
+        distance = torch.minimum(distance, product)
+        distance[row] = -torch.inf
+        if number < k:
+            row = distance.argmax()
+            picked.append(row)
+    return torch.stack(picked).tolist()
+
+
+def k_center(bench: Bench) -> None:
+    """Time alloop's k-center, which computes on the CPU, beside the same arithmetic on the device."""
+    scale = bench.scale
+    features = np.random.default_rng(0).normal(size=(scale.rows, 512)).astype(np.float32)
+    for metric in ("euclidean", "cosine"):
+        k_center_on(features, 2, metric, bench.device)
+        on_device, fast = seconds(lambda metric=metric: k_center_on(features, scale.picks, metric, bench.device))
+        k_center_greedy(features, [0], 2, metric)
+        ours, slow = seconds(lambda metric=metric: k_center_greedy(features, [0], scale.picks, metric))
+        same = float(np.mean(np.array(ours) == np.array(on_device)))
+        bench.row(
+            f"{metric}, {scale.picks} of {scale.rows} rows",
+            unit="s",
+            alloop=round(slow, 4),
+            peer=round(fast, 4),
+            ratio=round(fast / slow, 3),
+            same_picks=same,
+            note="alloop on the CPU; peer: torch on the device",
+        )
+
+
+def fitted_on(device: torch.device, experiment: Experiment, detector: Any) -> FittedTorchDetector:
+    """Return a fitted detector with warm pixels on a device."""
+    pool = experiment.splits.train
+    detector.module.to(device)
+    fitted = FittedTorchDetector(
+        detector,
+        pool.images,
+        pixel_caches(experiment).pool,
+        pool.dataset.class_names,
+        gives=experiment.detector.gives,
+        batch_size=experiment.config.training.batch_size,
+        device=device,
+    )
+    for image_id in sorted(pool.dataset.images):
+        fitted._cache.read(image_id)
+    return fitted
+
+
+def influence(bench: Bench) -> None:
+    """Time the derivatives that influence takes of one image, on the device and on the CPU, and compare them."""
+    for name in bench.detectors:
+        experiment = bench.experiment(name)
+        steps = 2 * bench.scale.images // bench.scale.batch_size
+        detector, _ = trained(experiment, pixel_caches(experiment).training, steps)
+        bench.peak()
+        device = derivatives(bench, fitted_on(bench.device, experiment, detector), bench.scale.probed)
+        peak = bench.peak()
+        cpu = derivatives(bench, fitted_on(CPU, experiment, detector), bench.scale.probed_cpu)
+        few = sorted(experiment.splits.train.dataset.images)[: bench.scale.probed_cpu]
+        truth = experiment.splits.train.dataset.annotations
+        again = fitted_on(bench.device, experiment, detector)
+        slopes = again.loss_slopes(few, truth, cpu["v"]), cpu["slopes"]
+        for what in ("detections", "embeddings", *DERIVATIVES):
+            bench.row(
+                f"{name}, {what} of one image",
+                unit="s",
+                alloop=round(device[what], 5),
+                peer=round(cpu[what], 5),
+                ratio=round(cpu[what] / device[what], 2),
+                gib=peak if what == "scores" else None,
+                note="alloop on the device; peer: alloop on the CPU of this machine",
+            )
+        product = again.curvature_product(few, truth, cpu["v"])
+        bench.row(
+            f"{name}, device against CPU",
+            gradient_error=_distance(again.loss_gradient(few, truth), cpu["gradient"]),
+            curvature_error=_distance(product, cpu["product"]),
+            slope_error=float(np.linalg.norm(slopes[0] - slopes[1]) / np.linalg.norm(slopes[1])),
+            note="relative; two-stage detectors draw other anchors and regions on another device",
+        )
+
+
+def derivatives(bench: Bench, fitted: FittedTorchDetector, count: int) -> dict[str, Any]:
+    """Return seconds per image of each derivative, and the derivatives themselves."""
+    experiment = bench.experiment(_name(fitted))
+    truth = experiment.splits.train.dataset.annotations
+    ids = sorted(truth)[:count]
+    v = fitted.loss_gradient(ids, truth)  # also warms up
+    fitted.curvature_product(ids[:1], truth, v)
+    fitted.pseudo_label_slopes(ids, v, 0.1, "hard")
+    fitted._kept.clear()
+    gradient, reference = seconds(lambda: fitted.loss_gradient(ids, truth))
+    product, first = seconds(lambda: fitted.curvature_product(ids, truth, v))
+    _, curved = seconds(lambda: fitted.curvature_product(ids, truth, v))
+    _, scored = seconds(lambda: fitted.pseudo_label_slopes(ids, v, 0.1, "hard"))
+    _, detected = seconds(lambda: fitted.detections(ids))
+    _, embedded = seconds(lambda: fitted.embeddings(ids))
+    return {
+        "v": v,
+        "gradient": gradient,
+        "product": product,
+        "slopes": fitted.loss_slopes(ids, truth, v),
+        "reference gradient": reference / count,
+        "first curvature product": first / count,
+        "curvature product": curved / count,
+        "scores": scored / count,
+        "detections": detected / count,
+        "embeddings": embedded / count,
+    }
+
+
+def _name(fitted: FittedTorchDetector) -> str:
+    return "fcos" if "One" in type(fitted.detector).__name__ else "faster_rcnn"
+
+
+def _distance(found: Any, expected: Any) -> float:
+    """Return |found - expected| / |expected|."""
+    return float(norm({name: found[name] - expected[name] for name in expected}) / norm(expected))
