@@ -16,213 +16,46 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_data import FULL, QUICK, Scale, photographs, write_data
-from gpu_peer import Clock, bare_model, bare_scoring, bare_training, loader
-
-from alloop.data.pixels import PixelCache
-from alloop.detectors.fitted import FittedTorchDetector
-from alloop.loop.context import pixel_caches
-from alloop.loop.experiment import Experiment, prepare
-from alloop.randomness import RoundSeed
-from alloop.training.batches import TrainingBatches
-from alloop.training.checkpoints import NoCheckpoints
-from alloop.training.supervised import SupervisedObjective, train
-from strategies import TABLE
-
-EPOCHS = 3  # of each measured training and of the bare loop's scoring; its first one is left out
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Where a part measures, and the folder of the photographs, where it writes each figure as soon as it has it."""
-
-    part: str
-    device: torch.device
-    scale: Scale
-    folder: Path
-
-    @property
-    def with_amp(self) -> tuple[bool, ...]:
-        """AMP on and off; on the CPU there is none."""
-        return (True, False) if self.device.type == "cuda" else (False,)
-
-    @property
-    def detectors(self) -> tuple[str, ...]:
-        """The detectors of parts that take them all; a quick run takes one."""
-        return ("fcos", "faster_rcnn") if self.scale is FULL else ("fcos",)
-
-    def row(self, what: str, **figures: Any) -> None:
-        """Append one line of figures to the file of this part."""
-        with (self.folder / f"{self.part}.jsonl").open("a") as file:
-            file.write(json.dumps({"part": self.part, "what": what, **figures}) + "\n")
-
-    def experiment(self, detector: str, *, amp: bool = True) -> Experiment:
-        """Return an experiment on the photographs."""
-        config = photographs(self.folder, self.scale, detector, amp=amp, device=self.device.type)
-        return prepare(config, TABLE)
-
-    def peak(self) -> float | None:
-        """Return the peak of the allocated device memory in GiB since the last call."""
-        if self.device.type != "cuda":
-            return None
-        peak = torch.cuda.max_memory_allocated() / 2**30
-        torch.cuda.reset_peak_memory_stats()
-        return round(peak, 2)
-
-
-class TimedBatches:
-    """Training batches whose loading is counted as waiting."""
-
-    def __init__(self, batches: TrainingBatches, clock: Clock) -> None:
-        self._batches, self._clock = batches, clock
-
-    def __call__(self, step: int) -> Any:
-        """Return the batch of a step."""
-        return self._clock.waiting(lambda: self._batches(step))
-
-
-class TimedDetector(FittedTorchDetector):
-    """A fitted detector whose reading of images is counted as waiting."""
-
-    clock: Clock
-
-    def _image(self, image_id: Any) -> Any:
-        return self.clock.waiting(lambda: FittedTorchDetector._image(self, image_id))
-
-
-def trained(experiment: Experiment, cache: PixelCache, steps: int) -> tuple[Any, Clock]:
-    """Train a new detector with alloop's own loop; return it and the clock of its steps."""
-    config, device, clock = experiment.config.training, experiment.device, Clock(experiment.device)
-    labeled = experiment.splits.train.dataset.annotations
-    batches: Any = TrainingBatches(cache, labeled, config, RoundSeed(0, 0), with_masks=False, device=device)
-    detector = experiment.new_detector(0)
-    train(
-        detector,
-        SupervisedObjective(detector, TimedBatches(batches, clock)),
-        config,
-        steps=steps,
-        seed=RoundSeed(0, 0),
-        device=device,
-        store=NoCheckpoints(),
-        progress=lambda _step, _loss: None,
-    )
-    clock.stop()
-    return detector, clock
-
-
-def training(bench: Bench, name: str) -> None:
-    """Measure training: alloop in its first pass, which decodes, and in later ones; the bare loop without its first."""
-    scale = bench.scale
-    per_epoch = scale.images // scale.batch_size
-    data = loader(bench.folder, "train", scale, name, training=True)
-    for amp in bench.with_amp:
-        experiment = bench.experiment(name, amp=amp)
-        trained(experiment, pixel_caches(experiment).training, per_epoch)  # warm up
-        bench.peak()
-        _, clock = trained(experiment, pixel_caches(experiment).training, EPOCHS * per_epoch)
-        ours_peak = bench.peak()
-        model = bare_model(experiment.new_detector(0), name, scale)
-        bare = bare_training(model, data, EPOCHS, bench.device, amp=amp, lr=experiment.config.training.lr)
-        peer_peak = bench.peak()
-        peer = _rate(bare, scale.batch_size, per_epoch)
-        for pass_, first, last in (("first pass", 0, per_epoch), ("later passes", per_epoch, None)):
-            ours = _rate(clock, scale.batch_size, first, last)
-            label = f"{name}, AMP {'on' if amp else 'off'}, {pass_}"
-            bench.row(label, **_compared(ours, peer), gib=ours_peak, peer_gib=peer_peak)
-        del model
-
-
-def scoring(bench: Bench, name: str) -> None:
-    """Measure scoring with the weights of a short training: alloop (float32) while it decodes and from its cache."""
-    scale, experiment = bench.scale, bench.experiment(name)
-    caches = pixel_caches(experiment)
-    detector, _ = trained(experiment, caches.training, 2 * scale.images // scale.batch_size)
-    model = bare_model(detector, name, scale)
-    pool, ids = experiment.splits.train, sorted(experiment.splits.train.dataset.images)
-
-    def fitted(cls: type[FittedTorchDetector], cache: PixelCache) -> Any:
-        names, gives = pool.dataset.class_names, experiment.detector.gives
-        size, device = scale.batch_size, bench.device
-        return cls(detector, pool.images, cache, names, gives=gives, batch_size=size, device=device)
-
-    fitted(FittedTorchDetector, caches.pool).detections(ids)  # warm up
-    timed = fitted(TimedDetector, pixel_caches(experiment).pool)
-    rates, peaks = {}, {}
-    for pass_ in ("first pass", "later passes"):
-        timed.clock = Clock(bench.device)
-        bench.peak()
-        found = timed.detections(ids)
-        timed.clock.stop()
-        rates[pass_], peaks[pass_] = _rate(timed.clock, 1, 0), bench.peak()
-    data = loader(bench.folder, "train", scale, name, training=False)
-    for amp in bench.with_amp:
-        bench.peak()
-        clock = bare_scoring(model, data, EPOCHS, bench.device, amp=amp)
-        peer, peer_peak = _rate(clock, scale.batch_size, len(data)), bench.peak()
-        for pass_, ours in rates.items():
-            label = f"{name}, bare AMP {'on' if amp else 'off'}, {pass_}"
-            memory = {"gib": peaks[pass_], "peer_gib": peer_peak}
-            bench.row(label, **_compared(ours, peer), **memory, detections=sum(map(len, found)) / len(ids))
-
-
-def _rate(clock: Clock, images: int, first: int, last: int | None = None) -> tuple[float, float]:
-    """Return images per second and the share of waiting between two inputs of `images` images each."""
-    seconds, share = clock.between(first, last)
-    steps = (clock.inputs if last is None else last) - first
-    return images * steps / seconds, share
-
-
-def _compared(ours: tuple[float, float], peer: tuple[float, float]) -> dict[str, Any]:
-    return {
-        "unit": "images/s",
-        "alloop": round(ours[0], 2),
-        "peer": round(peer[0], 2),
-        "ratio": round(ours[0] / peer[0], 3),
-        "waiting": round(ours[1], 3),
-        "peer_waiting": round(peer[1], 3),
-    }
-
-
-def _more_parts() -> dict[str, Callable[[Bench], None]]:
-    """Return the parts that compare the device with the CPU, look for failures, or profile."""
-    import gpu_selection
-    import gpu_works
-
-    return {
-        "influence": gpu_selection.influence,
-        "k_center": gpu_selection.k_center,
-        "works": gpu_works.works,
-        "profile": gpu_works.profile,
-    }
-
+from gpu_bench import Bench
+from gpu_data import FULL, QUICK, write_data
 
 LIMITS = {  # seconds; the first ones matter most
     "training_fcos": 110,
     "training_faster_rcnn": 110,
     "scoring_fcos": 70,
     "scoring_faster_rcnn": 70,
-    "influence": 90,
     "k_center": 60,
+    "influence_fcos": 90,
+    "influence_faster_rcnn": 90,
     "works": 150,
-    "profile": 60,
+    "profile_fcos": 60,
+    "profile_faster_rcnn": 60,
 }
 
 
 def measure(part: str, bench: Bench) -> None:
     """Run one part in this process."""
+    import gpu_loops
+    import gpu_profile
+    import gpu_selection
+    import gpu_works
+
+    if part == "works":
+        return gpu_works.works(bench)
+    if part == "k_center":
+        return gpu_selection.k_center(bench)
     kind, _, name = part.partition("_")
-    if kind == "training":
-        training(bench, name)
-    elif kind == "scoring":
-        scoring(bench, name)
-    else:
-        _more_parts()[part](bench)
+    by_kind = {
+        "training": gpu_loops.training,
+        "scoring": gpu_loops.scoring,
+        "influence": gpu_selection.influence,
+        "profile": gpu_profile.profile,
+    }
+    return by_kind[kind](bench, name)
 
 
 def run_all(parts: list[str], arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu import Bench, trained
+from gpu_bench import Bench, trained
 
 from alloop.detectors.fitted import FittedTorchDetector
 from alloop.loop.context import pixel_caches
@@ -15,7 +15,7 @@ from strategies.inverse_hessian import norm
 from strategies.k_center import k_center_greedy
 
 CPU = torch.device("cpu")
-DERIVATIVES = ("reference gradient", "first curvature product", "curvature product", "scores")
+KINDS = ("detections", "embeddings", "reference gradient", "first curvature product", "curvature product", "scores")
 
 
 def seconds(function: Callable[[], Any]) -> tuple[Any, float]:
@@ -69,62 +69,57 @@ def k_center(bench: Bench) -> None:
         )
 
 
-def fitted_on(device: torch.device, experiment: Experiment, detector: Any) -> FittedTorchDetector:
-    """Return a fitted detector with warm pixels on a device."""
-    pool = experiment.splits.train
+def fitted_on(device: torch.device, experiment: Experiment, detector: Any, count: int) -> FittedTorchDetector:
+    """Return a fitted detector on a device, the first `count` images of the pool decoded."""
+    pool, cache = experiment.splits.train, pixel_caches(experiment).pool
+    for image_id in sorted(pool.dataset.images)[:count]:
+        cache.read(image_id)
     detector.module.to(device)
-    fitted = FittedTorchDetector(
+    return FittedTorchDetector(
         detector,
         pool.images,
-        pixel_caches(experiment).pool,
+        cache,
         pool.dataset.class_names,
         gives=experiment.detector.gives,
         batch_size=experiment.config.training.batch_size,
         device=device,
     )
-    for image_id in sorted(pool.dataset.images):
-        fitted._cache.read(image_id)
-    return fitted
 
 
-def influence(bench: Bench) -> None:
+def influence(bench: Bench, name: str) -> None:
     """Time the derivatives that influence takes of one image, on the device and on the CPU, and compare them."""
-    for name in bench.detectors:
-        experiment = bench.experiment(name)
-        steps = 2 * bench.scale.images // bench.scale.batch_size
-        detector, _ = trained(experiment, pixel_caches(experiment).training, steps)
-        bench.peak()
-        device = derivatives(bench, fitted_on(bench.device, experiment, detector), bench.scale.probed)
-        peak = bench.peak()
-        cpu = derivatives(bench, fitted_on(CPU, experiment, detector), bench.scale.probed_cpu)
-        few = sorted(experiment.splits.train.dataset.images)[: bench.scale.probed_cpu]
-        truth = experiment.splits.train.dataset.annotations
-        again = fitted_on(bench.device, experiment, detector)
-        slopes = again.loss_slopes(few, truth, cpu["v"]), cpu["slopes"]
-        for what in ("detections", "embeddings", *DERIVATIVES):
-            bench.row(
-                f"{name}, {what} of one image",
-                unit="s",
-                alloop=round(device[what], 5),
-                peer=round(cpu[what], 5),
-                ratio=round(cpu[what] / device[what], 2),
-                gib=peak if what == "scores" else None,
-                note="alloop on the device; peer: alloop on the CPU of this machine",
-            )
-        product = again.curvature_product(few, truth, cpu["v"])
-        bench.row(
-            f"{name}, device against CPU",
-            gradient_error=_distance(again.loss_gradient(few, truth), cpu["gradient"]),
-            curvature_error=_distance(product, cpu["product"]),
-            slope_error=float(np.linalg.norm(slopes[0] - slopes[1]) / np.linalg.norm(slopes[1])),
-            note="relative; two-stage detectors draw other anchors and regions on another device",
-        )
-
-
-def derivatives(bench: Bench, fitted: FittedTorchDetector, count: int) -> dict[str, Any]:
-    """Return seconds per image of each derivative, and the derivatives themselves."""
-    experiment = bench.experiment(_name(fitted))
+    experiment, scale = bench.experiment(name), bench.scale
     truth = experiment.splits.train.dataset.annotations
+    steps = scale.images // scale.batch_size
+    detector, _ = trained(experiment, pixel_caches(experiment).training, steps)
+    bench.peak()
+    device = derivatives(fitted_on(bench.device, experiment, detector, scale.probed), truth, scale.probed)
+    peak, few = bench.peak(), sorted(truth)[: scale.probed_cpu]
+    for what in KINDS:
+        bench.row(f"{name}, {what}, one image", unit="s", alloop=round(device[what], 5), gib=peak)
+    cpu = derivatives(fitted_on(CPU, experiment, detector, scale.probed_cpu), truth, scale.probed_cpu)
+    for what in KINDS:
+        bench.row(
+            f"{name}, {what}, device against CPU",
+            unit="s",
+            alloop=round(device[what], 5),
+            peer=round(cpu[what], 5),
+            ratio=round(cpu[what] / device[what], 2),
+            note="peer: alloop on the CPU of this machine",
+        )
+    again = fitted_on(bench.device, experiment, detector, scale.probed_cpu)
+    slopes = again.loss_slopes(few, truth, cpu["v"])
+    bench.row(
+        f"{name}, distance of device and CPU",
+        gradient=_distance(again.loss_gradient(few, truth), cpu["gradient"]),
+        curvature=_distance(again.curvature_product(few, truth, cpu["v"]), cpu["product"]),
+        slopes=float(np.linalg.norm(slopes - cpu["slopes"]) / np.linalg.norm(cpu["slopes"])),
+        note="relative; two-stage detectors draw other anchors and regions on another device",
+    )
+
+
+def derivatives(fitted: FittedTorchDetector, truth: Any, count: int) -> dict[str, Any]:
+    """Return seconds per image of each computation, and the derivatives themselves."""
     ids = sorted(truth)[:count]
     v = fitted.loss_gradient(ids, truth)  # also warms up
     fitted.curvature_product(ids[:1], truth, v)
@@ -136,22 +131,14 @@ def derivatives(bench: Bench, fitted: FittedTorchDetector, count: int) -> dict[s
     _, scored = seconds(lambda: fitted.pseudo_label_slopes(ids, v, 0.1, "hard"))
     _, detected = seconds(lambda: fitted.detections(ids))
     _, embedded = seconds(lambda: fitted.embeddings(ids))
+    times = (detected, embedded, reference, first, curved, scored)
     return {
         "v": v,
         "gradient": gradient,
         "product": product,
         "slopes": fitted.loss_slopes(ids, truth, v),
-        "reference gradient": reference / count,
-        "first curvature product": first / count,
-        "curvature product": curved / count,
-        "scores": scored / count,
-        "detections": detected / count,
-        "embeddings": embedded / count,
+        **{kind: time_ / count for kind, time_ in zip(KINDS, times, strict=True)},
     }
-
-
-def _name(fitted: FittedTorchDetector) -> str:
-    return "fcos" if "One" in type(fitted.detector).__name__ else "faster_rcnn"
 
 
 def _distance(found: Any, expected: Any) -> float:

@@ -1,4 +1,4 @@
-"""Parts of `gpu.py`: whole small runs of everything on the device, and profiles of a training step and of scoring."""
+"""A part of `gpu.py`: small runs of every strategy and way of training, each stopped and resumed on the device."""
 
 import math
 import tempfile
@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-from gpu import Bench, trained
+from gpu_bench import Bench
+from gpu_data import FULL
 
 from alloop.config import ExperimentConfig, load_config
-from alloop.loop.context import pixel_caches
 from alloop.loop.engine import run_experiment
 from alloop.loop.experiment import detector_gives, lacking
 from alloop.progress import Progress
@@ -75,7 +74,7 @@ def _config(file: str, sets: list[str], strategy: str) -> ExperimentConfig:
 def works(bench: Bench) -> None:
     """Run everything on the device, each run stopped in the middle of a training and resumed from a checkpoint."""
     for name, config in runs(bench.device.type):
-        if len(bench.detectors) == 1 and name not in QUICK_RUNS:
+        if bench.scale is not FULL and name not in QUICK_RUNS:
             continue
         started = time.perf_counter()
         try:
@@ -101,29 +100,3 @@ def _stopped_and_resumed(config: ExperimentConfig, folder: Path) -> Any:
 
 def _numbers(rounds: Any) -> list[float]:
     return [float(record.metrics["ap"]) for record in rounds]
-
-
-def profile(bench: Bench) -> None:
-    """Write where the time of training and scoring goes, and the share of it in which the device computes."""
-    from torch.profiler import ProfilerActivity
-    from torch.profiler import profile as recorded
-
-    on_gpu = bench.device.type == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    for name in bench.detectors:
-        experiment = bench.experiment(name)
-        cache = pixel_caches(experiment).training
-        steps = bench.scale.images // bench.scale.batch_size
-        trained(experiment, cache, steps)
-        started = time.perf_counter()
-        with recorded(activities=activities) as record:
-            trained(experiment, cache, 4)
-            if on_gpu:
-                torch.cuda.synchronize()
-        wall = time.perf_counter() - started
-        averages = record.key_averages()
-        busy = sum(event.self_device_time_total for event in averages) / 1e6
-        bench.row(f"{name}, training, device busy", share=round(busy / wall, 3), note="under the profiler, 4 steps")
-        orders = ["self_cpu_time_total", *(["self_cuda_time_total"] if on_gpu else [])]
-        text = "\n".join(averages.table(sort_by=order, row_limit=25, max_name_column_width=60) for order in orders)
-        (bench.folder / f"profile_{name}.txt").write_text(text)

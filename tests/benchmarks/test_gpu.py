@@ -126,15 +126,15 @@ def test_a_part_that_fails_or_hangs_is_told_and_the_others_are_kept(tmp_path, mo
         "part, folder = sys.argv[2], pathlib.Path(sys.argv[4])\n"
         """(folder / f"{part}.jsonl").write_text('{"part": "%s", "what": "figure", "ratio": 1}\\n' % part)\n"""
         "if part == 'works': time.sleep(60)\n"
-        "if part == 'influence': sys.exit('the device was lost')\n"
+        "if part == 'influence_fcos': sys.exit('the device was lost')\n"
     )
     monkeypatch.setattr(gpu, "__file__", str(script))
     monkeypatch.setitem(gpu.LIMITS, "works", 5.5)
     arguments = Namespace(seconds=100, device="cpu", quick=True, out=tmp_path)
-    rows = gpu.run_all(["influence", "works", "k_center"], arguments, tmp_path)
-    assert [row["part"] for row in rows if row["what"] == "figure"] == ["influence", "works", "k_center"]
+    rows = gpu.run_all(["influence_fcos", "works", "k_center"], arguments, tmp_path)
+    assert [row["part"] for row in rows if row["what"] == "figure"] == ["influence_fcos", "works", "k_center"]
     assert {row["part"]: row["error"] for row in rows if row["what"] == "failed"} == {
-        "influence": "exit code 1: the device was lost",
+        "influence_fcos": "exit code 1: the device was lost",
         "works": "stopped after 6 s",
     }
     assert json.loads((tmp_path / "gpu.json").read_text())["rows"] == rows

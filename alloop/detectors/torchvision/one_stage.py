@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from alloop.detectors.protocol import CachedFeatures, Detector, Target
 from alloop.detectors.torchvision.backbones import Pyramid, build_backbone
@@ -15,6 +14,7 @@ from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.one_stage_losses import PerImageFCOSHead, PerImageRetinaNetHead
 from alloop.detectors.torchvision.one_stage_models import PosteriorFCOS, PosteriorRetinaNet
 from alloop.detectors.torchvision.parameters import TorchvisionParameters
+from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder, WideLinearCoder
 
 
 class OneStageDetector:
@@ -56,9 +56,10 @@ class OneStageDetector:
 def build_fcos(parameters: TorchvisionParameters, classes: int, *, channels: int, tower_convs: int) -> Detector:
     """Build an FCOS with one anchor location per pixel; the bounds of the levels follow from their strides."""
     pyramid = _pyramid(parameters, channels)
-    locations = AnchorGenerator(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
+    locations = WideAnchors(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
     head = PerImageFCOSHead(channels, classes, tower_convs)
     model = PosteriorFCOS(pyramid.module, classes, anchor_generator=locations, head=head, **_thresholds(parameters))
+    model.box_coder.__class__ = WideLinearCoder
     return _detector(model, pyramid)
 
 
@@ -67,9 +68,10 @@ def build_retinanet(parameters: TorchvisionParameters, classes: int, *, channels
     pyramid = _pyramid(parameters, channels)
     sides = [anchor_size * stride / pyramid.strides[0] for stride in pyramid.strides]
     sizes = tuple(tuple(int(side * 2 ** (k / 3)) for k in range(3)) for side in sides)
-    anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
+    anchors = WideAnchors(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
     head = PerImageRetinaNetHead(channels, anchors.num_anchors_per_location()[0], classes)
     model = PosteriorRetinaNet(pyramid.module, classes, anchor_generator=anchors, head=head, **_thresholds(parameters))
+    model.box_coder.__class__ = WideBoxCoder
     return _detector(model, pyramid)
 
 

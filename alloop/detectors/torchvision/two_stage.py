@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
@@ -25,6 +24,7 @@ from alloop.detectors.torchvision.features import (
 )
 from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.parameters import PyramidTwoStageParameters, TwoStageParameters
+from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder
 from alloop.detectors.torchvision.two_stage_losses import PerImageRoIHeads, PerImageRPN
 
 
@@ -171,7 +171,7 @@ def build_faster_rcnn_c4(parameters: TwoStageParameters, classes: int) -> Detect
     pyramid, stage, width = build_c4_backbone(parameters.backbone, parameters.weights, parameters.trainable_stages)
     sides = tuple(int(parameters.anchor_size * 2**k) for k in range(5))
     parts = {
-        "rpn_anchor_generator": AnchorGenerator((sides,), ((0.5, 1.0, 2.0),)),
+        "rpn_anchor_generator": WideAnchors((sides,), ((0.5, 1.0, 2.0),)),
         "box_roi_pool": MultiScaleRoIAlign(list(pyramid.levels), output_size=14, sampling_ratio=2),
         "box_head": LastStage(stage),
         "box_predictor": FastRCNNPredictor(width, classes + 1),
@@ -196,7 +196,7 @@ def _box_parts(parameters: PyramidTwoStageParameters, pyramid: Pyramid, classes:
     one_level = len(sides) == 1
     sizes = tuple(tuple(int(s * k) for k in (1, 2, 3)) if one_level else (int(s),) for s in sides)
     return {
-        "rpn_anchor_generator": AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
+        "rpn_anchor_generator": WideAnchors(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
         "box_roi_pool": MultiScaleRoIAlign(_regions_from(pyramid), output_size=7, sampling_ratio=2),
         "box_head": TwoMLPHead(parameters.channels * 49, parameters.head_width),
         "box_predictor": FastRCNNPredictor(parameters.head_width, classes + 1),
@@ -222,5 +222,6 @@ def _model(build: Any, pyramid: Pyramid, parameters: TwoStageParameters, parts: 
     # torchvision builds these two inside its constructor; ours have the same fields and other losses
     model.rpn.__class__ = PerImageRPN
     model.roi_heads.__class__ = PerImageRoIHeads
+    model.rpn.box_coder.__class__ = model.roi_heads.box_coder.__class__ = WideBoxCoder
     network: nn.Module = model
     return network
