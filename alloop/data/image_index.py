@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from alloop.data.images import SUFFIXES, image_size
+from alloop.data.notes import Note, Notes
 from alloop.errors import DataError
 from alloop.values import ImageRecord
 
@@ -111,7 +112,7 @@ class _Rule:
     def __init__(
         self, names: Sequence[str], of_file: Callable[[str], str], of_name: Callable[[str], str], difference: str
     ) -> None:
-        self._of_name, self._difference = of_name, difference
+        self._of_file, self._of_name, self._difference = of_file, of_name, difference
         self._by_last: dict[str, list[tuple[str, str]]] = {}
         for name in names:
             key = of_file(_plain(name))
@@ -131,7 +132,10 @@ class _Rule:
 
     def difference(self, found: str, wanted: str) -> str:
         """Return which difference between the two names was ignored."""
-        return self._difference or (_FORM if _plain(found) == wanted else _PLACE)
+        if not self._difference:
+            return _FORM if _plain(found) == wanted else _PLACE
+        same_place = self._of_file(_plain(found)) == self._of_name(wanted)
+        return self._difference if same_place else f"{self._difference} and {_PLACE}"
 
 
 def _last(path: str) -> str:
@@ -198,21 +202,28 @@ def _image_files(folder: Path) -> Iterator[str]:
                 yield Path(parent, file).relative_to(folder).as_posix()
 
 
-def match_names(
-    names: Iterable[str], images: Iterable[ImageRecord], place: str
-) -> tuple[Mapping[str, ImageRecord], tuple[str, ...]]:
-    """Return the image of each name, and the names that belong to no image.
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The image of each name, the names that belong to no image, and the differences that were ignored."""
+
+    by_name: Mapping[str, ImageRecord]
+    unknown: tuple[str, ...]
+    notes: tuple[Note, ...]
+
+
+def match_names(names: Iterable[str], images: Iterable[ImageRecord], place: str) -> Matches:
+    """Return the image of each name.
 
     Args:
-        names: as people's tools wrote them.
+        names: as people's tools wrote them. A missing suffix is not noted, because some formats drop it.
         images: those that may be meant.
         place: how messages call the names: the file or folder that holds them.
 
     Raises:
         DataError: a name may mean several images, or two names mean one.
     """
-    by_name = {image.file_name: image for image in images}
-    index = index_of_records(by_name.values(), place)
+    by_file = {image.file_name: image for image in images}
+    index, notes = index_of_records(by_file.values(), place), Notes()
     matches: dict[str, ImageRecord] = {}
     unknown: list[str] = []
     named: dict[str, str] = {}
@@ -224,5 +235,7 @@ def match_names(
         if found.name in named and named[found.name] != name:
             msg = f"{place}: {named[found.name]!r} and {name!r} both mean {found.name}; keep one of them"
             raise DataError(msg)
-        named[found.name], matches[name] = name, by_name[found.name]
-    return matches, tuple(unknown)
+        if found.difference not in ("", _SUFFIX):
+            notes.add(f"belongs to an image although {found.difference}", f"{place}: {name!r} is {found.name!r}")
+        named[found.name], matches[name] = name, by_file[found.name]
+    return Matches(matches, tuple(unknown), notes.listed())

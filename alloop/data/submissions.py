@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from alloop.data.notes import Note
 from alloop.geometry.boxes import Number, Xywh
 from alloop.values import ImageId
 
@@ -54,10 +55,17 @@ class ImageSubmissions:
 
 @dataclass(frozen=True, slots=True)
 class Submissions:
-    """Everything that was handed in at one place: by image, and the names in it that belong to no image."""
+    """Everything that was handed in at one place.
+
+    Attributes:
+        by_image: what was handed in for each image that was named.
+        unknown: names that belong to no image.
+        notes: what was read leniently.
+    """
 
     by_image: Mapping[ImageId, ImageSubmissions] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def size_problem(found: tuple[Number, Number], expected: tuple[int, int]) -> str:

@@ -106,6 +106,8 @@ class FolderOracle:
         given = self.format.submissions(path, pool, self.rules.class_names)
         if given.unknown:
             warnings.warn(_unknown(path, given.unknown), stacklevel=2)
+        for note in given.notes:
+            warnings.warn(str(note), stacklevel=2)
         answered = [image for image in images if image.image_id in given.by_image]
         return {image.image_id: answer_of(given.by_image[image.image_id], image, self.rules) for image in answered}
 

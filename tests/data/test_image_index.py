@@ -83,6 +83,7 @@ def test_what_may_mean_two_images_is_refused_with_both(name, names):
         ("a.jpg", "x/a.jpg", "folders"),
         ("A.jpg", "a.jpg", "upper and lower case"),
         ("a", "a.jpg", "no suffix"),
+        ("a", "x/a.jpg", "no suffix and its folders differ"),
     ],
 )
 def test_the_ignored_difference_is_told(name, other, difference):
@@ -161,8 +162,13 @@ def test_a_name_that_finds_nothing_gets_a_proposal_only_where_one_is_alike():
 
 def test_names_of_answers_match_or_are_listed_as_unknown():
     pool = records("day/a.jpg", "day/b.jpg")
-    matches, unknown = match_names(["a.jpg", "day/b.jpg", "c.jpg"], pool, "answers.json")
-    assert {name: image.image_id for name, image in matches.items()} == {"a.jpg": 0, "day/b.jpg": 1}
-    assert unknown == ("c.jpg",)
+    matches = match_names(["a.jpg", "day/b.jpg", "c.jpg"], pool, "answers.json")
+    assert {name: image.image_id for name, image in matches.by_name.items()} == {"a.jpg": 0, "day/b.jpg": 1}
+    assert matches.unknown == ("c.jpg",)
+    assert [str(note) for note in matches.notes] == [
+        "answers.json: 'a.jpg' is 'day/a.jpg': belongs to an image although its folders differ"
+    ]
+    stems = match_names(["day/a", "b"], pool, "labels")
+    assert [note.count for note in stems.notes] == [1], "a missing suffix alone is no news, other folders are"
     with pytest.raises(DataError, match=r"answers\.json: 'a\.jpg' and 'day/a\.jpg' both mean day/a\.jpg"):
         match_names(["a.jpg", "day/a.jpg"], pool, "answers.json")

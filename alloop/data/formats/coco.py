@@ -147,14 +147,14 @@ def submissions_of_records(records: Records, images: Sequence[ImageRecord], path
         DataError: a name may mean several images, or two names mean one.
     """
     boxes, names = records.boxes_by_image(), records.category_names()
-    matches, unknown = match_names([listed.file_name for listed in records.images], images, str(path))
+    matches = match_names([listed.file_name for listed in records.images], images, str(path))
     submissions = {}
     for listed in records.images:
-        if listed.file_name in matches and listed.image_id not in records.unlabeled:
-            image = matches[listed.file_name]
+        if listed.file_name in matches.by_name and listed.image_id not in records.unlabeled:
+            image = matches.by_name[listed.file_name]
             submission = _submission(boxes[listed.image_id], names, listed, image)
             submissions[image.image_id] = ImageSubmissions((submission,))
-    return Submissions(submissions, unknown)
+    return Submissions(submissions, matches.unknown, (*records.notes, *matches.notes))
 
 
 def _submission(boxes: Sequence[Box], names: Mapping[int, str], listed: ImageRecord, image: ImageRecord) -> Submission:

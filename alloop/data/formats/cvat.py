@@ -11,12 +11,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from alloop.data.formats.carried_names import refuse_lost_names
 from alloop.data.formats.classes import ClassIds
 from alloop.data.formats.coco import submissions_of_records
 from alloop.data.formats.format import NO_HINTS, Format, Hints, folder_of_file
 from alloop.data.formats.sidecar import NO_SIDECAR, Sidecar, read_sidecar, refuse_lost_images, sidecar_file
 from alloop.data.formats.xml_file import finite_number, parse_xml, unreadable, whole_number, xml_bytes
-from alloop.data.image_index import match_names
+from alloop.data.image_index import is_hidden, match_names
 from alloop.data.notes import Notes
 from alloop.data.records import Box, Category, Records
 from alloop.data.submissions import ImageSubmissions, Submission, Submissions
@@ -41,7 +42,10 @@ def read_cvat(path: Path, hints: Hints = NO_HINTS) -> Records:  # noqa: ARG001  
     if root.find("track") is not None:
         msg = f"{path}: holds tracks of a video task; export it as 'CVAT for images 1.1'"
         raise DataError(msg)
-    classes, known_ids = ClassIds(side.categories or _categories(root), first=1), side.image_ids()
+    declared = side.categories or _categories(root)
+    classes, known_ids = ClassIds(declared, first=1), side.image_ids()
+    for name in sorted({item.get("label", "") for item in root.iter("box")} - {""} if not declared else ()):
+        classes.id_of(name)
     images: list[ImageRecord] = []
     boxes: list[Box] = []
     unlabeled: set[ImageId] = set()
@@ -50,15 +54,18 @@ def read_cvat(path: Path, hints: Hints = NO_HINTS) -> Records:  # noqa: ARG001  
         where = f"{path}: image {element.get('name', '?')!r}"
         image = _image(element, known_ids, where)
         images.append(image)
-        own = list(_boxes(element, image, side, classes, len(boxes) + 1, where))
+        own = list(_boxes(element, image, side, classes, len(boxes) + 1, where, notes))
         tags = _tags(element)
         if SKIP in tags:
             notes.add(f"set aside by the tag {SKIP}; its boxes are left out", where, len(own))
         boxes += [] if SKIP in tags else own
         if SKIP in tags or not (own or DONE in tags):
             unlabeled.add(image.image_id)
+            if image.image_id not in side.unlabeled:
+                notes.add(f"not labeled: it has no box that counts and no tag {DONE}", where)
     refuse_lost_images(path, side, images)
-    return Records(images, classes.categories, boxes, frozenset(unlabeled), notes=notes.listed())
+    seen = not declared
+    return Records(images, classes.categories, boxes, frozenset(unlabeled), classes_are_seen=seen, notes=notes.listed())
 
 
 def _image(element: ET.Element, known_ids: Mapping[str, ImageId], where: str) -> ImageRecord:
@@ -72,11 +79,11 @@ def _image(element: ET.Element, known_ids: Mapping[str, ImageId], where: str) ->
 
 
 def _boxes(
-    element: ET.Element, image: ImageRecord, side: Sidecar, classes: ClassIds, first_id: int, where: str
+    element: ET.Element, image: ImageRecord, side: Sidecar, classes: ClassIds, first_id: int, where: str, notes: Notes
 ) -> Iterator[Box]:
     for position, item in enumerate(element.iter("box")):
         category_id = classes.id_of(_attribute(item, "label", where))
-        bbox, crowd = xywh_from_corners(_corners(item, where)), side.is_crowd(image.image_id, position)
+        bbox, crowd = xywh_from_corners(_corners(item, where, notes)), side.is_crowd(image.image_id, position)
         yield Box(first_id + position, image.image_id, category_id, bbox, int(crowd))
 
 
@@ -110,7 +117,11 @@ def _bytes(path: Path) -> bytes:
         return (path / NAME).read_bytes()
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
-            return archive.read(NAME)
+            inside = [name for name in archive.namelist() if name.rpartition("/")[2] == NAME and not is_hidden(name)]
+            if len(inside) > 1:
+                msg = f"holds {', '.join(inside)}; export one task"
+                raise ValueError(msg)
+            return archive.read(inside[0] if inside else NAME)
     return path.read_bytes()
 
 
@@ -132,14 +143,21 @@ def _named(element: ET.Element, key: str, where: str) -> tuple[str, str]:
     return text, name
 
 
-def _corners(item: ET.Element, where: str) -> Corners:
+def _corners(item: ET.Element, where: str, notes: Notes) -> Corners:
     x1, y1, x2, y2 = (finite_number(*_named(item, key, where)) for key in ("xtl", "ytl", "xbr", "ybr"))
-    angle = math.radians(finite_number(*_named(item, "rotation", where))) if item.get("rotation") else 0.0
+    angle = math.radians(finite_number(*_named(item, "rotation", where)) % 360) if item.get("rotation") else 0.0
+    if angle:
+        notes.add("turned; its upright extent is taken", where)
     return extent_of_rotated((x1, y1, x2, y2), angle, ((x1 + x2) / 2, (y1 + y2) / 2))
 
 
 def cvat_xml(records: Records, finished: Collection[ImageId] = ()) -> bytes:
-    """Return the bytes of a CVAT 1.1 file; the finished images are tagged."""
+    """Return the bytes of a CVAT 1.1 file; the finished images are tagged.
+
+    Raises:
+        DataError: a name that XML cannot carry.
+    """
+    refuse_lost_names(records, "CVAT")
     root = ET.Element("annotations")
     ET.SubElement(root, "version").text = "1.1"
     _add_labels(root, records)
@@ -183,13 +201,13 @@ def _task_files(folder: Path, records: Records, _scores: Mapping[ImageId, Sequen
 
 def _submissions(path: Path, images: Sequence[ImageRecord], _class_names: Sequence[str]) -> Submissions:
     drawn, tags = submissions_of_records(read_cvat(path), images, path), cvat_tags(path)
-    matches, unknown = match_names(tags, images, str(path))
+    matches = match_names(tags, images, str(path))
     nothing = ImageSubmissions()
     tagged = {
         image.image_id: _tagged(drawn.by_image.get(image.image_id, nothing), tags[name])
-        for name, image in matches.items()
+        for name, image in matches.by_name.items()
     }
-    return Submissions(tagged, unknown)
+    return Submissions(tagged, drawn.unknown, drawn.notes)
 
 
 def _tagged(drawn: ImageSubmissions, tags: Collection[str]) -> ImageSubmissions:

@@ -1,76 +1,85 @@
 """Pascal VOC folders: one XML file per image. Corners are taken as written, `difficult` is the crowd flag."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from alloop.data.formats.carried_names import refuse_lost_names
 from alloop.data.formats.classes import ClassIds
 from alloop.data.formats.format import NO_HINTS, Format, Hints
 from alloop.data.formats.sidecar import NO_SIDECAR, Sidecar, read_sidecar, sidecar_file
+from alloop.data.formats.voc_layout import image_name, voc_files, voc_root, voc_source
 from alloop.data.formats.xml_file import finite_number, parse_xml, unreadable, whole_number, xml_bytes
+from alloop.data.image_index import index_of_folder, match_names
+from alloop.data.notes import Notes
 from alloop.data.records import Box, Records
 from alloop.data.submissions import DrawnBox, ImageSubmissions, Submission, Submissions, size_problem
 from alloop.errors import DataError
-from alloop.geometry.boxes import corners_from_xywh, xywh_from_corners
+from alloop.geometry.boxes import Corners, corners_from_xywh, extent_of_rotated, xywh_from_corners
 from alloop.values import ImageId, ImageRecord
 
 
-def read_voc(path: Path, hints: Hints = NO_HINTS) -> Records:  # noqa: ARG001  its files say everything
+def read_voc(path: Path, hints: Hints = NO_HINTS) -> Records:
     """Read a folder of XML files (or its `Annotations` subfolder), or a list of it such as `ImageSets/Main/train.txt`.
 
-    Ids and class order come from the sidecar where there is one, else classes are sorted by name.
+    Ids and class order come from the sidecar where there is one, else classes are sorted by name. Sizes that a file
+    lacks are those of the images.
 
     Raises:
-        DataError: no XML, or a file that lacks what VOC requires, named with its key.
+        DataError: no XML, a file that lacks what VOC requires, named with its key, or two files of one image.
     """
     folder, stems = voc_root(path)
-    source = folder / "Annotations" if (folder / "Annotations").is_dir() else folder
-    files = sorted(source.rglob("*.xml")) if stems is None else [source / f"{stem}.xml" for stem in stems]
-    side = read_sidecar(folder)
+    source, notes, side = voc_source(folder), Notes(), read_sidecar(folder)
+    files = voc_files(source, notes) if stems is None else [source / f"{stem}.xml" for stem in stems]
     if not files and side is None:
         msg = f"{folder}: expected a folder of Pascal VOC XML files, found none"
         raise DataError(msg)
+    known = hints if hints.images is not None else Hints(index_of_folder(_image_folder(path)))
     known_ids = (side or NO_SIDECAR).image_ids()
     free_ids = itertools.count(max(known_ids.values(), default=0) + 1)
+    of_name: dict[str, Path] = {}
     images: list[ImageRecord] = []
     drawn: list[tuple[ImageRecord, DrawnBox]] = []
     for file in files:
         root = _parse(file)
-        image = _image(root, file, known_ids, free_ids)
-        images.append(image)
-        drawn += [(image, box) for box in _drawn(root, file)]
+        name = _name(root, file, source, known_ids, known, notes)
+        if name in of_name:
+            msg = f"{of_name[name]} and {file} are both of the image {name!r}; mend <filename> in one of them"
+            raise DataError(msg)
+        of_name[name] = file
+        image_id = known_ids[name] if name in known_ids else ImageId(next(free_ids))
+        images.append(ImageRecord(image_id, name, *_size(root, file, name, known, notes)))
+        drawn += [(images[-1], box) for box in _drawn(root, file, notes)]
     if stems is None:
         images += _unlabeled(side or NO_SIDECAR, images)
         _refuse_lost_files(folder, source, side, images)
-    return _records(images, drawn, side or NO_SIDECAR)
+    return _records(images, drawn, side or NO_SIDECAR, notes)
 
 
-def voc_root(path: Path) -> tuple[Path, list[str] | None]:
-    """Return the folder of a VOC data set, and the stems that a list of `ImageSets` names.
-
-    Raises:
-        DataError: a list that cannot be read.
-    """
-    if path.suffix != ".txt":
-        return path, None
-    try:
-        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path}: expected a list of image names, but it cannot be read ({error})"
-        raise DataError(msg) from error
-    if any(len(words) > 1 and words[1] not in ("0", "1", "-1") for words in lines) or len(path.parents) < 3:
-        msg = f"{path}: expected one image name per line, as in ImageSets/Main/train.txt"
-        raise DataError(msg)
-    return path.parents[2], [words[0] for words in lines if words[1:] != ["-1"]]
+def _name(
+    root: ET.Element, file: Path, source: Path, known_ids: Mapping[str, ImageId], known: Hints, notes: Notes
+) -> str:
+    written = root.findtext("filename") or ""
+    if written in known_ids:
+        return written
+    if known.images is None or not known.images.names:
+        return _text(root, "filename", file)
+    return image_name(written.strip(), file, source, known.images, notes)
 
 
-def _image(root: ET.Element, file: Path, known_ids: Mapping[str, ImageId], free_ids: Iterator[int]) -> ImageRecord:
-    name = _text(root, "filename", file)
-    width = whole_number(_text(root, "size/width", file), f"{file}: <size/width>")
-    height = whole_number(_text(root, "size/height", file), f"{file}: <size/height>")
-    image_id = known_ids[name] if name in known_ids else ImageId(next(free_ids))
-    return ImageRecord(image_id, name, width, height)
+def _size(root: ET.Element, file: Path, name: str, known: Hints, notes: Notes) -> tuple[int, int]:
+    """Return (width, height) as the file says, else of the image."""
+    texts = [(root.findtext(f"size/{key}") or "").strip() for key in ("width", "height")]
+    if all(text in ("", "0") for text in texts):
+        size = known.size_of(name, f"{file}: <size>")
+        notes.add("<size> is missing or 0; taken from the image", str(file))
+        return size
+    width, height = (
+        whole_number(_text(root, f"size/{key}", file), f"{file}: <size/{key}>") for key in ("width", "height")
+    )
+    return width, height
 
 
 def _refuse_lost_files(folder: Path, source: Path, side: Sidecar | None, images: Sequence[ImageRecord]) -> None:
@@ -89,7 +98,9 @@ def _unlabeled(side: Sidecar, images: Sequence[ImageRecord]) -> list[ImageRecord
     return [image for image in side.images if image.image_id in side.unlabeled and image.image_id not in present]
 
 
-def _records(images: list[ImageRecord], drawn: Sequence[tuple[ImageRecord, DrawnBox]], side: Sidecar) -> Records:
+def _records(
+    images: list[ImageRecord], drawn: Sequence[tuple[ImageRecord, DrawnBox]], side: Sidecar, notes: Notes
+) -> Records:
     classes = ClassIds(side.categories, first=1)
     for name in sorted({box.label for _, box in drawn}):
         classes.id_of(name)
@@ -98,7 +109,8 @@ def _records(images: list[ImageRecord], drawn: Sequence[tuple[ImageRecord, Drawn
         for number, (image, box) in enumerate(drawn, start=1)
     ]
     unlabeled = frozenset(side.unlabeled) & {image.image_id for image in images}
-    return Records(images, classes.categories, boxes, unlabeled, classes_are_seen=not side.categories)
+    seen = not side.categories
+    return Records(images, classes.categories, boxes, unlabeled, classes_are_seen=seen, notes=notes.listed())
 
 
 def _parse(file: Path) -> ET.Element:
@@ -121,14 +133,40 @@ def _number(element: ET.Element, key: str, file: Path) -> float:
     return finite_number(_text(element, key, file), f"{file}: <{key}>")
 
 
-def _drawn(root: ET.Element, file: Path) -> Iterator[DrawnBox]:
+def _drawn(root: ET.Element, file: Path, notes: Notes) -> Iterator[DrawnBox]:
     for item in root.findall("object"):
-        x1, y1, x2, y2 = (_number(item, f"bndbox/{key}", file) for key in ("xmin", "ymin", "xmax", "ymax"))
         difficult = (item.findtext("difficult") or "0").strip()
         if difficult not in ("0", "1"):
             msg = f"{file}: <difficult>: expected 0 or 1, found {difficult[:40]!r}"
             raise DataError(msg)
-        yield DrawnBox(_text(item, "name", file), xywh_from_corners((x1, y1, x2, y2)), int(difficult))
+        label = _text(item, "name", file)
+        if label != item.findtext("name"):
+            notes.add("blanks around <name> were removed", f"{file}: {item.findtext('name')!r}")
+        yield DrawnBox(label, xywh_from_corners(_corners(item, file, notes)), int(difficult))
+
+
+def _corners(item: ET.Element, file: Path, notes: Notes) -> Corners:
+    """Return the corners of an object; of a turned box the corners of its upright extent.
+
+    `<robndbox>` has a centre, sides, and an angle in radians; the attribute `rotation` that CVAT writes is in degrees.
+    Both turn clockwise on the screen about the centre of the box.
+    """
+    if item.find("bndbox") is None and item.find("robndbox") is not None:
+        cx, cy, w, h = (_number(item, f"robndbox/{key}", file) for key in ("cx", "cy", "w", "h"))
+        corners, angle = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), _number(item, "robndbox/angle", file)
+    else:
+        x1, y1, x2, y2 = (_number(item, f"bndbox/{key}", file) for key in ("xmin", "ymin", "xmax", "ymax"))
+        corners, angle = (x1, y1, x2, y2), math.radians(_rotation(item, file) % 360)
+    if angle:
+        notes.add("turned; its upright extent is taken", f"{file}: {item.findtext('name')}")
+    return extent_of_rotated(corners, angle, ((corners[0] + corners[2]) / 2, (corners[1] + corners[3]) / 2))
+
+
+def _rotation(item: ET.Element, file: Path) -> float:
+    for attribute in item.findall("attributes/attribute"):
+        if (attribute.findtext("name") or "").strip() == "rotation":
+            return _number(attribute, "value", file)
+    return 0.0
 
 
 def voc_xml(image: ImageRecord, boxes: Sequence[Box], names: Mapping[int, str]) -> bytes:
@@ -152,8 +190,9 @@ def _xml_files(records: Records, target: Path) -> dict[Path, bytes]:
     """Return one file per image, also for empty images.
 
     Raises:
-        DataError: two images whose names differ only in the suffix.
+        DataError: two images whose names differ only in the suffix, or a name that XML cannot carry.
     """
+    refuse_lost_names(records, "VOC")
     boxes, names = records.boxes_by_image(), records.category_names()
     files: dict[Path, bytes] = {}
     for image in records.images:
@@ -181,22 +220,22 @@ def _task_files(folder: Path, records: Records, _scores: Mapping[ImageId, Sequen
 
 
 def _submissions(path: Path, images: Sequence[ImageRecord], _class_names: Sequence[str]) -> Submissions:
-    """Return a submission for each image of the pool whose file is there."""
-    files = {image: path / "Annotations" / Path(image.file_name).with_suffix(".xml") for image in images}
-    return Submissions(
-        {
-            image.image_id: ImageSubmissions((_submission(file, image),))
-            for image, file in files.items()
-            if file.is_file()
-        }
-    )
+    """Return a submission for each image of the pool whose file is there, in whatever folder of the answers."""
+    source, notes = voc_source(path), Notes()
+    files = {file.relative_to(source).with_suffix("").as_posix(): file for file in voc_files(source, notes)}
+    matches = match_names(files, images, str(source))
+    by_image = {
+        image.image_id: ImageSubmissions((_submission(files[stem], image, notes),))
+        for stem, image in matches.by_name.items()
+    }
+    return Submissions(by_image, matches.unknown, (*matches.notes, *notes.listed()))
 
 
-def _submission(file: Path, image: ImageRecord) -> Submission:
+def _submission(file: Path, image: ImageRecord, notes: Notes) -> Submission:
     root = _parse(file)
     width, height = _number(root, "size/width", file), _number(root, "size/height", file)
     problem = size_problem((width, height), (image.width, image.height))
-    return Submission(problem=problem) if problem else Submission(tuple(_drawn(root, file)))
+    return Submission(problem=problem) if problem else Submission(tuple(_drawn(root, file, notes)))
 
 
 VOC = Format(

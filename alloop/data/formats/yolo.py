@@ -1,18 +1,25 @@
-"""YOLO folders: `labels/*.txt` beside `images/`, and `data.yaml` or `classes.txt` with the class names.
+"""YOLO folders: texts with one line a box, and a list of the class names. The layouts are told in `yolo_layout`."""
 
-A line is `class cx cy w h` in fractions of the image, or `class x1 y1 x2 y2 ...`, a polygon whose box is its extent.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import msgspec
 import yaml
 
+from alloop.data.formats.carried_names import refuse_lost_names
 from alloop.data.formats.format import NO_HINTS, Format, Hints
-from alloop.data.formats.sidecar import NO_SIDECAR, read_sidecar, sidecar_file
-from alloop.data.images import SUFFIXES, image_size
+from alloop.data.formats.sidecar import NO_SIDECAR, Sidecar, read_sidecar, sidecar_file
+from alloop.data.formats.yolo_layout import (
+    Names,
+    class_names,
+    images_of,
+    label_files,
+    looks_like_yolo,
+    names_files,
+    yolo_roots,
+)
+from alloop.data.formats.yolo_lines import LabelLine, LineRules, label_lines
+from alloop.data.image_index import ImageIndex, index_of_records, match_names
 from alloop.data.notes import Notes
 from alloop.data.records import Box, Category, Records
 from alloop.data.submissions import DrawnBox, ImageSubmissions, Submission, Submissions
@@ -21,159 +28,123 @@ from alloop.geometry.boxes import Xywh
 from alloop.values import ImageId, ImageRecord
 
 
-class _Line(NamedTuple):
-    """One line of a label file: the class number, the box in pixels, and the polygon as the JSON of a COCO mask."""
+def read_yolo(path: Path, hints: Hints = NO_HINTS) -> Records:
+    """Read a YOLO folder, one split of it, or the folder of its `data.yaml`.
 
-    label: int
-    bbox: Xywh
-    polygon: bytes
-
-
-def read_yolo(path: Path, hints: Hints = NO_HINTS) -> Records:  # noqa: ARG001  its files say everything
-    """Read a YOLO folder, or one split of it (`labels/train` with `images/train`).
-
-    Sizes come from the sidecar, else from the image headers; names from the folder or the nearest one above.
+    An image without a label file is unlabeled; one with an empty label file is empty. Sizes come from the sidecar,
+    else from the images.
 
     Raises:
-        DataError: no class names, a label file without its image, or a line that is not a box.
+        DataError: no class names, no images, a label file without its image, or a line that is not a box.
     """
-    folder, side = path, read_sidecar(path)
-    label_folder, image_folder = yolo_roots(folder)
-    categories = side.categories if side else _categories(folder)
-    images = side.images if side else _images(image_folder)
-    files = _label_files(images, label_folder, image_folder)
-    unlabeled = set((side or NO_SIDECAR).unlabeled)
-    notes = Notes()
+    notes, side = Notes(), read_sidecar(path)
+    label_folder, image_folder = yolo_roots(path)
+    if side is not None:
+        names = Names(tuple(category.name for category in side.categories), 0, None)
+        images, index = side.images, index_of_records(side.images, str(image_folder))
+    else:
+        names = class_names(path, label_folder, hints, notes)
+        index = images_of(image_folder, label_folder, hints)
+        images = _listed(index)
+    files = _files_by_image(images, index, label_folder, notes)
+    unlabeled = _without_file(path, images, files, label_folder, side, notes)
+    categories = side.categories if side else [Category(number, name) for number, name in enumerate(names.classes)]
+    rules = LineRules(names.keypoint_numbers, notes)
     boxes: list[Box] = []
-    for file, image in files.items():
-        if not side and not file.is_file():
-            notes.add("no label file; the image is not labeled", f"{image_folder / image.file_name}")
-            unlabeled.add(image.image_id)
-        if side and not file.is_file() and image.image_id not in unlabeled:
-            msg = f"{folder}: image {image.image_id} is listed in alloop.json, but {file} is missing; restore it"
-            raise DataError(msg)
-        for position, line in enumerate(_lines(file, image)):
-            if not 0 <= line.label < len(categories):
-                named = f"{folder} names {len(categories)} classes"
-                msg = f"{file}: line {position + 1}: class {line.label} has no name; {named}"
-                raise DataError(msg)
-            crowd = int((side or NO_SIDECAR).is_crowd(image.image_id, position))
-            box = Box(len(boxes) + 1, image.image_id, categories[line.label].id, line.bbox, crowd)
-            box.segmentation = msgspec.Raw(line.polygon)
-            boxes.append(box)
-    return Records(list(images), list(categories), boxes, frozenset(unlabeled), notes=notes.listed())
+    for image in images:
+        if image.image_id in files:
+            file = label_folder / files[image.image_id]
+            for position, line in enumerate(label_lines(file, image, rules)):
+                crowd = int((side or NO_SIDECAR).is_crowd(image.image_id, position))
+                category_id = _category(line, categories, file, position, names).id
+                box = Box(len(boxes) + 1, image.image_id, category_id, line.bbox, crowd)
+                box.segmentation = msgspec.Raw(line.polygon)
+                boxes.append(box)
+    return Records(list(images), list(categories), boxes, unlabeled, notes=notes.listed())
 
 
-def yolo_roots(folder: Path) -> tuple[Path, Path]:
-    """Return the folders of the label files and of the images."""
-    if (folder / "labels").is_dir() or "labels" not in folder.parts:
-        return folder / "labels", folder / "images"
-    last = len(folder.parts) - 1 - folder.parts[::-1].index("labels")
-    return folder, Path(*folder.parts[:last], "images", *folder.parts[last + 1 :])
+def _listed(index: ImageIndex) -> list[ImageRecord]:
+    return [ImageRecord(ImageId(k), name, *index.size_of(name)) for k, name in enumerate(index.names, start=1)]
 
 
-def _label_files(images: Sequence[ImageRecord], label_folder: Path, image_folder: Path) -> dict[Path, ImageRecord]:
-    """Return the image of each label file.
+def _category(line: LabelLine, categories: Sequence[Category], file: Path, position: int, names: Names) -> Category:
+    if not 0 <= line.label < len(categories):
+        named = f"{names.file or file.parent} names {len(categories)} classes"
+        raise DataError(f"{file}: line {position + 1}: class {line.label} has no name; {named}")
+    return categories[line.label]
+
+
+def _files_by_image(
+    images: Sequence[ImageRecord], index: ImageIndex, label_folder: Path, notes: Notes
+) -> dict[ImageId, str]:
+    """Return the label file of each image that has one, as its name in the folder of the labels.
 
     Raises:
-        DataError: two images that share a label file, or a label file that belongs to no image.
+        DataError: two images that share a label file, a label file of no image, or two label files of one image.
     """
-    files = {label_folder / Path(image.file_name).with_suffix(".txt"): image for image in images}
-    if len(files) < len(images):
-        msg = f"{image_folder}: two images differ only in their suffix, so they share a label file; rename one"
-        raise DataError(msg)
-    for path in sorted(label_folder.rglob("*.txt")):
-        if path not in files and path.name != "classes.txt":
-            msg = f"{path}: labels an image that is not in {image_folder}; add the image or remove the file"
+    by_stem: dict[str, ImageRecord] = {}
+    for image in images:
+        stem = Path(image.file_name).with_suffix("").as_posix()
+        if stem in by_stem:
+            both = f"{by_stem[stem].file_name} and {image.file_name}"
+            msg = f"{index.place}: {both} differ only in their suffix, so they share a label file; rename one"
             raise DataError(msg)
+        by_stem[stem] = image
+    by_name = {image.file_name: image for image in images}
+    files: dict[ImageId, str] = {}
+    for name in label_files(label_folder, by_name, notes):
+        stem = name.removesuffix(".txt")
+        image_found = by_stem.get(stem) or _found(stem, by_name, index, label_folder / name, notes)
+        if image_found.image_id in files:
+            both = f"{label_folder / files[image_found.image_id]} and {label_folder / name}"
+            raise DataError(f"{both} both label {image_found.file_name}; keep one of them")
+        files[image_found.image_id] = name
     return files
 
 
-def _lines(file: Path, image: ImageRecord) -> Iterator[_Line]:
-    for number, line in enumerate(_text_lines(file), start=1):
-        yield _line(line, image, f"{file}: line {number}")
-
-
-def _text_lines(file: Path) -> list[str]:
-    """Return the lines of a file that are not blank; none where there is no file."""
-    if not file.is_file():
-        return []
-    try:
-        return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{file}: expected a YOLO label file, but it cannot be read ({error})"
-        raise DataError(msg) from error
-
-
-def _line(line: str, image: ImageRecord, where: str) -> _Line:
-    parts = line.split()
-    try:
-        label, numbers = int(parts[0]), [float(part) for part in parts[1:]]
-    except ValueError:
-        label, numbers = -1, []
-    is_polygon = len(numbers) >= 6 and len(numbers) % 2 == 0
-    if len(numbers) != 4 and not is_polygon:
-        msg = f"{where}: expected 'class cx cy width height' or a polygon, found {line[:80]!r}"
+def _found(stem: str, by_name: Mapping[str, ImageRecord], index: ImageIndex, file: Path, notes: Notes) -> ImageRecord:
+    """Return the image of a label file that lies in another folder than its image, or is called `a.jpg.txt`."""
+    found = index.find(stem)
+    if found is None:
+        msg = (
+            f"{file}: labels an image that is not in {index.place}{index.near(stem)}; add the image or remove the file"
+        )
         raise DataError(msg)
-    if not all(abs(number) < float("inf") for number in numbers):
-        msg = f"{where}: holds a number that is not finite: {line[:80]!r}"
-        raise DataError(msg)
-    return _polygon(label, numbers, image) if is_polygon else _centred_box(label, numbers, image)
+    notes.add("the image of a label file was found by the end of its name", f"{file} is of {found.name}")
+    return by_name[found.name]
 
 
-def _polygon(label: int, fractions: Sequence[float], image: ImageRecord) -> _Line:
-    xs, ys = [x * image.width for x in fractions[::2]], [y * image.height for y in fractions[1::2]]
-    polygon = msgspec.json.encode([[side for point in zip(xs, ys, strict=True) for side in point]])
-    return _Line(label, (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)), polygon)
+def _without_file(
+    path: Path,
+    images: Sequence[ImageRecord],
+    files: Mapping[ImageId, str],
+    label_folder: Path,
+    side: Sidecar | None,
+    notes: Notes,
+) -> frozenset[ImageId]:
+    """Return the images without a label file. Where the sidecar says that there was one, it was lost.
 
-
-def _centred_box(label: int, fractions: Sequence[float], image: ImageRecord) -> _Line:
-    cx, cy, w, h = fractions
-    x, y = (cx - w / 2) * image.width, (cy - h / 2) * image.height
-    return _Line(label, (x, y, w * image.width, h * image.height), b"null")
-
-
-def _categories(folder: Path) -> list[Category]:
-    """Read the names from `data.yaml` (a list, or a mapping by class) or `classes.txt`; ids are the class numbers."""
-    for parent in (folder, *folder.parents[:3]):
-        for name in ("data.yaml", "dataset.yaml"):
-            if (parent / name).is_file():
-                return [Category(number, text) for number, text in enumerate(_yaml_names(parent / name))]
-        if (parent / "classes.txt").is_file():
-            lines = _text_lines(parent / "classes.txt")
-            return [Category(number, text.strip()) for number, text in enumerate(lines)]
-    msg = f"{folder}: expected data.yaml with 'names' or classes.txt; a YOLO folder needs the class names"
-    raise DataError(msg)
-
-
-def _yaml_names(file: Path) -> list[str]:
-    try:
-        tree: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-        names = tree["names"]
-        return [str(names[number]) for number in range(len(names))]
-    except (yaml.YAMLError, KeyError, TypeError, IndexError, ValueError, RecursionError) as error:
-        msg = f"{file}: expected a key 'names' with one name per class, numbered from 0 ({error!r})"
-        raise DataError(msg) from error
-
-
-def _images(folder: Path) -> list[ImageRecord]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not files:
-        msg = f"{folder}: expected the images that the labels belong to, found none"
-        raise DataError(msg)
-    names = [file.relative_to(folder).as_posix() for file in files]
-    return [
-        ImageRecord(ImageId(number), name, *image_size(file))
-        for number, (file, name) in enumerate(zip(files, names, strict=True), start=1)
-    ]
+    Raises:
+        DataError: a lost label file.
+    """
+    unlabeled = [image for image in images if image.image_id not in files]
+    for image in unlabeled:
+        if side is None:
+            notes.add("no label file; the image is not labeled", image.file_name)
+        elif image.image_id not in side.unlabeled:
+            lost = label_folder / Path(image.file_name).with_suffix(".txt")
+            msg = f"{path}: image {image.image_id} is listed in alloop.json, but {lost} is missing; restore it"
+            raise DataError(msg)
+    return frozenset(image.image_id for image in unlabeled)
 
 
 def _label_texts(records: Records, target: Path) -> dict[Path, bytes]:
     """Return `data.yaml` and one label file per image, also for empty images.
 
     Raises:
-        DataError: two images whose names differ only in the suffix.
+        DataError: two images whose names differ only in the suffix, or a name that lines of text cannot carry.
     """
+    refuse_lost_names(records, "YOLO")
     labels = {category.id: number for number, category in enumerate(records.categories)}
     boxes = records.boxes_by_image()
     files = {target / "data.yaml": _data_yaml(records.categories)}
@@ -209,21 +180,39 @@ def _task_files(folder: Path, records: Records, _scores: Mapping[ImageId, Sequen
     return _label_texts(records, folder / "tasks")
 
 
-def _submissions(path: Path, images: Sequence[ImageRecord], class_names: Sequence[str]) -> Submissions:
-    """Return a submission for each image of the pool whose label file is there."""
-    files = {image: path / "labels" / Path(image.file_name).with_suffix(".txt") for image in images}
-    return Submissions(
-        {
-            image.image_id: ImageSubmissions((_submission(file, image, class_names),))
-            for image, file in files.items()
-            if file.is_file()
-        }
-    )
+def _submissions(path: Path, images: Sequence[ImageRecord], class_names_: Sequence[str]) -> Submissions:
+    """Return a submission for each image of the pool whose label file is there, in whatever folder of the answers.
+
+    Class numbers follow the list that the answers bring, such as LabelImg's `classes.txt`, else the pool's classes.
+    """
+    folder, notes = _answer_folder(path), Notes()
+    stems = {name.removesuffix(".txt"): name for name in label_files(folder, [i.file_name for i in images], notes)}
+    matches = match_names(stems, images, str(folder))
+    names = _answer_names(path, folder, class_names_, notes)
+    rules = LineRules(names.keypoint_numbers, notes)
+    by_image = {
+        image.image_id: ImageSubmissions((_submission(folder / stems[stem], image, names.classes, rules),))
+        for stem, image in matches.by_name.items()
+    }
+    return Submissions(by_image, matches.unknown, (*matches.notes, *notes.listed()))
 
 
-def _submission(file: Path, image: ImageRecord, class_names: Sequence[str]) -> Submission:
-    names = dict(enumerate(class_names))
-    lines = _lines(file, image)
+def _answer_folder(path: Path) -> Path:
+    folder = next((path / name for name in ("labels", "obj_train_data") if (path / name).is_dir()), path)
+    if not folder.is_dir():
+        msg = f"{path}: expected a folder with label files"
+        raise DataError(msg)
+    return folder
+
+
+def _answer_names(path: Path, folder: Path, class_names_: Sequence[str], notes: Notes) -> Names:
+    sources = [file for place in {path, folder} for file in names_files(place)]
+    return class_names(path, folder, NO_HINTS, notes) if sources else Names(tuple(class_names_), 0, None)
+
+
+def _submission(file: Path, image: ImageRecord, class_names_: Sequence[str], rules: LineRules) -> Submission:
+    names = dict(enumerate(class_names_))
+    lines = label_lines(file, image, rules)
     return Submission(tuple(DrawnBox(names.get(line.label, f"class {line.label}"), line.bbox) for line in lines))
 
 
@@ -232,7 +221,7 @@ YOLO = Format(
     how_to_answer="Write answers/labels/NAME.txt for every finished image, an empty file for an empty one.",
     read=read_yolo,
     files=_files,
-    guess=lambda path: path.is_dir() and ((path / "labels").is_dir() or "labels" in path.parts),
+    guess=looks_like_yolo,
     image_folder=lambda path: yolo_roots(path)[1],
     task_files=_task_files,
     submissions=_submissions,
