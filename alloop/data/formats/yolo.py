@@ -49,7 +49,7 @@ def read_yolo(path: Path, hints: Hints = NO_HINTS) -> Records:
     files = _files_by_image(images, index, label_folder, notes)
     unlabeled = _without_file(path, images, files, label_folder, side, notes)
     categories = side.categories if side else [Category(number, name) for number, name in enumerate(names.classes)]
-    rules = LineRules(names.keypoint_numbers, notes)
+    rules = LineRules(names.keypoint_numbers, notes, is_ours=side is not None)
     boxes: list[Box] = []
     for image in images:
         if image.image_id in files:
