@@ -110,6 +110,8 @@ def _image_problems(records: Records, name: str) -> Iterator[Problem]:
     for image in records.images:
         for verdict, reason in _image_findings(image):
             yield Problem(verdict, f"{name}: images: id {image.image_id}", reason)
+    for image_id in sorted(records.unlabeled - {image.image_id for image in records.images}):
+        yield Problem("refused", f"{name}: unlabeled: id {image_id}", "it is not among the images")
     for file in _repeated([image.file_name for image in records.images if image.file_name]):
         ids = ", ".join(str(image.image_id) for image in records.images if image.file_name == file)
         yield Problem("refused", f"{name}: images: file_name {file!r}", f"ids {ids} share this file; keep one of them")

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import random
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from alloop.cli.app import app
 from alloop.data.convert import convert_annotations
 from alloop.data.formats.coco import COCO, read_coco
-from alloop.data.formats.table import annotation_format, guess_format
+from alloop.data.formats.table import FORMATS, annotation_format, guess_format
 from alloop.data.records import Records
 from alloop.data.validation import validate
 from alloop.errors import DataError
@@ -30,8 +31,30 @@ def test_a_converted_file_that_went_missing_is_no_empty_image(tmp_path, kind, lo
         annotation_format(kind, "test").read(tmp_path / "out")
 
 
+def lines_in(folder):
+    return sum(bool(line.strip()) for f in folder.rglob("labels/*.txt") for line in f.read_text().splitlines())
+
+
+def objects_in(folder):
+    return sum(len(ET.parse(f).getroot().findall("object")) for f in folder.rglob("*.xml"))
+
+
+def cvat_boxes_in(folder):
+    return len(list(ET.parse(folder / "annotations.xml").getroot().iter("box")))
+
+
+def regions_in(folder):
+    tasks = json.loads((folder / "tasks.json").read_bytes())
+    annotations = [a for task in tasks for a in task.get("annotations") or () if not a.get("was_cancelled")]
+    return sum(len(annotation.get("result") or ()) for annotation in annotations)
+
+
+# a slow, obvious count of the boxes that a folder holds, without the reader of the format
+BOXES_IN = {"voc": objects_in, "yolo": lines_in, "cvat": cvat_boxes_in, "label_studio": regions_in}
+
+
 @pytest.mark.parametrize("kind", ["voc", "yolo", "cvat", "label_studio"])
-def test_thousands_of_mutated_folders_are_read_or_refused_by_name(tmp_path, kind):
+def test_thousands_of_mutated_folders_are_read_with_every_box_or_refused(tmp_path, kind):
     (tmp_path / "a.json").write_text(json.dumps(coco_tree()))
     convert_annotations(tmp_path / "a.json", tmp_path / "good", "coco", kind)
     originals = {
@@ -63,6 +86,7 @@ def test_thousands_of_mutated_folders_are_read_or_refused_by_name(tmp_path, kind
         (tmp_path / "good" / path).write_bytes(data)
         try:
             read_back = validate(annotation_format(kind, "test").read(tmp_path / "good"), "m")
+            assert read_back.boxes == BOXES_IN[kind](tmp_path / "good"), (path, data)
             assert all(np.isfinite(a.boxes).all() for a in read_back.annotations.values())
             outcomes[True] += 1
         except DataError:
@@ -93,22 +117,33 @@ def records_trees(draw):
             max_size=8,
         )
     )
-    return {**coco_tree(), "images": images, "annotations": [{"id": n, **box} for n, box in enumerate(boxes)]}
+    drawn = {box["image_id"] for box in boxes}
+    unlabeled = [image["id"] for image in images if image["id"] not in drawn and draw(st.booleans())]
+    numbered = [{"id": n, **box} for n, box in enumerate(boxes)]
+    return {**coco_tree(), "images": images, "annotations": numbered, "unlabeled": unlabeled}
+
+
+ROUTES = st.lists(st.sampled_from(sorted(FORMATS)), min_size=1, max_size=6)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(value=records_trees())
-def test_conversion_there_and_back_keeps_every_box_crowd_flag_and_empty_image(tmp_path_factory, value):
+@given(value=records_trees(), route=ROUTES)
+def test_any_chain_of_conversions_keeps_images_boxes_classes_crowds_and_empty_and_unlabeled_images(
+    tmp_path_factory, value, route
+):
     folder = tmp_path_factory.mktemp("c")
-    start = write_json(folder / "start.json", value)
-    route = ["coco", "voc", "cvat", "yolo", "label_studio", "coco", "cvat", "label_studio", "voc", "yolo", "coco"]
-    here = start
-    for step, (from_, to) in enumerate(itertools.pairwise(route)):
+    here = start = write_json(folder / "start.json", value)
+    try:
+        before = validate(read_coco(start), "a")
+    except DataError as error:
+        assert "normalized" in str(error) or "corners" in str(error)  # boxes that are plainly in another unit
+        return
+    for step, (from_, to) in enumerate(itertools.pairwise(["coco", *route, "coco"])):
         there = folder / f"step{step}"
         convert_annotations(here, there, from_, to)
         here = there
-    before, after = validate(read_coco(start), "a"), validate(read_coco(here), "b")
-    assert before.images == after.images
+    after = validate(read_coco(here), "b")
+    assert (before.images, before.class_names, before.unlabeled) == (after.images, after.class_names, after.unlabeled)
     for image_id, truth in before.annotations.items():
         again = after.annotations[image_id]
         assert np.allclose(truth.boxes, again.boxes, atol=0.01)
