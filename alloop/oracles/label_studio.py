@@ -16,7 +16,7 @@ import defusedxml.ElementTree
 from defusedxml.ElementTree import ParseError
 from pydantic import Field
 
-from alloop.data.formats.label_studio_tasks import label_config
+from alloop.data.formats.label_studio_page import label_config
 from alloop.data.images import FolderImages
 from alloop.data.splits import Split
 from alloop.errors import AlloopError, ConfigError, UnreachableError

@@ -1,69 +1,90 @@
-"""Label Studio JSON as its server exports it."""
+"""Answers of people as an export of Label Studio: by id or by the name of the image, none lost."""
 
 import json
-import math
 
-import numpy as np
 import pytest
 
-from alloop.data.formats.label_studio_tasks import label_config, parsed_region, region
-from alloop.data.formats.table import annotation_format
-from alloop.data.validation import validate
+from alloop.data.formats.label_studio import LABEL_STUDIO
 from alloop.errors import DataError
-from tests.support.annotations import export, value
+from alloop.values import ImageId, ImageRecord
+from tests.support.annotations import value
+
+POOL = [ImageRecord(ImageId(k), name, 400, 200) for k, name in ((12, "day/a.jpg"), (7, "b.jpg"), (8, "night/b.jpg"))]
 
 
-def read(tmp_path, tasks):
-    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
-    return validate(annotation_format("label_studio", "test").read(tmp_path / "tasks.json"), "x")
+def submissions(tmp_path, *tasks):
+    (tmp_path / "answers.json").write_text(json.dumps(tasks))
+    return LABEL_STUDIO.submissions(tmp_path / "answers.json", POOL, ["cat"])
 
 
-def test_rotation_turns_about_the_top_left_in_pixels(tmp_path):
-    """Measured on the page: in per cent of a wide image the turned box would come out wrong."""
-    data = read(tmp_path, export(value(25, 25, 20, 20, rotation=30)))
-    (x1, y1, x2, y2) = data.annotations[12].boxes[0]
-    w, h, sin, cos = 80, 40, math.sin(math.radians(30)), math.cos(math.radians(30))
-    assert np.allclose([x1, y1, x2, y2], [100 - h * sin, 50, 100 + w * cos, 50 + w * sin + h * cos], atol=1e-3)
+def task(*regions, drafts=(), **data):
+    annotation = {"id": 1, "result": list(regions), "was_cancelled": False, "completed_by": 1}
+    return {"data": data, "annotations": [annotation], "drafts": list(drafts)}
 
 
-def test_the_newest_annotation_counts_and_a_skip_never(tmp_path):
-    tasks = export(value(10, 10, 10, 10))
-    tasks[0]["annotations"] += [
-        {"id": 2, "result": [value(20, 20, 10, 10)], "updated_at": "2026-01-02", "was_cancelled": False},
-        {"id": 3, "result": [value(30, 30, 10, 10)], "updated_at": "2026-01-03", "was_cancelled": True},
-    ]
-    assert np.allclose(read(tmp_path, tasks).annotations[12].boxes, [[80, 40, 120, 60]])
-    untouched = {"data": tasks[0]["data"] | {"alloop_id": 13, "file_name": "b.jpg"}, "annotations": []}
-    assert read(tmp_path, [*tasks, untouched]).unlabeled == {13}
+def boxes(given, image_id):
+    return [[box.bbox for box in submission.boxes] for submission in given.by_image[image_id].submissions]
+
+
+@pytest.mark.parametrize("number", [12, "12", 12.0])
+def test_tasks_belong_to_the_image_of_their_id_in_every_spelling(tmp_path, number):
+    given = submissions(tmp_path, task(value(10, 10, 20, 20), alloop_id=number))
+    assert boxes(given, 12) == [[(40, 20, 80, 40)]]
 
 
 @pytest.mark.parametrize(
-    ("tasks", "words"),
+    ("address", "image_id"),
+    [("/data/upload/1/0123abcd-a.jpg", 12), ("/data/local-files/?d=photos/day/a.jpg", 12), ("night/b.jpg", 8)],
+)
+def test_tasks_without_an_id_belong_to_the_image_of_their_name(tmp_path, address, image_id):
+    assert set(submissions(tmp_path, task(image=address)).by_image) == {image_id}
+
+
+def test_names_and_ids_that_belong_to_no_image_are_told(tmp_path):
+    given = submissions(tmp_path, task(image="cat.jpg"), task(alloop_id=99, file_name="c.jpg"), task(alloop_id=98))
+    assert sorted(given.unknown) == ["98", "c.jpg", "cat.jpg"]
+    assert given.by_image == {}
+
+
+def test_a_name_that_may_mean_two_images_is_refused_with_both(tmp_path):
+    with pytest.raises(DataError, match=r"'old/b.jpg' may mean 'b.jpg', 'night/b.jpg'"):
+        submissions(tmp_path, task(image="old/b.jpg"))
+
+
+def test_two_tasks_of_an_image_are_one_with_all_their_annotations(tmp_path):
+    first, second = task(value(10, 10, 20, 20), alloop_id=7), task(alloop_id="7", drafts=[{"result": []}])
+    given = submissions(tmp_path, first, second)
+    assert boxes(given, 7) == [[(40, 20, 80, 40)], []]
+    assert given.by_image[7].has_draft
+
+
+def test_what_was_read_leniently_is_the_remark_of_the_answer(tmp_path):
+    regions = [value(10, 90, 20, -20), value(10, 90, 20, -20), {"type": "choices", "value": {}}]
+    (submission,) = submissions(tmp_path, task(*regions, alloop_id=12)).by_image[12].submissions
+    assert submission.boxes[0].bbox == pytest.approx((40, 140, 80, 40))
+    assert submission.remark == (
+        "a negative width or height; the box is turned round (2 times); "
+        "an entry of type 'choices' is no box; it is left out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("regions", "problem"),
     [
-        (export(value(1, 1, 1, 1) | {"original_width": 401}), "drawn on an image of 401 x 200"),
-        (export(value(float("nan"), 1, 1, 1)), "not finite"),
-        (export({"type": "rectangle", "value": {"x": 1, "y": 1, "width": 1, "height": 1}}), "labeled rectangle"),
-        (export({"type": "brushlabels", "value": {"rle": [1]}}), "labeled rectangle"),
-        (export(value(None, 1, 1, 1)), "no numbers"),
-        (export(width=None), "size is unknown"),
-        (export(alloop_id="x"), "cannot be used"),
-        ([{"data": {"alloop_id": 1, "width": 4, "height": 4}, "annotations": 3}], "cannot be used"),
-        ({"data": 1}, "expected a list of tasks"),
-        ([1], "expected a list of tasks"),
+        ([value(0.1, 0.2, 0.3, 0.4)], "normalized"),
+        ([value(120, 80, 200, 100)], "fit as pixels"),
+        ([{"type": "brushlabels", "value": {"rle": [1]}}], "which is no box"),
+        ([3], "its result holds '3', which is no region"),
     ],
 )
-def test_exports_that_cannot_be_used_are_named(tmp_path, tasks, words):
-    with pytest.raises(DataError, match=words):
-        read(tmp_path, tasks)
+def test_what_cannot_be_used_is_the_problem_of_its_submission_alone(tmp_path, regions, problem):
+    given = submissions(tmp_path, task(*regions, alloop_id=12), task(value(10, 10, 20, 20), alloop_id=7))
+    assert problem in given.by_image[12].submissions[0].problem
+    assert given.by_image[12].submissions[0].boxes == ()
+    assert given.by_image[7].submissions[0].problem == ""
 
 
-def test_regions_there_and_back_in_pixels():
-    random = np.random.default_rng(0)
-    for number in range(200):
-        size = (int(random.integers(1, 5000)), int(random.integers(1, 5000)))
-        low, high = np.sort(random.uniform(0, size, (2, 2)), axis=0)
-        corners = (*low, *high)
-        label, found = parsed_region(region(corners, "a b", size, number), size)
-        assert label == "a b"
-        assert np.allclose(found, corners, atol=1e-6)
-    assert '<Label value="a &lt;b&gt;"' in label_config(["a <b>"])
+@pytest.mark.parametrize("data", [{}, {"text": "hello"}, {"alloop_id": "x"}])
+def test_a_task_that_names_no_image_is_named(tmp_path, data):
+    with pytest.raises(DataError, match=r"answers\.json: task 5 cannot be used: no key of its data names an image"):
+        submissions(tmp_path, {"id": 5, **task(**data)})
