@@ -1,5 +1,6 @@
 """The blocks of a config as typed models: the meaning of each key, its default, and which values are refused."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -49,6 +50,30 @@ class SplitConfig(Block):
     )
 
 
+class GroupsConfig(Block):
+    """How the group of an image is found: images of one video, recording or patient belong to one group."""
+
+    field: str | None = Field(None, min_length=1, description="field of an image in COCO, of a task in Label Studio")
+    pattern: str | None = Field(
+        None, min_length=1, description="regular expression in the file name; its first group, else the whole match"
+    )
+    folder: bool = Field(default=False, description="true for the folder that the image lies in")
+    csv: Path | None = Field(None, description="CSV file with the columns file_name and group")
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> "GroupsConfig":
+        given = [self.field is not None, self.pattern is not None, self.folder, self.csv is not None]
+        if sum(given) != 1:
+            msg = "give one of field, pattern, folder and csv"
+            raise ValueError(msg)
+        try:
+            re.compile(self.pattern or "")
+        except re.error as error:
+            msg = f"pattern: {self.pattern!r} is no regular expression ({error})"
+            raise ValueError(msg) from error
+        return self
+
+
 class DataConfig(Block):
     """The data: either `train` with `reference`, `test` or both, or the embedded `digit_scenes`."""
 
@@ -58,6 +83,9 @@ class DataConfig(Block):
     classes: tuple[str, ...] | Path | None = Field(
         None,
         description="class names in label order, or a file with one a line; null for those of the annotations",
+    )
+    groups: GroupsConfig | None = Field(
+        None, description="images that belong together; no group may be in two splits; null for no groups"
     )
     digit_scenes: dict[str, Any] | None = Field(
         None, description="parameters of the embedded scenes of handwritten digits"

@@ -3,7 +3,7 @@
 import hashlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -39,6 +39,7 @@ class DataSet:
     """Validated records: images and annotations by image id, the classes, and the findings of the validation.
 
     `unlabeled` are the images that nobody has finished annotating; their annotations are empty, which means nothing.
+    `groups` gives the group of each image, where a rule for groups was given.
     """
 
     name: str
@@ -48,6 +49,7 @@ class DataSet:
     category_ids: tuple[int, ...]
     problems: tuple[Problem, ...] = ()
     unlabeled: frozenset[ImageId] = frozenset()
+    groups: Mapping[ImageId, str] = field(default_factory=dict)
 
     @property
     def boxes(self) -> int:
@@ -78,6 +80,8 @@ class DataSet:
             digest.update(annotation_sha256(truth).encode())
         if self.unlabeled:
             digest.update(repr(sorted(self.unlabeled)).encode())
+        if self.groups:
+            digest.update(repr(sorted(self.groups.items())).encode())
         return digest.hexdigest()
 
 

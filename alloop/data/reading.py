@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from alloop.data.formats.format import Format, Hints
+from alloop.config.blocks import GroupsConfig
+from alloop.data.formats.format import NO_HINTS, Format, Hints
 from alloop.data.image_index import ImageIndex
 from alloop.data.notes import Notes
 from alloop.data.records import Category, Records
@@ -17,7 +18,11 @@ from alloop.values import ImageRecord
 
 
 def read_annotations(
-    path: Path, format_: Format, images: ImageIndex | None = None, classes: Sequence[str] = ()
+    path: Path,
+    format_: Format,
+    images: ImageIndex | None = None,
+    classes: Sequence[str] = (),
+    groups: GroupsConfig | None = None,
 ) -> Records:
     """Return the records of a file or folder.
 
@@ -26,11 +31,13 @@ def read_annotations(
         format_: its format.
         images: the images that it belongs to, where they are known: sizes that the file lacks are theirs.
         classes: the names of the classes, in label order; those of the file by default.
+        groups: how the group of an image is found; only a field is read here, see `alloop.data.groups`.
 
     Raises:
         DataError: it cannot be read, or a box has a class that is not among `classes`.
     """
-    records = format_.read(path, Hints(images, tuple(classes)))
+    field = (groups and groups.field) or NO_HINTS.group_field
+    records = format_.read(path, Hints(images, tuple(classes), field))
     return with_classes(records, classes, str(path)) if classes else records
 
 

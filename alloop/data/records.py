@@ -3,7 +3,7 @@
 Every format is read into these. `alloop.data.validation` checks them and turns them into a `DataSet`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -43,6 +43,7 @@ class Records(msgspec.Struct):
         classes_are_seen: whether the categories are only those that occur in the file, because the format or this
             file has no place for a list of classes.
         notes: what was read leniently.
+        groups: the group of each image that has one, for example its video.
     """
 
     images: list[ImageRecord]
@@ -51,6 +52,7 @@ class Records(msgspec.Struct):
     unlabeled: frozenset[ImageId] = frozenset()
     classes_are_seen: bool = False
     notes: tuple[Note, ...] = ()
+    groups: Mapping[ImageId, str] = {}
 
     def boxes_by_image(self) -> dict[ImageId, list[Box]]:
         """Return the boxes of each image in file order; an empty list for an image without a box."""

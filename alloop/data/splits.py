@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alloop.config.blocks import DataConfig, SplitConfig
+from alloop.config.blocks import DataConfig, GroupsConfig, SplitConfig
 from alloop.data.common_classes import class_names_of, with_common_classes
 from alloop.data.data_set import DataSet
 from alloop.data.digits import digit_scenes, digit_scenes_parameters
 from alloop.data.formats.table import annotation_format
+from alloop.data.groups import refuse_straddling, with_groups
 from alloop.data.image_index import index_of_folder
 from alloop.data.images import FolderImages, ImageSource
 from alloop.data.reading import labeled_only, read_annotations, unlabeled_as_empty, with_file_names
@@ -61,10 +62,13 @@ def load_splits(config: DataConfig, *, for_people: bool = False) -> Splits:
     blocks = {"train": config.train, "reference": config.reference, "test": config.test}
     names = class_names_of(config)
     records = {
-        f"data.{name}": _read(block, f"data.{name}", names, keeps_unlabeled=for_people and name == "train")
+        f"data.{name}": _read(
+            block, f"data.{name}", names, config.groups, keeps_unlabeled=for_people and name == "train"
+        )
         for name, block in blocks.items()
         if block
     }
+    refuse_straddling({key: own.groups for key, own in records.items()})
     splits = {
         key: _split(own, blocks[key.removeprefix("data.")], key)
         for key, own in with_common_classes(records, names).items()
@@ -84,17 +88,19 @@ def load_split(config: SplitConfig, key: str) -> Split:
         DataError: the annotations cannot be used.
         ConfigError: an unknown format.
     """
-    return _split(_read(config, key, (), keeps_unlabeled=False), config, key)
+    return _split(_read(config, key, (), None, keeps_unlabeled=False), config, key)
 
 
-def _read(config: SplitConfig, key: str, names: Sequence[str], *, keeps_unlabeled: bool) -> Records:
-    """Return the records of a split under the file names that its images have."""
+def _read(
+    config: SplitConfig, key: str, names: Sequence[str], groups: GroupsConfig | None, *, keeps_unlabeled: bool
+) -> Records:
+    """Return the records of a split under the file names that its images have, with their groups."""
     format_, name = annotation_format(config.format, f"{key}.format"), str(config.annotations)
     index = index_of_folder(_image_folder(config, key))
-    records = with_file_names(read_annotations(config.annotations, format_, index, names), index, name)
-    if not records.unlabeled or keeps_unlabeled:
-        return records
-    return unlabeled_as_empty(records, name) if config.unlabeled == "empty" else labeled_only(records, name)
+    records = with_file_names(read_annotations(config.annotations, format_, index, names, groups), index, name)
+    if records.unlabeled and not keeps_unlabeled:
+        records = unlabeled_as_empty(records, name) if config.unlabeled == "empty" else labeled_only(records, name)
+    return with_groups(records, groups, name)
 
 
 def _split(records: Records, config: SplitConfig | None, key: str) -> Split:

@@ -57,6 +57,7 @@ def validate(records: Records, name: str) -> DataSet:
         category_ids=tuple(category.id for category in records.categories),
         problems=tuple(problems),
         unlabeled=records.unlabeled,
+        groups=records.groups,
     )
 
 

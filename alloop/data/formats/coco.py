@@ -29,6 +29,13 @@ class _File(msgspec.Struct):
     unlabeled: list[ImageId] = []
 
 
+class _FieldsFile(msgspec.Struct):
+    """A file of which only the images are read, with all their fields."""
+
+    images: list[dict[str, Any]]
+
+
+_FIELDS = msgspec.json.Decoder(_FieldsFile)
 _FILE = msgspec.json.Decoder(_File)
 _BOX = msgspec.json.Decoder(Box)
 
@@ -60,7 +67,17 @@ def read_coco(path: Path, hints: Hints = NO_HINTS) -> Records:
         unlabeled = frozenset(image.image_id for image in tree.images)
     boxes = _Boxes(texts, upright_boxes(path, data, texts, notes))
     categories = used_categories(tree.categories, boxes, notes)
-    return Records(tree.images, categories, boxes, unlabeled, notes=notes.listed())
+    groups = _field_of_images(data, hints.group_field)
+    return Records(tree.images, categories, boxes, unlabeled, notes=notes.listed(), groups=groups)
+
+
+def _field_of_images(data: bytes, field: str) -> dict[ImageId, str]:
+    """Return the value of a field of each image that has it; a text that holds no such key is not decoded again."""
+    if field.isascii() and f'"{field}"'.encode() not in data:
+        return {}
+    images = _FIELDS.decode(data).images
+    values = {image["id"]: image[field] for image in images if isinstance(image.get(field), str | int)}
+    return {ImageId(image_id): str(value) for image_id, value in values.items()}
 
 
 def _decoded(data: bytes) -> _File:
@@ -115,13 +132,18 @@ def read_bytes(path: Path) -> bytes:
 def write_coco(records: Records) -> bytes:
     """Return the bytes of a COCO JSON file; segmentations keep their text."""
     tree: dict[str, object] = {
-        "images": records.images,
+        "images": [_image_tree(image, records.groups) for image in records.images],
         "annotations": [_box_tree(box) for box in records.annotations],
         "categories": records.categories,
     }
     if records.unlabeled:
         tree["unlabeled"] = sorted(records.unlabeled)
     return msgspec.json.encode(tree)
+
+
+def _image_tree(image: ImageRecord, groups: Mapping[ImageId, str]) -> object:
+    group = groups.get(image.image_id)
+    return image if group is None else msgspec.to_builtins(image) | {"group": group}
 
 
 def _box_tree(box: Box) -> dict[str, Any]:

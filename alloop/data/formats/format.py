@@ -23,10 +23,12 @@ class Hints:
     Attributes:
         images: the images that the annotations belong to; None where no folder was given.
         classes: the names of the classes, in order; empty where nobody gave them.
+        group_field: the field that holds the group of an image, for formats whose images have fields.
     """
 
     images: ImageIndex | None = None
     classes: tuple[str, ...] = ()
+    group_field: str = "group"
 
     def size_of(self, name: str, where: str) -> tuple[int, int]:
         """Return (width, height) of an image whose size its annotations do not give.

@@ -5,7 +5,7 @@ predictions, or that nobody opened is unlabeled. Predictions are never taken for
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class _ReadTask:
     image: ImageRecord
     drawn: Drawn
     is_labeled: bool
+    group: str = ""
 
 
 def read_label_studio(path: Path, hints: Hints = NO_HINTS) -> Records:
@@ -67,6 +68,7 @@ def read_label_studio(path: Path, hints: Hints = NO_HINTS) -> Records:
         frozenset(task.image.image_id for task in tasks if not task.is_labeled),
         classes_are_seen=not _listed(side, hints, export),
         notes=notes.listed(),
+        groups={task.image.image_id: task.group for task in tasks if task.group},
     )
 
 
@@ -123,7 +125,7 @@ class _TaskReader:
                 msg = f"{where} cannot be used: {error}"
                 raise DataError(msg) from error
             if read is not None:
-                yield read
+                yield replace(read, group=_text(data.get(self._hints.group_field)))
 
     def _read(self, task: Task, where: str) -> _ReadTask | None:
         annotation = self._newest(task, where)
@@ -190,6 +192,11 @@ class _TaskReader:
         size = self._hints.size_of(name, where)
         self._notes.add("the export does not say the size of the image; that of the image is taken", where)
         return size
+
+
+def _text(value: object) -> str:
+    """Return the group that a field of the task names; empty where it names none."""
+    return str(value) if isinstance(value, str | int) else ""
 
 
 def _why_not_labeled(task: Task, submitted: Sequence[Mapping[str, Any]]) -> str:
