@@ -151,7 +151,7 @@ class MemoryImages:
         return sha256_of(self._pixels[image_id].tobytes())
 
 
-def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
+def opened_image(data: bytes, where: str, max_pixels: int) -> Image.Image:
     """Open an image and check its size in the header, without decoding a pixel."""
     try:
         with warnings.catch_warnings():
@@ -188,7 +188,7 @@ def decoded_with_depth(
     Raises:
         DataError: not an image, truncated, or too large.
     """
-    image = _open(data, where, max_pixels)
+    image = opened_image(data, where, max_pixels)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -234,7 +234,7 @@ def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror})"
         raise DataError(msg) from error
-    image = _open(data, str(path), max_pixels)
+    image = opened_image(data, str(path), max_pixels)
     try:
         rotated = image.getexif().get(_ORIENTATION) in _ROTATED
     except Exception:  # noqa: BLE001  a broken EXIF block says nothing about the orientation
