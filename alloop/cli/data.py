@@ -1,10 +1,12 @@
 """The commands about annotation files."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
+from alloop.cli.options import Quiet
 from alloop.data.formats.table import FORMATS, annotation_format, guess_format
 from alloop.errors import AlloopError
 
@@ -15,8 +17,45 @@ def check_data(
     annotations: Annotated[Path, typer.Argument(help="File or folder with annotations.")],
     images: Annotated[Path | None, typer.Option(help="Also decode every image of this folder.")] = None,
     from_: Annotated[str | None, typer.Option("--from", help=f"Format: {_NAMES}. Guessed by default.")] = None,
+    against: Annotated[
+        list[str],
+        typer.Option(
+            help="Also look for images that this data set shares with the first one: OTHER or OTHER=IMAGES, where "
+            "IMAGES is its image folder if that is not the folder of --images. Repeatable."
+        ),
+    ] = [],  # noqa: B006
+    duplicates: Annotated[bool, typer.Option("--duplicates", help="Also look for images that look alike.")] = False,
+    distance: Annotated[
+        int,
+        typer.Option(help="Images look alike whose perceptual hashes differ in at most so many bits.", min=0, max=16),
+    ] = 8,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Config or run folder; its detector also compares the images by their embeddings."),
+    ] = None,
+    cosine: Annotated[float, typer.Option(help="Greatest cosine distance of embeddings that count.", min=0)] = 0.05,
+    format_: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print.")] = "text",
+    quiet: Quiet = False,
 ) -> None:
-    """Validate a data set: counts, and every problem with its file, id and reason. Exit 1 when unusable."""
+    """Validate a data set: counts, and every problem with its file, id and reason. Exit 1 when unusable.
+
+    With --against, list the images that other data sets share with it; the last line counts them.
+    """
+    from alloop.cli.leaks import look_for_leaks  # noqa: PLC0415
+    from alloop.data.leak_check import LeakOptions  # noqa: PLC0415
+
+    lines, tree, refused = _validated(annotations, images, from_)
+    if (against or duplicates) and not refused:
+        options = LeakOptions(against, duplicates, distance, cosine, from_)
+        report = look_for_leaks(annotations, images, options, config, quiet=quiet)
+        lines, tree = [*lines, *report.lines], tree | report.tree
+    print(json.dumps(tree, indent=2) if format_ == "json" else "\n".join(lines))
+    if refused:
+        raise AlloopError(f"{annotations}: {refused} findings make it unusable; they are listed above as refused")
+
+
+def _validated(annotations: Path, images: Path | None, from_: str | None) -> tuple[list[str], dict[str, Any], int]:
+    """Return what the validation of a data set says in lines and as an object, and how many findings refuse it."""
     from alloop.data import summary  # noqa: PLC0415
     from alloop.data.image_index import index_of_folder  # noqa: PLC0415
     from alloop.data.reading import read_annotations, with_file_names  # noqa: PLC0415
@@ -32,17 +71,21 @@ def check_data(
         of_images = summary.image_findings(dataset, images)
         findings = [*(str(problem) for problem in dataset.problems), *of_images]
         refused = sum(finding.startswith("refused") for finding in of_images)
-    for line in [*summary.count_lines(records), *summary.problem_lines(findings)]:
-        print(line)
-    if refused:
-        raise AlloopError(f"{annotations}: {refused} findings make it unusable; they are listed above as refused")
-    dataset = validate(records, annotations.name)
-    for line in [
-        summary.verdict_line(dataset),
-        *summary.untrained_boxes(dataset, annotations.name),
-        *summary.unused_classes(dataset, annotations.name),
-    ]:
-        print(line)
+    lines = [*summary.count_lines(records), *summary.problem_lines(findings)]
+    tree = {
+        "images": len(records.images),
+        "boxes": len(records.annotations),
+        "problems": findings,
+        "usable": not refused,
+    }
+    if not refused:
+        dataset = validate(records, annotations.name)
+        lines += [
+            summary.verdict_line(dataset),
+            *summary.untrained_boxes(dataset, annotations.name),
+            *summary.unused_classes(dataset, annotations.name),
+        ]
+    return lines, tree, refused
 
 
 def convert(
