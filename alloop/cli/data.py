@@ -34,6 +34,9 @@ def check_data(
         typer.Option(help="Config or run folder; its detector also compares the images by their embeddings."),
     ] = None,
     cosine: Annotated[float, typer.Option(help="Greatest cosine distance of embeddings that count.", min=0)] = 0.05,
+    group: Annotated[
+        str, typer.Option(help="Also look for groups in both: folder, field:NAME, pattern:REGEX or csv:FILE.")
+    ] = "",
     format_: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print.")] = "text",
     quiet: Quiet = False,
 ) -> None:
@@ -42,11 +45,13 @@ def check_data(
     With --against, list the images that other data sets share with it; the last line counts them.
     """
     from alloop.cli.leaks import look_for_leaks  # noqa: PLC0415
+    from alloop.data.groups import group_rule  # noqa: PLC0415
     from alloop.data.leak_check import LeakOptions  # noqa: PLC0415
 
     lines, tree, refused = _validated(annotations, images, from_)
     if (against or duplicates) and not refused:
-        options = LeakOptions(against, duplicates, distance, cosine, from_)
+        rule = group_rule(group) if group else None
+        options = LeakOptions(against, duplicates, distance, cosine, from_, groups=rule)
         report = look_for_leaks(annotations, images, options, config, quiet=quiet)
         lines, tree = [*lines, *report.lines], tree | report.tree
     print(json.dumps(tree, indent=2) if format_ == "json" else "\n".join(lines))

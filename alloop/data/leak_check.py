@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from alloop.config.blocks import GroupsConfig
 from alloop.data.fingerprints import fingerprints
 from alloop.data.formats.table import annotation_format, guess_format
+from alloop.data.groups import with_groups
 from alloop.data.image_index import index_of_folder
 from alloop.data.images import FolderImages, ImageSource
 from alloop.data.leaks import (
@@ -41,6 +43,7 @@ class LeakOptions:
         cosine: the cosine distance of similar embeddings.
         format: the format of all annotations; guessed for each of them by default.
         embed: gives embeddings; None compares none.
+        groups: how the group of an image is found; None compares no groups.
     """
 
     others: Sequence[str] = ()
@@ -49,6 +52,7 @@ class LeakOptions:
     cosine: float = 0.05
     format: str | None = None
     embed: Embed | None = None
+    groups: GroupsConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +107,20 @@ def other_of(text: str) -> tuple[Path, Path | None]:
 
 
 def read_side(path: Path, images: Path | None, options: LeakOptions, progress: Progress) -> Side:
-    """Read a data set with the fingerprints of its images, and their embeddings where they are asked for."""
+    """Read a data set with the fingerprints of its images, and what else is asked for."""
     format_ = annotation_format(options.format or guess_format(path), "--from")
     folder = images or format_.image_folder(path)
     if not folder.is_dir():
         msg = f"{folder}: expected the folder of the images of {path}; give it with --images, or as OTHER=IMAGES"
         raise ConfigError(msg)
     index = index_of_folder(folder)
-    records = with_file_names(read_annotations(path, format_, index), index, str(path))
+    records = with_file_names(read_annotations(path, format_, index, groups=options.groups), index, str(path))
+    records = with_groups(records, options.groups, str(path))
     by_id = {image.image_id: image for image in records.images}
     source = FolderImages(folder, by_id)
     found = fingerprints(source, list(by_id), path.name, progress)
     embeddings = None
     if options.embed is not None:
         readable = [image_id for image_id in by_id if not found[image_id].problem]
-        rows = options.embed(source, readable, path.name) if readable else []
-        embeddings = dict(zip(readable, rows, strict=True))
-    return Side(str(path), by_id, found, embeddings)
+        embeddings = dict(zip(readable, options.embed(source, readable, path.name), strict=True)) if readable else {}
+    return Side(str(path), by_id, found, embeddings, records.groups)

@@ -21,13 +21,13 @@ NEAR: Final = 8  # bits of 64; docs/duplicates.md has the measurement
 SHOWN = 10  # pairs that are printed of each kind
 
 Kind = Literal["identical", "near-identical", "similar embedding", "same group", "same image id", "same file name"]
-_MEANING: dict[Kind, str] = {
-    "identical": "have the same bytes as",
-    "near-identical": "look like",
-    "similar embedding": "have nearly the embedding of",
-    "same group": "share a group with",
-    "same image id": "have the image id of",
-    "same file name": "have the file name of",
+_TITLE: dict[Kind, str] = {
+    "identical": "images with the same bytes",
+    "near-identical": "images that look alike",
+    "similar embedding": "images with similar embeddings",
+    "same group": "images of a group that is in both",
+    "same image id": "image ids in both; by themselves no leak",
+    "same file name": "file names in both; by themselves no leak",
 }
 _LEAKS = frozenset[Kind]({"identical", "near-identical", "similar embedding", "same group"})
 
@@ -145,7 +145,7 @@ def _near(first: Side, second: Side, radius: int) -> list[Match]:
     other_ids, other_hashes = hashes_of(second.fingerprints)
     rows, distances = nearest(hashes, other_hashes, radius)
     found = zip(ids, rows.tolist(), distances.tolist(), strict=True)
-    return [Match(image_id, other_ids[row], distance) for image_id, row, distance in found if row >= 0]
+    return [Match(image_id, other_ids[row], float(distance)) for image_id, row, distance in found if row >= 0]
 
 
 def _similar(first: Side, second: Side, cosine: float) -> list[Match]:
@@ -179,26 +179,36 @@ def _unit(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
 
 
 def overlap_lines(first: Side, second: Side, found: Sequence[Overlap], radius: int, cosine: float = 0.0) -> list[str]:
-    """Return what two data sets have in common in words, with the first pairs of each kind."""
-    lines = [f"{first.name} against {second.name}: {len(first.images)} and {len(second.images)} images"]
+    """Return what two data sets have in common in words: a count of each kind, and the first pairs that leak."""
+    limits: dict[Kind, str] = {
+        "near-identical": f" (at most {radius} of 64 bits differ)",
+        "similar embedding": f" (cosine distance at most {cosine:g})",
+    }
+    lines = [f"{first.name} ({len(first.images)} images) against {second.name} ({len(second.images)} images)"]
     for overlap in found:
-        limit = {"near-identical": f" (distance at most {radius} of 64 bits)"}.get(overlap.kind, "")
-        limit = f" (cosine distance at most {cosine:g})" if overlap.kind == "similar embedding" else limit
-        note = "" if overlap.is_leak or not overlap.matches else "; by itself no leak"
-        lines.append(f"  {overlap.kind}{limit}: {len(overlap.matches)} images {_MEANING[overlap.kind]} another{note}")
-        lines += [f"    {_pair(first, second, match)}" for match in overlap.matches[:SHOWN] if overlap.is_leak]
-        if overlap.is_leak and len(overlap.matches) > SHOWN:
-            lines.append(f"    and {len(overlap.matches) - SHOWN} more")
+        title = f"{_TITLE[overlap.kind]}{limits.get(overlap.kind, '')}"
+        lines.append(f"  {len(overlap.matches):>5} {title}")
+        if overlap.is_leak:
+            lines += [f"          {_pair(first, second, overlap.kind, match)}" for match in overlap.matches[:SHOWN]]
+            more = len(overlap.matches) - SHOWN
+            lines += [f"          and {more} more"] if more > 0 else []
     for side in (first, second):
         if problems := side.problems():
-            lines.append(f"  not compared: {len(problems)} images of {side.name} cannot be read, first: {problems[0]}")
+            lines.append(
+                f"  {len(problems):>5} images of {side.name} cannot be read and were not compared: {problems[0]}"
+            )
     return lines
 
 
-def _pair(first: Side, second: Side, match: Match) -> str:
+def _pair(first: Side, second: Side, kind: Kind, match: Match) -> str:
     sides = ((first, match.first), (second, match.second))
     names = [f"{side.images[image_id].file_name} (image {image_id})" for side, image_id in sides]
-    return f"{' = '.join(names)}, distance {match.distance:g}"
+    distance: dict[Kind, str] = {
+        "near-identical": f", {match.distance:g} bits",
+        "similar embedding": f", cosine distance {match.distance:.3g}",
+        "same group": f", group {first.groups.get(match.first)}",
+    }
+    return f"{' and '.join(names)}{distance.get(kind, '')}"
 
 
 def duplicate_lines(
@@ -207,7 +217,7 @@ def duplicate_lines(
     """Return the groups of images that look alike in words, the largest first."""
     extra = sum(len(group) - 1 for group in groups)
     where = f"{sum(map(len, groups))} images in {len(groups)} groups, {extra} more than one of each"
-    lines = [f"duplicates (distance at most {radius} of 64 bits): {where}"]
+    lines = [f"duplicates (at most {radius} of 64 bits differ): {where}"]
     for group in groups[:SHOWN]:
         names = [f"{images[image_id].file_name} (image {image_id})" for image_id in group[:3]]
         more = f" and {len(group) - 3} more" if len(group) > 3 else ""

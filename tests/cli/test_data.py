@@ -3,6 +3,7 @@
 import json
 
 from tests.support.commands import call
+from tests.support.photographs import data_set, photograph
 
 
 def test_check_data_counts_and_names_problems(tmp_path):
@@ -43,3 +44,29 @@ def test_convert_refuses_to_overwrite_and_says_what_it_wrote(tmp_path):
     assert "5 images" in result.output
     call("convert", source, tmp_path / "voc", "--from", "coco", "--to", "voc", code=1)
     call("check-data", tmp_path / "voc")
+
+
+def test_check_data_lists_leaks_and_ends_with_their_number(tmp_path):
+    pool = data_set(tmp_path / "pool", {f"{row}.png": photograph(row) for row in range(4)})
+    test = data_set(tmp_path / "test", {"0.png": photograph(0), "z.png": photograph(9)}, first_id=50)
+    lines = call("check-data", pool, "--against", test, "--group", "pattern:\\w").output.splitlines()
+    assert lines[-1] == "leaks: 1"
+    assert f"{pool} (4 images) against {test} (2 images)" in lines
+    tree = json.loads(call("check-data", pool, "--against", test, "--duplicates", "--format", "json", "--quiet").stdout)
+    assert (tree["images"], tree["usable"], tree["leaks"], tree["duplicates"]) == (4, True, 1, [])
+    assert tree["against"][0]["pairs"][0] == {"kind": "identical", "image_id": 1, "other_image_id": 50, "distance": 0}
+    missing = call("check-data", pool, "--against", f"{test}={tmp_path / 'gone'}", code=2)
+    assert "expected the folder of the images" in missing.output
+    assert "is no rule" in call("check-data", pool, "--against", test, "--group", "video", code=2).output
+
+
+def test_check_data_compares_embeddings_of_a_config_and_of_a_run(tmp_path, finished):
+    pool = data_set(tmp_path / "pool", {f"{row}.png": photograph(row) for row in range(3)})
+    test = data_set(tmp_path / "test", {"x.jpg": photograph(1)}, first_id=50)
+    for name in (finished / "c.yaml", finished / "run"):
+        options = ("--against", test, "--config", name, "--cosine", "0", "--distance", "0", "--quiet")
+        output = call("check-data", pool, *options).output
+        assert "images with similar embeddings (cosine distance at most 0)" in output
+        loose = ("--against", test, "--config", name, "--cosine", "2", "--quiet")
+        assert call("check-data", pool, *loose).output.splitlines()[-1] == "leaks: 3"
+    call("check-data", pool, "--against", test, "--config", tmp_path / "pool", code=2)
