@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from alloop.budget.amounts import Amount
+from alloop.config.distance import Distance
 from alloop.errors import ConfigError
 
 
@@ -17,6 +18,14 @@ def _amount(value: object) -> Amount:
         raise ValueError(str(error).removeprefix("amount: ")) from error
 
 
+def _distance(value: object) -> Distance:
+    try:
+        return Distance.parse(value, "distance")
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix("distance: ")) from error
+
+
+DistanceField = Annotated[Distance, BeforeValidator(_distance), PlainSerializer(str)]
 AmountField = Annotated[Amount, BeforeValidator(_amount), PlainSerializer(str)]
 
 
@@ -229,6 +238,14 @@ class LoopConfig(Block):
     query_size: AmountField = Field(description="amount bought after each round but the last")
     rounds: int = Field(ge=1, le=100_000, description="number of rounds that are trained and evaluated")
     budget: AmountField | None = Field(None, description="limit of all purchases, seed set included; null for none")
+    min_distance: DistanceField | None = Field(
+        None,
+        description="least distance of an image to what is labeled and to what the same purchase takes: `10 bits` of "
+        "the perceptual hash, or `0.1 cosine` of the embedding; null for any",
+    )
+    per_group: int | None = Field(
+        None, ge=1, description="most images of one group (`data.groups`) in a purchase; null for any number"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> "LoopConfig":

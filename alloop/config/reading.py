@@ -29,6 +29,13 @@ class ExperimentConfig(Block):
     random_seed: int = Field(0, ge=0, lt=2**31, description="source of all random choices")
 
     @model_validator(mode="after")
+    def _groups_are_known(self) -> "ExperimentConfig":
+        if self.loop.per_group is not None and self.data.groups is None:
+            msg = "loop.per_group: nobody knows the groups; say with data.groups how they are found"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _people_can_be_asked(self) -> "ExperimentConfig":
         if not self.oracle.asks_people:
             return self

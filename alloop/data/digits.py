@@ -55,6 +55,7 @@ class DigitScenes(BaseModel):
     imbalance: float = Field(1.4, ge=1, description="class k is drawn with weight imbalance^-k in the pool")
     empty: float = Field(0.1, ge=0, le=0.9, description="share of images without a digit")
     duplicates: float = Field(0.15, ge=0, le=0.9, description="share of images that nearly repeat another")
+    video: int = Field(0, ge=0, description="frames of a clip, in which one scene drifts; 0 for single images")
     occlusion: float = Field(0.3, ge=0, le=0.6, description="largest share of a digit that another may cover")
     scene_seed: int = 0
 
@@ -116,13 +117,31 @@ def digit_scenes(parameters: DigitScenes, part: Part, count: int) -> Scenes:
     boxes: list[Box] = []
     for number in range(count):
         image_id = ImageId(_ID_BASE[part] + number)
-        scene, variant = _scene_and_variant(parameters, part, number)
-        pixels[image_id], digits = _scene(parameters, part, scene, variant)
-        images.append(ImageRecord(image_id, f"{part}/{image_id}.png", parameters.size, parameters.size))
+        pixels[image_id], digits = _image(parameters, part, number)
+        images.append(ImageRecord(image_id, _file_name(parameters, part, number), parameters.size, parameters.size))
         boxes += [_box(len(boxes) + 1 + row, image_id, *digit) for row, digit in enumerate(digits)]
     records = Records(images, [Category(label, str(label)) for label in range(10)], boxes)
     dataset = validate(records, f"digit_scenes/{part}")
     return Scenes(dataset, records, MemoryImages(pixels, dataset.images))
+
+
+def _file_name(parameters: DigitScenes, part: Part, number: int) -> str:
+    """Return the name of an image; the frames of a clip lie in a folder that is named after the first of them."""
+    base = _ID_BASE[part]
+    clip = f"clip{base + number - number % parameters.video}/" if parameters.video else ""
+    return f"{part}/{clip}{base + number}.png"
+
+
+def _image(parameters: DigitScenes, part: Part, number: int) -> tuple[UInt8[np.ndarray, "h w 3"], list[VisibleDigit]]:
+    """Draw one image: a scene, a near-duplicate of an earlier scene, or a frame of a clip."""
+    if parameters.video:
+        frame = number % parameters.video
+        return _frame(parameters, part, number - frame, frame)
+    scene, variant = _scene_and_variant(parameters, part, number)
+    canvas, digits = _scene(parameters, part, scene)
+    if variant:
+        canvas, digits = _shift(rng(parameters.scene_seed, part, variant, "variant"), canvas, digits)
+    return _exposed(rng(parameters.scene_seed, part, scene, variant, "noise"), canvas, digits)
 
 
 def _scene_and_variant(parameters: DigitScenes, part: Part, number: int) -> tuple[int, int]:
@@ -133,16 +152,27 @@ def _scene_and_variant(parameters: DigitScenes, part: Part, number: int) -> tupl
     return number, 0
 
 
-def _scene(
-    parameters: DigitScenes, part: Part, scene: int, variant: int
-) -> tuple[UInt8[np.ndarray, "h w 3"], list[VisibleDigit]]:
-    """Draw one scene; a variant other than 0 is moved a little and has other noise."""
+def _scene(parameters: DigitScenes, part: Part, scene: int) -> tuple[Float[np.ndarray, "h w 3"], list[VisibleDigit]]:
+    """Draw a scene without noise."""
     random = rng(parameters.scene_seed, part, scene, "scene")
-    canvas = _background(random, parameters.size)
-    canvas, digits = _lay_digits(random, parameters, part, canvas)
-    if variant:
-        canvas, digits = _shift(rng(parameters.scene_seed, part, variant, "variant"), canvas, digits)
-    noise = rng(parameters.scene_seed, part, scene, variant, "noise").normal(0, 0.03, canvas.shape)
+    return _lay_digits(random, parameters, part, _background(random, parameters.size))
+
+
+def _frame(
+    parameters: DigitScenes, part: Part, scene: int, frame: int
+) -> tuple[UInt8[np.ndarray, "h w 3"], list[VisibleDigit]]:
+    """Draw a frame of a clip: its scene, moved a little farther in one direction from frame to frame."""
+    canvas, digits = _scene(parameters, part, scene)
+    dy, dx = rng(parameters.scene_seed, part, scene, "drift").uniform(-1, 1, 2)
+    canvas, digits = _moved(canvas, digits, round(dy * frame), round(dx * frame))
+    return _exposed(rng(parameters.scene_seed, part, scene, frame, "frame"), canvas, digits)
+
+
+def _exposed(
+    random: np.random.Generator, canvas: Float[np.ndarray, "h w 3"], digits: list[VisibleDigit]
+) -> tuple[UInt8[np.ndarray, "h w 3"], list[VisibleDigit]]:
+    """Add noise and round to 8 bits; digits of which hardly a pixel is left are no objects."""
+    noise = random.normal(0, 0.03, canvas.shape)
     visible = [(label, mask) for label, mask in digits if mask.sum() >= _FEWEST_PIXELS]
     return np.clip((canvas + noise) * 255, 0, 255).astype(np.uint8), visible
 
@@ -213,12 +243,19 @@ def _shift(
 ) -> tuple[Float[np.ndarray, "size size 3"], list[VisibleDigit]]:
     """Move a scene by up to two pixels and change its brightness a little."""
     dy, dx = (int(step) for step in random.integers(-2, 3, 2))
+    moved, digits = _moved(canvas, digits, dy, dx)
+    return moved + random.uniform(-0.05, 0.05), digits
+
+
+def _moved(
+    canvas: Float[np.ndarray, "size size 3"], digits: list[VisibleDigit], dy: int, dx: int
+) -> tuple[Float[np.ndarray, "size size 3"], list[VisibleDigit]]:
+    """Move a scene downwards and to the right; the background at its edge is repeated."""
     size = canvas.shape[0]
     rows, columns = np.arange(size) - dy, np.arange(size) - dx  # of the pixel that is moved here
     inside = ((rows >= 0) & (rows < size))[:, None] & ((columns >= 0) & (columns < size))[None]
     rows, columns = np.clip(rows, 0, size - 1), np.clip(columns, 0, size - 1)
-    moved = canvas[rows][:, columns] + random.uniform(-0.05, 0.05)
-    return moved, [(label, mask[rows][:, columns] & inside) for label, mask in digits]
+    return canvas[rows][:, columns], [(label, mask[rows][:, columns] & inside) for label, mask in digits]
 
 
 def _box(number: int, image_id: ImageId, label: int, mask: Bool[np.ndarray, "h w"]) -> Box:

@@ -54,25 +54,35 @@ def with_groups(records: Records, rule: GroupsConfig | None, name: str) -> Recor
     Raises:
         DataError: an image without a group, or a CSV file that cannot be used or whose names may mean several images.
     """
-    if rule is None:
-        return msgspec.structs.replace(records, groups={})
-    group_of = _group_of(records, rule)
-    found = {image.image_id: group_of(image) for image in records.images}
-    without = [image for image in records.images if not found[image.image_id]]
+    groups = groups_of(records.images, rule, records.groups, name) if rule else {}
+    return msgspec.structs.replace(records, groups=groups)
+
+
+def groups_of(
+    images: Sequence[ImageRecord], rule: GroupsConfig, fields: Mapping[ImageId, str], name: str
+) -> dict[ImageId, str]:
+    """Return the group of each image; `fields` are the values that the field of the rule has.
+
+    Raises:
+        DataError: as `with_groups`.
+    """
+    group_of = _group_of(images, rule, fields)
+    found = {image.image_id: group_of(image) or "" for image in images}
+    without = [image for image in images if not found[image.image_id]]
     if without:
         listed = ", ".join(f"{image.file_name!r} (image {image.image_id})" for image in without[:SHOWN])
         msg = f"{name}: {len(without)} images have no group, first: {listed}; {_help(rule)}"
         raise DataError(msg)
-    return msgspec.structs.replace(records, groups={image_id: group for image_id, group in found.items() if group})
+    return found
 
 
-def _group_of(records: Records, rule: GroupsConfig) -> GroupOf:
+def _group_of(images: Sequence[ImageRecord], rule: GroupsConfig, fields: Mapping[ImageId, str]) -> GroupOf:
     if rule.field is not None:
-        return lambda image: records.groups.get(image.image_id)
+        return lambda image: fields.get(image.image_id)
     if rule.pattern is not None:
         return _by_pattern(re.compile(rule.pattern))
     if rule.csv is not None:
-        return _by_table(_table(rule.csv), records.images, rule.csv)
+        return _by_table(_table(rule.csv), images, rule.csv)
     return lambda image: str(PurePosixPath(image.file_name).parent)
 
 

@@ -1,7 +1,7 @@
 """From the data block of a config to three splits: train (the pool), reference and test."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alloop.config.blocks import DataConfig, GroupsConfig, SplitConfig
@@ -9,7 +9,7 @@ from alloop.data.common_classes import class_names_of, with_common_classes
 from alloop.data.data_set import DataSet
 from alloop.data.digits import digit_scenes, digit_scenes_parameters
 from alloop.data.formats.table import annotation_format
-from alloop.data.groups import refuse_straddling, with_groups
+from alloop.data.groups import groups_of, refuse_straddling, with_groups
 from alloop.data.image_index import index_of_folder
 from alloop.data.images import FolderImages, ImageSource
 from alloop.data.reading import labeled_only, read_annotations, unlabeled_as_empty, with_file_names
@@ -52,7 +52,7 @@ def load_splits(config: DataConfig, *, for_people: bool = False) -> Splits:
         ConfigError: a missing split, an unknown format, or unknown parameters of `digit_scenes`.
     """
     if config.digit_scenes is not None:
-        return _embedded(config.digit_scenes)
+        return _embedded(config.digit_scenes, config.groups)
     if config.train is None:
         msg = "data.train: this key is required and missing"
         raise ConfigError(msg)
@@ -113,10 +113,17 @@ def _image_folder(config: SplitConfig, key: str) -> Path:
     return config.images or annotation_format(config.format, f"{key}.format").image_folder(config.annotations)
 
 
-def _embedded(tree: Mapping[str, object]) -> Splits:
+def _embedded(tree: Mapping[str, object], rule: GroupsConfig | None) -> Splits:
     parameters = digit_scenes_parameters(tree, "data.digit_scenes.")
     pool, reference, test = (
-        Split(scenes.dataset, scenes.images)
+        Split(_grouped(scenes.dataset, rule), scenes.images)
         for scenes in (digit_scenes(parameters, part, count) for part, count in parameters.parts().items())
     )
+    refuse_straddling({split.dataset.name: split.dataset.groups for split in (pool, reference, test)})
     return Splits(pool, reference, test, shared=False)
+
+
+def _grouped(dataset: DataSet, rule: GroupsConfig | None) -> DataSet:
+    if rule is None:
+        return dataset
+    return replace(dataset, groups=groups_of(list(dataset.images.values()), rule, {}, dataset.name))

@@ -1,7 +1,7 @@
 """What is reported about data: counts, findings, images that cannot be read, and what a run warns about."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from alloop.data.data_set import MIN_SIDE, DataSet, wide_enough
@@ -97,22 +97,6 @@ def untrained_boxes(dataset: DataSet, name: str = "the pool") -> list[str]:
         return []
     count = f"{small + crowd + ignored} of {dataset.boxes} boxes of {name} are paid for and not trained on"
     return [f"{count}: less than {MIN_SIDE:g} px wide or high {small}; crowd {crowd}; ignore {ignored}"]
-
-
-def shared_images(of: str, hashes: Collection[str], pool: Collection[str]) -> list[str]:
-    """Say how many images of a split have the same content as an image of the pool; nothing where none has.
-
-    Args:
-        of: `test` or `reference`.
-        hashes: the hash of each image of this split.
-        pool: the hash of each image of the pool.
-    """
-    known = set(pool)
-    count = sum(sha256 in known for sha256 in hashes)
-    if not count:
-        return []
-    harm = "AP is measured on what is trained on" if of == "test" else "the strategy looks at what is trained on"
-    return [f"{count} of {len(hashes)} {of} images are also in the pool: {harm}"]
 
 
 def image_findings(dataset: DataSet, folder: Path) -> list[str]:

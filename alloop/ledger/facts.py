@@ -25,6 +25,33 @@ class Environment:
     command: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class SplitLeaks:
+    """The images of one split that another one holds too.
+
+    Attributes:
+        split: `test` or `reference`.
+        of: the other split; `train` is the pool.
+        images: the images of `split`.
+        identical: those with the bytes of an image of the other split.
+        near: those that only look like one, by their perceptual hash.
+        bits: the greatest number of bits in which hashes of such images differ.
+        undecoded: images of both splits that could not be decoded, so that nothing is known about them.
+        identical_pairs: file name and other file name of the first identical images.
+        near_pairs: file name, other file name and distance in bits of the first images that only look alike.
+    """
+
+    split: str
+    of: str
+    images: int
+    identical: int
+    near: int
+    bits: int
+    undecoded: int
+    identical_pairs: tuple[tuple[str, str], ...] = ()
+    near_pairs: tuple[tuple[str, str, int], ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
     """The facts of one run; each is one row of the table `fact` of `run.db`.
@@ -51,6 +78,7 @@ class RunFacts:
             run reads; None where an older version did not record them.
         folder: the folder of the run when it began; from it the data are found after both were moved.
         warnings: what the user was warned about when the run began, one sentence each.
+        leaks: images that two splits share, for each two splits; None where an older version did not look for them.
     """
 
     config: str
@@ -73,6 +101,7 @@ class RunFacts:
     contents: Mapping[str, str] | None = field(default=None, hash=False)
     folder: str = ""
     warnings: tuple[str, ...] = ()
+    leaks: tuple[SplitLeaks, ...] | None = None
 
     def rows(self) -> dict[str, str]:
         """Return the rows as they are stored: name and text."""
@@ -96,6 +125,7 @@ class RunFacts:
             "contents": json.dumps(None if self.contents is None else dict(self.contents)),
             "folder": json.dumps(self.folder),  # JSON also holds a name that is no text in UTF-8
             "warnings": json.dumps(self.warnings),
+            "leaks": json.dumps(None if self.leaks is None else [asdict(leaks) for leaks in self.leaks]),
             **{name: _printable(value) for name, value in asdict(self.environment).items()},
         }
 
@@ -130,6 +160,7 @@ class RunFacts:
             contents=json.loads(rows.get("contents", "null")),
             folder=json.loads(rows.get("folder", '""')),
             warnings=_listed(rows, "warnings") or (),
+            leaks=_leaks(rows),
             environment=Environment(**{f.name: rows[f.name] for f in fields(Environment) if f.name in rows}),
         )
 
@@ -142,6 +173,14 @@ def _printable(text: str) -> str:
 def _listed(rows: Mapping[str, str], name: str) -> tuple[Any, ...] | None:
     values = json.loads(rows.get(name, "null"))
     return None if values is None else tuple(values)
+
+
+def _leaks(rows: Mapping[str, str]) -> tuple[SplitLeaks, ...] | None:
+    listed = _listed(rows, "leaks")
+    if listed is None:
+        return None
+    pairs = ("identical_pairs", "near_pairs")
+    return tuple(SplitLeaks(**tree | {name: tuple(map(tuple, tree[name])) for name in pairs}) for tree in listed)
 
 
 def _asks_people(oracle: str) -> bool:

@@ -1,6 +1,6 @@
 """The beginning of a run: hash the pool, choose the seed set, book both; and whether a run may go on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,20 @@ from alloop.budget.amounts import buy
 from alloop.config import ExperimentConfig, parse_config
 from alloop.config.reading import changed
 from alloop.data.splits import Splits
-from alloop.data.summary import note_lines, shared_images, untrained_boxes, unused_classes
+from alloop.data.summary import note_lines, untrained_boxes, unused_classes
 from alloop.errors import ConfigError
 from alloop.evaluation.coco_ap import COCO_LIMIT
 from alloop.files import sha256_of
-from alloop.ledger.facts import Environment, RunFacts
-from alloop.ledger.image_audit import TITLES
+from alloop.ledger.facts import Environment, RunFacts, SplitLeaks
+from alloop.ledger.perceptual_hashes import record_perceptual_hashes
 from alloop.ledger.requests import AnnotationRequests
-from alloop.ledger.split_images import HashedImage
 from alloop.loop.context import RunContext
 from alloop.loop.experiment import environment
 from alloop.loop.people import first_requests
-from alloop.loop.pool import seed_set_named, seed_set_order
-from alloop.loop.recorded_data import contents_of, hashed_images, record_splits, splits_by_name
+from alloop.loop.pool import seed_set_named
+from alloop.loop.purchase_rules import random_seed_set
+from alloop.loop.recorded_data import contents_of, record_splits, splits_by_name
+from alloop.loop.split_leaks import checked_images, leak_warnings
 from alloop.oracles.oracle import RevealingOracle
 from alloop.strategy import uses_labels
 from alloop.values import Annotations, ImageId
@@ -44,51 +45,41 @@ def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, 
         ConfigError: the budget does not pay for the first image of the seed set.
     """
     ledger = context.ledger
-    images = {
-        name: hashed_images(split, TITLES[name], context.progress)
-        for name, split in splits_by_name(context.experiment.splits).items()
-    }
+    images = checked_images(splits_by_name(context.experiment.splits), context.progress)
     people = context.experiment.oracle.asks_people
-    warnings = data_warnings(context.experiment.splits, images, labels_are_known=not people)
+    warnings = data_warnings(context.experiment.splits, images.leaks, labels_are_known=not people)
     for warning in warnings if report_warnings else ():
         context.progress.say(f"warning: {warning}")
     contents = contents_of(context.experiment.config, table)
     if isinstance(context.oracle, RevealingOracle) or context.experiment.config.loop.seed_images:
-        order = _seed_set_order(context)
-        answers = _known_labels(context, order)
-        seed_set, requests = _affordable(context, order, answers), None
+        order = _seed_set_order(context, images.perceptual)
+        seed_set, requests = _affordable(context, order), None
+        answers = _known_labels(context, seed_set)
         first = seed_set
     else:
-        answers, seed_set, requests = {}, (), first_requests(context, table)
+        answers, seed_set, requests = {}, (), first_requests(context, table, images.perceptual)
         first = requests.selection.image_ids
     with ledger.transaction():
-        record_splits(ledger, images)
-        facts = replace(_facts(context, replicate, first), contents=contents, warnings=warnings)
-        ledger.begin(facts, images["train"], seed_set, answers)
+        record_splits(ledger, images.hashed)
+        record_perceptual_hashes(ledger, images.perceptual)
+        facts = replace(_facts(context, replicate, first), contents=contents, warnings=warnings, leaks=images.leaks)
+        ledger.begin(facts, images.hashed["train"], seed_set, answers)
         if requests is not None:
             AnnotationRequests(ledger).ask(0, requests.selection, requests.predicted_boxes, requests.pre_annotations)
 
 
-def data_warnings(
-    splits: Splits, images: Mapping[str, Sequence[HashedImage]], *, labels_are_known: bool
-) -> tuple[str, ...]:
+def data_warnings(splits: Splits, leaks: tuple[SplitLeaks, ...], *, labels_are_known: bool) -> tuple[str, ...]:
     """Return what a user should know about the data before anything is paid, one sentence each.
 
     Args:
         splits: the data.
-        images: the hashed images of each split; `train` is the pool.
+        leaks: the images that two splits share.
         labels_are_known: whether the pool is labeled already and only hidden, as in a simulated run.
     """
-    hashes = {name: [sha256 for _, _, sha256 in rows] for name, rows in images.items()}
-    shared = [
-        sentence
-        for name in ("test", "reference")
-        for sentence in shared_images(name, hashes.get(name, []), hashes["train"])
-    ]
     noted = [sentence for split in splits_by_name(splits).values() for sentence in note_lines(split.dataset)]
     pool = splits.train.dataset
     unused = unused_classes(pool, "the pool") if labels_are_known else []
-    return (*shared, *untrained_boxes(pool), *unused, *noted)
+    return (*leak_warnings(leaks), *untrained_boxes(pool), *unused, *noted)
 
 
 def refuse_other_config(
@@ -134,14 +125,16 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
 
 
-def _seed_set_order(context: RunContext) -> list[ImageId]:
-    """Return the images that a seed set is taken from: those that a file names, or all in random order."""
-    config, pool = context.experiment.config, context.experiment.splits.train.dataset.images
-    named = config.loop.seed_images
+def _seed_set_order(context: RunContext, hashes: Mapping[ImageId, int]) -> Iterable[ImageId]:
+    """Return the images that a seed set is taken from: those that a file names, or all in random order.
+
+    `hashes` are the perceptual hashes of the pool.
+    """
+    pool, named = context.experiment.splits.train.dataset, context.experiment.config.loop.seed_images
     if named is None:
-        return seed_set_order(pool, config.random_seed)
-    order = seed_set_named(named, pool)
-    unlabeled = context.experiment.splits.train.dataset.unlabeled
+        return random_seed_set(context.experiment, hashes)
+    order = seed_set_named(named, pool.images)
+    unlabeled = pool.unlabeled
     first = next((image_id for image_id in order if image_id in unlabeled), None)
     if first is not None:
         msg = f"loop.seed_images: {named}: image {first} is not labeled; name images that somebody has annotated"
@@ -156,11 +149,10 @@ def _known_labels(context: RunContext, image_ids: Sequence[ImageId]) -> Mapping[
     return context.experiment.splits.train.dataset.annotations
 
 
-def _affordable(
-    context: RunContext, order: list[ImageId], answers: Mapping[ImageId, Annotations]
-) -> tuple[ImageId, ...]:
+def _affordable(context: RunContext, order: Iterable[ImageId]) -> tuple[ImageId, ...]:
     """Return the seed set: the head of an order that meets its quota within the budget."""
-    loop, ranking = context.experiment.config.loop, ((i, len(answers[i])) for i in order)
+    loop = context.experiment.config.loop
+    ranking = ((image_id, len(_known_labels(context, [image_id])[image_id])) for image_id in order)
     head = buy(ranking, loop.seed_set, context.ledger.spent(), loop.budget)
     if not head.image_ids:
         msg = f"loop.budget: {loop.budget} does not pay for the first image of the seed set; raise it"

@@ -8,7 +8,7 @@ that a rule does not admit is passed over. When every unlabeled image was ranked
 that were passed over are bought after all, in ranking order.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,7 +22,7 @@ class PurchaseRule(Protocol):
     """A rule about which images one purchase may hold. It remembers what the purchase has taken so far.
 
     Attributes:
-        name: what the user is told when an image is passed over, for example `near duplicate`.
+        name: the rule in figures, for example `near_duplicate`.
     """
 
     name: str
@@ -34,7 +34,8 @@ class PurchaseRule(Protocol):
         """Remember that an image was taken; it was admitted by every rule."""
 
 
-Rules = Callable[[], Sequence[PurchaseRule]]  # makes the rules of one walk along a ranking, none of which took anything
+Rules = Callable[[Sequence[ImageId]], Sequence[PurchaseRule]]
+"""Makes the rules of one walk along a ranking of images; they have taken nothing yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Purchase:
     passed_over: tuple[PassedOver, ...] = ()
 
 
-def no_rules() -> Sequence[PurchaseRule]:
+def no_rules(_ranking: Sequence[ImageId]) -> Sequence[PurchaseRule]:
     """Return no rule: a purchase takes the images of a ranking as they come."""
     return ()
 
@@ -85,14 +86,14 @@ def purchase(
         loop: the quota (`query_size`) and the budget.
         spent: what was paid before.
         boxes_of: the boxes that each ranked image costs; a predicted number is rounded.
-        rules: makes the rules for each walk along a ranking.
+        rules: makes the rules for each walk along a ranking; the diagnostics say what they did.
     """
     count = first_count(loop.query_size, session.mean_boxes, session.unlabeled)
     while True:
         selection = session.select(count)
         boxes = dict(zip(selection.image_ids, boxes_of(selection), strict=True))
         is_last = count == session.unlabeled
-        walk = Walk(selection.image_ids, rules(), take_passed_over=is_last)
+        walk = Walk(selection.image_ids, rules(selection.image_ids), take_passed_over=is_last)
         head = buy(((i, round(boxes[i])) for i in walk), loop.query_size, spent, loop.budget)
         if head.quota_met or head.budget_exhausted or is_last:
             break
@@ -101,7 +102,8 @@ def purchase(
         return None
     taken = set(head.image_ids)
     passed_over = tuple(PassedOver(i, rule, boxes[i], bought=i in taken) for i, rule in walk.passed_over.items())
-    return Purchase(_cut(selection, head.image_ids), tuple(boxes[i] for i in head.image_ids), passed_over)
+    chosen = _cut(selection, head.image_ids, passed_over_figures(passed_over))
+    return Purchase(chosen, tuple(boxes[i] for i in head.image_ids), passed_over)
 
 
 class Walk:
@@ -135,11 +137,23 @@ class Walk:
             self.passed_over[image_id] = refused[image_id]
 
 
-def _cut(selection: Selection, image_ids: Sequence[ImageId]) -> Selection:
-    """Return some images of a selection in another order, with their utilities."""
+def passed_over_figures(passed_over: Sequence[PassedOver]) -> dict[str, float]:
+    """Return, for each rule, the images and boxes that it saved, and the images that were bought in spite of it."""
+    figures: dict[str, float] = {}
+    for name in dict.fromkeys(image.rule for image in passed_over):
+        own = [image for image in passed_over if image.rule == name]
+        saved = [image.boxes for image in own if not image.bought]
+        figures[f"{name}_images_passed_over"] = len(saved)
+        figures[f"{name}_boxes_passed_over"] = float(sum(saved))
+        figures[f"{name}_images_bought"] = len(own) - len(saved)
+    return figures
+
+
+def _cut(selection: Selection, image_ids: Sequence[ImageId], figures: Mapping[str, float]) -> Selection:
+    """Return some images of a selection in another order, with their utilities, and with more diagnostics."""
     rows = {image_id: row for row, image_id in enumerate(selection.image_ids)}
     utilities = selection.utilities[[rows[image_id] for image_id in image_ids]]
-    return Selection(tuple(image_ids), utilities, diagnostics=selection.diagnostics)
+    return Selection(tuple(image_ids), utilities, diagnostics=selection.diagnostics | dict(figures))
 
 
 def first_count(query_size: Amount, mean_boxes: float, unlabeled: int) -> int:

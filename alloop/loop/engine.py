@@ -18,6 +18,7 @@ from alloop.loop.context import RunContext, Timings, pixel_caches
 from alloop.loop.experiment import prepare
 from alloop.loop.fitting import fitted, restored, trained_and_evaluated
 from alloop.loop.people import RequestBatch, collect, next_requests, note_revisions
+from alloop.loop.purchase_rules import passed_over_lines, rules_of_round
 from alloop.loop.querying import open_query
 from alloop.loop.recorded_data import (
     compared_by_content,
@@ -138,9 +139,12 @@ def query_and_reveal(
         return [len(answers[image_id]) for image_id in image_ids]
 
     loop, spent = context.experiment.config.loop, context.ledger.spent()
-    bought = purchase(session, loop, spent, lambda selection: true_boxes(selection.image_ids))
+    rules = rules_of_round(context, session)
+    bought = purchase(session, loop, spent, lambda selection: true_boxes(selection.image_ids), rules)
     if bought is None:
         return None
+    for line in passed_over_lines(bought.passed_over):
+        context.progress.say(line)
     chosen = bought.selection
     return Bought(chosen, session.predicted_boxes(chosen), {i: answers[i] for i in chosen.image_ids})
 

@@ -126,6 +126,10 @@ def _check_needs(experiment: Experiment) -> None:
             f"{config.detector.name!r} does not give; it gives {', '.join(sorted(experiment.detector.gives))}"
         )
         raise ConfigError(msg)
+    distance = config.loop.min_distance
+    if distance is not None and distance.unit == "cosine" and Need.EMBEDDINGS not in experiment.detector.gives:
+        msg = f"loop.min_distance: detector {config.detector.name!r} gives no embeddings; give a distance in bits"
+        raise ConfigError(msg)
     truths = experiment.splits.reference.dataset.annotations
     if Need.REFERENCE in strategy.needs and not any(truth.trainable.any() for truth in truths.values()):
         msg = (

@@ -8,6 +8,7 @@ are booked and the next round trains on them.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from alloop.loop.buying import purchase
 from alloop.loop.context import RunContext
 from alloop.loop.experiment import lacking
 from alloop.loop.fitting import fitted
-from alloop.loop.pool import seed_set_order
+from alloop.loop.purchase_rules import passed_over_lines, random_seed_set, rules_of_round
 from alloop.loop.querying import open_query
 from alloop.oracles.oracle import CLOSED, Answer, HumanOracle, PreAnnotations, Task
 from alloop.query import Need
@@ -38,8 +39,13 @@ class RequestBatch:
     pre_annotations: Mapping[ImageId, PreAnnotations]
 
 
-def first_requests(context: RunContext, table: Mapping[str, str]) -> RequestBatch:
+def first_requests(context: RunContext, table: Mapping[str, str], hashes: Mapping[ImageId, int]) -> RequestBatch:
     """Return the seed set to ask people for, chosen without any label: at random, or by a strategy that can.
+
+    Args:
+        context: the run.
+        table: strategies by name.
+        hashes: the perceptual hashes of the pool; a random seed set keeps to `loop.min_distance`.
 
     Raises:
         ConfigError: a strategy that needs more than embeddings of the weights that training starts from.
@@ -48,8 +54,8 @@ def first_requests(context: RunContext, table: Mapping[str, str]) -> RequestBatc
     pool, number = context.experiment.splits.train.dataset.images, config.loop.seed_set.number
     name = config.oracle.first_batch
     if name == "random":
-        order = seed_set_order(pool, config.random_seed)[:number]
-        return RequestBatch(Selection(tuple(order), np.zeros(len(order))), [0.0] * len(order), {})
+        order = tuple(islice(random_seed_set(context.experiment, hashes), number))
+        return RequestBatch(Selection(order, np.zeros(len(order))), [0.0] * len(order), {})
     strategy = make_strategy(name, {}, table)
     needed = lacking(strategy, frozenset({Need.EMBEDDINGS}))
     if needed:
@@ -71,9 +77,12 @@ def next_requests(
     session = open_query(context, round_, labeled, detector, without=set_aside)
     if session is None:
         return None
-    bought = purchase(session, context.experiment.config.loop, context.ledger.spent(), session.predicted_boxes)
+    loop, rules = context.experiment.config.loop, rules_of_round(context, session)
+    bought = purchase(session, loop, context.ledger.spent(), session.predicted_boxes, rules)
     if bought is None:
         return None
+    for line in passed_over_lines(bought.passed_over):
+        context.progress.say(line)
     return RequestBatch(bought.selection, bought.boxes, _pre_annotations(context, detector, bought.selection.image_ids))
 
 

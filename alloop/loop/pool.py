@@ -1,9 +1,11 @@
 """The pool: which images are labeled and which are not, derived from the charges; and the order of seed sets."""
 
 import re
-from collections.abc import Collection, Container, Iterable
+from collections import Counter
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from alloop import randomness
 from alloop.errors import AlloopError, ConfigError
@@ -63,11 +65,25 @@ def seed_set_named(path: Path, image_ids: Container[ImageId]) -> list[ImageId]:
     return list(named)
 
 
-def seed_set_order(image_ids: Iterable[ImageId], random_seed: int) -> list[ImageId]:
+def seed_set_order(
+    image_ids: Iterable[ImageId], random_seed: int, groups: Mapping[ImageId, str] = MappingProxyType({})
+) -> list[ImageId]:
     """Return all images in the order in which seed sets are drawn, which depends on the pool and the random seed alone.
 
-    A larger seed set begins with the smaller one of the same seed.
+    A larger seed set begins with the smaller one of the same seed. Where images have groups, the groups are drawn: one
+    image of each group comes first, in random order of the groups, then a second one of each, and so on.
     """
     ids = sorted(image_ids)
-    order = randomness.rng(random_seed, "seed_set").permutation(len(ids))
-    return [ids[row] for row in order]
+    order = [ids[row] for row in randomness.rng(random_seed, "seed_set").permutation(len(ids))]
+    if not groups:
+        return order
+    names = sorted({groups[image_id] for image_id in ids})
+    turns = randomness.rng(random_seed, "seed_set", "groups").permutation(len(names)).tolist()
+    turn = dict(zip(names, turns, strict=True))
+    drawn: Counter[str] = Counter()
+    places = {}
+    for image_id in order:
+        group = groups[image_id]
+        places[image_id] = (drawn[group], turn[group])
+        drawn[group] += 1
+    return sorted(order, key=places.__getitem__)

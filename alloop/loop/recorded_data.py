@@ -21,16 +21,6 @@ from alloop.ledger.split_images import HashedImage, record_images, recorded_imag
 from alloop.ledger.store import Ledger
 from alloop.loop.pool import seed_set_named
 from alloop.plugins import path_parameters, plugin_class
-from alloop.progress import Progress
-
-
-def hashed_images(split: Split, name: str, progress: Progress) -> list[HashedImage]:
-    """Return id, file name and sha256 of every image of a split."""
-    rows, images = [], split.dataset.images
-    for done, (image_id, record) in enumerate(sorted(images.items()), start=1):
-        rows.append((image_id, record.file_name, split.images.sha256(image_id)))
-        progress.step(f"hashing images ({name})", done, len(images))
-    return rows
 
 
 def splits_by_name(splits: Splits) -> dict[str, Split]:

@@ -11,6 +11,7 @@ from alloop.data.digit_files import export_digit_scenes
 from alloop.data.digits import DigitScenes, digit_scenes, originals_of
 from alloop.data.formats.coco import read_coco
 from alloop.data.images import decode
+from alloop.data.perceptual_hash import hash_of_pixels
 from alloop.data.validation import validate
 from alloop.errors import ConfigError
 from alloop.geometry.masks import decode_mask
@@ -92,3 +93,28 @@ def test_wrong_parameters_are_refused(tmp_path):
         export_digit_scenes(tmp_path, ["pol=12"])
     with pytest.raises(ValidationError):
         DigitScenes(empty=2.0)
+
+
+def test_a_clip_is_one_scene_that_drifts_and_its_file_names_say_so():
+    parameters = DigitScenes(pool=24, video=8, empty=0, duplicates=0.9)
+    clips = digit_scenes(parameters, "pool", 24)
+    names = [record.file_name for record in clips.dataset.images.values()]
+    assert names[8:10] == ["pool/clip1000008/1000008.png", "pool/clip1000008/1000009.png"]
+    assert len({name.rpartition("/")[0] for name in names}) == 3
+    hashes = [hash_of_pixels(clips.images.read(image_id)) for image_id in clips.dataset.images]
+    for clip in range(0, 24, 8):
+        assert max((hashes[clip + k] ^ hashes[clip + k + 1]).bit_count() for k in range(7)) <= 12
+    assert min((a ^ b).bit_count() for a in hashes[:8] for b in hashes[8:]) > 12
+    first, last = (clips.dataset.annotations[1000000 + frame] for frame in (0, 7))
+    assert set(last.labels) <= set(first.labels), "nothing appears, though a digit may leave the picture"
+    for record in clips.records.annotations:
+        assert record.bbox[2] >= 1
+        assert record.bbox[3] >= 1
+
+
+def test_the_first_frame_of_a_clip_shows_the_scene_of_a_single_image_with_other_noise():
+    still = digit_scenes(DigitScenes(pool=1, duplicates=0), "pool", 1)
+    clip = digit_scenes(DigitScenes(pool=1, video=8), "pool", 1)
+    difference = still.images.read(1_000_000).astype(float) - clip.images.read(1_000_000)
+    assert 0 < np.abs(difference).mean() < 15
+    assert [box.bbox for box in still.records.annotations] == [box.bbox for box in clip.records.annotations]

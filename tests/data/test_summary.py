@@ -1,12 +1,11 @@
 """What is told about data agrees with a slow count."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from alloop.data.data_set import MIN_SIDE
 from alloop.data.records import Box, Category, Records
-from alloop.data.summary import shared_images, untrained_boxes
+from alloop.data.summary import untrained_boxes
 from alloop.data.validation import validate
 from alloop.values import ImageId, ImageRecord
 
@@ -39,12 +38,3 @@ def test_every_box_that_is_not_trained_on_is_counted_once(kinds):
         return
     count = f"{untrained} of {len(kinds)} boxes of the pool are paid for and not trained on"
     assert told == [f"{count}: less than {MIN_SIDE:g} px wide or high {thin}; crowd {crowd}; ignore {ignored}"]
-
-
-@pytest.mark.parametrize(
-    ("test", "pool", "count"), [("abc", "abc", 3), ("abc", "xya", 1), ("aab", "a", 2), ("abc", "xyz", 0), ("", "a", 0)]
-)
-def test_shared_images_are_counted_by_content(test, pool, count):
-    told = shared_images("test", list(test), list(pool))
-    assert bool(told) == bool(count)
-    assert all(text.startswith(f"{count} of {len(test)} test images are also in the pool") for text in told)

@@ -136,7 +136,7 @@ def test_it_buys_what_a_walk_with_rules_buys(prices, quota, budget, distances, l
     session = Session(prices, mean=3)
     loop = SimpleNamespace(query_size=quota, budget=budget)
 
-    def rules():
+    def rules(_ranking=()):
         return [Apart(distance, labeled) for distance in distances]
 
     bought = purchase(session, loop, Spent(2, 5), session.boxes_of, rules)
@@ -155,12 +155,18 @@ def test_it_buys_what_a_walk_with_rules_buys(prices, quota, budget, distances, l
 
 def test_an_image_that_was_passed_over_is_bought_last_in_ranking_order():
     session, loop = Session([1] * 6, mean=1), SimpleNamespace(query_size=Amount(4, "images"), budget=None)
-    bought = purchase(session, loop, Spent(), session.boxes_of, lambda: [Apart(3)])
+    bought = purchase(session, loop, Spent(), session.boxes_of, lambda _ranking: [Apart(3)])
     assert bought.selection.image_ids == (1, 4, 2, 3)
     assert bought.passed_over == (
         PassedOver(2, "closer than 3", 1, bought=True),
         PassedOver(3, "closer than 3", 1, bought=True),
     ), "images 5 and 6 come after the last one that was bought"
+    assert bought.selection.diagnostics == {
+        "asked": 6.0,
+        "closer than 3_images_passed_over": 0,
+        "closer than 3_boxes_passed_over": 0.0,
+        "closer than 3_images_bought": 2,
+    }
 
 
 def test_a_walk_tells_the_rules_only_what_was_bought():

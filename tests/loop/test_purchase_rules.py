@@ -1,0 +1,155 @@
+"""The rules of a purchase, each against comparing with every image one by one, and both in whole runs."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alloop.config import parse_config
+from alloop.config.blocks import LoopConfig
+from alloop.data.fingerprints import fingerprint
+from alloop.data.splits import load_splits
+from alloop.errors import ConfigError
+from alloop.ledger.store import read_ledger
+from alloop.loop.buying import PassedOver
+from alloop.loop.engine import run_experiment
+from alloop.loop.purchase_rules import (
+    EmbeddingDistance,
+    GroupLimit,
+    HashDistance,
+    passed_over_lines,
+    rules_of,
+    unit_vectors,
+)
+from strategies import TABLE
+from tests.support import small_tree
+
+HASHES = st.dictionaries(st.integers(0, 12), st.sampled_from([0, 1, 3, 7, 15, 2**63, 2**63 + 1]), max_size=12)
+
+
+def walked(rule, image_ids):
+    """The images that a rule admits one after the other."""
+    taken = []
+    for image_id in image_ids:
+        if rule.admits(image_id):
+            rule.take(image_id)
+            taken.append(image_id)
+    return taken
+
+
+@given(HASHES, st.lists(st.integers(0, 12), unique=True), st.sets(st.integers(0, 12)), st.integers(1, 5))
+def test_hashes_are_at_least_so_far_from_all_that_was_labeled_or_taken(hashes, order, labeled, least):
+    slow = []
+    for image_id in order:
+        others = [hashes[other] for other in (*labeled, *slow) if other in hashes]
+        if image_id not in hashes or all((hashes[image_id] ^ other).bit_count() >= least for other in others):
+            slow.append(image_id)
+    assert walked(HashDistance(least, hashes, labeled), order) == slow
+
+
+@given(st.integers(0, 99), st.sets(st.integers(0, 9)), st.floats(0.01, 1.5))
+def test_embeddings_are_at_least_so_far_from_all_that_was_labeled_or_taken(seed, labeled, least):
+    vectors = np.random.default_rng(seed).normal(size=(10, 2))
+    vectors[3] = 0
+    slow = []
+    for image_id in range(10):
+        others = [vectors[other] for other in (*labeled, *slow)]
+        if all(1 - cosine(vectors[image_id], other) >= least for other in others):
+            slow.append(image_id)
+    embeddings = dict(enumerate(unit_vectors(vectors)))
+    assert walked(EmbeddingDistance(least, embeddings, labeled), range(10)) == slow
+
+
+def cosine(a, b):
+    lengths = np.linalg.norm(a) * np.linalg.norm(b)
+    return a @ b / lengths if lengths else 0.0
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=12), st.integers(1, 4))
+def test_a_group_gives_at_most_so_many_images(groups, most):
+    of_image = dict(enumerate(groups))
+    taken = walked(GroupLimit(most, of_image), range(len(groups) + 1))
+    assert taken == [i for i in range(len(groups) + 1) if i == len(groups) or groups[:i].count(groups[i]) < most]
+
+
+def test_the_config_says_which_rules_there_are():
+    def names(**keys):
+        loop = LoopConfig.model_validate({"seed_set": 1, "query_size": 1, "rounds": 1, **keys})
+        made = rules_of(loop, (), {1: 5}, {1: "a"}, lambda image_ids: np.ones((len(image_ids), 2)))([1])
+        return [type(rule).__name__ for rule in made]
+
+    assert names() == []
+    assert names(min_distance=9) == ["HashDistance"]
+    assert names(min_distance="0.1 cosine", per_group=2) == ["EmbeddingDistance", "GroupLimit"]
+
+
+def test_what_was_passed_over_is_told_with_its_boxes():
+    passed = [
+        PassedOver(1, "near_duplicate", 3.0),
+        PassedOver(2, "near_duplicate", 4.0),
+        PassedOver(3, "near_duplicate", 9.0, bought=True),
+        PassedOver(4, "full_group", 2.0),
+    ]
+    assert passed_over_lines(passed) == [
+        "2 near duplicates of labeled images were passed over (7 boxes)",
+        "1 near duplicates of labeled images were bought all the same, since the quota could not be met without them",
+        "1 images of groups that are full were passed over (2 boxes)",
+    ]
+    assert passed_over_lines([]) == []
+
+
+VIDEO = {
+    "data.digit_scenes.video": 6,
+    "data.digit_scenes.pool": 60,
+    "data.groups": {"folder": True},
+    "loop.seed_set": 5,
+    "loop.query_size": 5,
+}
+
+
+def purchases(folder):
+    with read_ledger(folder) as ledger:
+        charges = ledger.charges()
+        return [[c.image_id for c in charges if c.round == r] for r in range(3)], [
+            r.diagnostics for r in ledger.rounds()
+        ]
+
+
+def test_no_purchase_of_a_video_holds_near_duplicates_or_more_than_some_of_a_clip(tmp_path):
+    config = parse_config(small_tree(**VIDEO, **{"loop.min_distance": "10 bits", "loop.per_group": 2}))
+    run_experiment(config, tmp_path / "run", TABLE)
+    bought, diagnostics = purchases(tmp_path / "run")
+    pool = load_splits(config.data).train
+    hashes = {i: fingerprint(pool.images, i).perceptual for i in pool.dataset.images}
+    paid = [image_id for images in bought for image_id in images]
+    distances = [(hashes[a] ^ hashes[b]).bit_count() for row, a in enumerate(paid) for b in paid[:row]]
+    assert len(paid) == 15
+    assert min(distances) >= 10
+    for images in bought:
+        groups = [pool.dataset.groups[image_id] for image_id in images]
+        assert max(map(groups.count, groups)) <= 2
+    assert len({pool.dataset.groups[image_id] for image_id in bought[0]}) == 5, "the seed set is drawn over clips"
+    assert sum(d.get("near_duplicate_images_passed_over", 0) for d in diagnostics) > 0
+    assert all(d.get("near_duplicate_images_bought", 0) == 0 for d in diagnostics)
+
+
+def test_a_quota_that_cannot_be_met_otherwise_buys_near_duplicates_and_says_so(tmp_path, capsys):
+    from alloop.progress import Progress
+
+    changes = {**VIDEO, "data.digit_scenes.pool": 12, "loop.min_distance": "30 bits"}
+    run_experiment(parse_config(small_tree(**changes)), tmp_path / "run", TABLE, progress=Progress())
+    bought, diagnostics = purchases(tmp_path / "run")
+    assert [len(images) for images in bought] == [5, 5, 2], "the pool is bought to its end"
+    assert diagnostics[0]["near_duplicate_images_bought"] > 0
+    assert "near duplicates of labeled images were bought all the same" in capsys.readouterr().err
+
+
+def test_a_distance_of_embeddings_is_kept_too(tmp_path):
+    config = parse_config(small_tree(**VIDEO, **{"loop.min_distance": "0.001 cosine"}))
+    run_experiment(config, tmp_path / "run", TABLE)
+    assert [len(images) for images in purchases(tmp_path / "run")[0]] == [5, 5, 5]
+
+
+def test_rules_that_cannot_hold_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"loop\.per_group: nobody knows the groups; say with data\.groups"):
+        parse_config(small_tree(**{"loop.per_group": 2}))
