@@ -1,4 +1,4 @@
-"""What was paid for: one charge per image, the sums of a round, and what people did to boxes they were shown."""
+"""What was paid for: one charge per image and the sums of a round; what was not; and what people did to shown boxes."""
 
 from dataclasses import dataclass
 
@@ -34,6 +34,23 @@ class RoundCharges:
     seconds: float
     cost: float = 0.0
     predicted_boxes: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """An image that a rule did not admit.
+
+    Attributes:
+        image_id: the image.
+        rule: the name of the first rule that did not admit it.
+        boxes: the boxes that it was priced at.
+        bought: whether it was bought at last, because the quota could not be met without it.
+    """
+
+    image_id: ImageId
+    rule: str
+    boxes: float
+    bought: bool = False
 
 
 @dataclass(frozen=True, slots=True)

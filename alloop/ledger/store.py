@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alloop.budget.amounts import Spent
-from alloop.budget.charges import Charge, RoundCharges
+from alloop.budget.charges import Charge, PassedOver, RoundCharges
 from alloop.data.annotation_json import annotation_sha256, annotations_from_json, annotations_to_json
 from alloop.errors import AlloopError
 from alloop.evaluation.metrics import Metrics
@@ -46,11 +46,12 @@ class RoundRecord:
 
 @dataclass(frozen=True, slots=True)
 class Bought:
-    """What is booked when a round closes: the selection that it made and the answers that it paid for."""
+    """What is booked when a round closes: its selection, the answers that it paid for, what rules passed over."""
 
     selection: Selection
     predicted_boxes: Sequence[float]
     annotations: Mapping[ImageId, Annotations]
+    passed_over: Sequence[PassedOver] = ()
 
 
 class Ledger:

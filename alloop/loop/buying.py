@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from alloop.budget.amounts import Amount, Spent, buy
+from alloop.budget.charges import PassedOver
 from alloop.config.blocks import LoopConfig
 from alloop.loop.querying import QuerySession
 from alloop.values import ImageId, Selection
@@ -36,23 +37,6 @@ class PurchaseRule(Protocol):
 
 Rules = Callable[[Sequence[ImageId]], Sequence[PurchaseRule]]
 """Makes the rules of one walk along a ranking of images; they have taken nothing yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class PassedOver:
-    """An image that a rule did not admit.
-
-    Attributes:
-        image_id: the image.
-        rule: the name of the first rule that did not admit it.
-        boxes: the boxes that it was priced at.
-        bought: whether it was bought at last, because the quota could not be met without it.
-    """
-
-    image_id: ImageId
-    rule: str
-    boxes: float
-    bought: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from alloop.data.splits import load_splits
 from alloop.detectors.protocol import Detector
 from alloop.files import run_lock
 from alloop.ledger.facts import RunFacts
+from alloop.ledger.passed_over import record_passed_over
 from alloop.ledger.requests import AnnotationRequests
 from alloop.ledger.store import Bought, Ledger, RoundRecord, open_ledger
 from alloop.loop.beginning import as_measured_before, begin_run, refuse_other_config
@@ -115,6 +116,7 @@ def run_round(context: RunContext, round_: int) -> None:
             diagnostics=chosen.selection.diagnostics if chosen else {},
             bought=bought,
         )
+        record_passed_over(ledger, round_ + 1, chosen.passed_over if chosen else ())
         if requests:
             asked = (requests.selection, requests.predicted_boxes, requests.pre_annotations)
             AnnotationRequests(ledger).ask(round_ + 1, *asked)
@@ -146,7 +148,8 @@ def query_and_reveal(
     for line in passed_over_lines(bought.passed_over):
         context.progress.say(line)
     chosen = bought.selection
-    return Bought(chosen, session.predicted_boxes(chosen), {i: answers[i] for i in chosen.image_ids})
+    paid = {image_id: answers[image_id] for image_id in chosen.image_ids}
+    return Bought(chosen, session.predicted_boxes(chosen), paid, bought.passed_over)
 
 
 def trained_on_everything(

@@ -12,6 +12,7 @@ from itertools import islice
 
 import numpy as np
 
+from alloop.budget.charges import PassedOver
 from alloop.detectors.protocol import Detector
 from alloop.errors import ConfigError, WaitingError
 from alloop.ledger.requests import AnnotationRequest, AnnotationRequests
@@ -37,6 +38,7 @@ class RequestBatch:
     selection: Selection
     predicted_boxes: Sequence[float]
     pre_annotations: Mapping[ImageId, PreAnnotations]
+    passed_over: Sequence[PassedOver] = ()
 
 
 def first_requests(context: RunContext, table: Mapping[str, str], hashes: Mapping[ImageId, int]) -> RequestBatch:
@@ -83,7 +85,8 @@ def next_requests(
         return None
     for line in passed_over_lines(bought.passed_over):
         context.progress.say(line)
-    return RequestBatch(bought.selection, bought.boxes, _pre_annotations(context, detector, bought.selection.image_ids))
+    shown = _pre_annotations(context, detector, bought.selection.image_ids)
+    return RequestBatch(bought.selection, bought.boxes, shown, bought.passed_over)
 
 
 def _pre_annotations(

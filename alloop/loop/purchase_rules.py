@@ -11,10 +11,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, UInt64
 
+from alloop.budget.charges import PassedOver
 from alloop.config.blocks import LoopConfig
 from alloop.data.hamming import hamming_distance
 from alloop.ledger.perceptual_hashes import recorded_perceptual_hashes
-from alloop.loop.buying import PassedOver, PurchaseRule, Rules, Walk
+from alloop.loop.buying import PurchaseRule, Rules, Walk
 from alloop.loop.context import RunContext
 from alloop.loop.experiment import Experiment
 from alloop.loop.pool import seed_set_order

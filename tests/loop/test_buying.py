@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alloop.budget.amounts import Amount, Spent
-from alloop.loop.buying import PassedOver, Walk, first_count, purchase
+from alloop.budget.charges import PassedOver
+from alloop.loop.buying import Walk, first_count, purchase
 from alloop.values import Selection
 
 UNITS = ("images", "boxes")

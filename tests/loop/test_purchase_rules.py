@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alloop.budget.charges import PassedOver
 from alloop.config import parse_config
 from alloop.config.blocks import LoopConfig
 from alloop.data.fingerprints import fingerprint
 from alloop.data.splits import load_splits
 from alloop.errors import ConfigError
 from alloop.ledger.store import read_ledger
-from alloop.loop.buying import PassedOver
 from alloop.loop.engine import run_experiment
 from alloop.loop.purchase_rules import (
     EmbeddingDistance,
@@ -21,6 +21,9 @@ from alloop.loop.purchase_rules import (
     rules_of,
     unit_vectors,
 )
+from alloop.report.page import write_report
+from alloop.results.compare import compare_runs
+from alloop.results.near_duplicates import near_duplicates
 from strategies import TABLE
 from tests.support import small_tree
 
@@ -131,6 +134,11 @@ def test_no_purchase_of_a_video_holds_near_duplicates_or_more_than_some_of_a_cli
     assert len({pool.dataset.groups[image_id] for image_id in bought[0]}) == 5, "the seed set is drawn over clips"
     assert sum(d.get("near_duplicate_images_passed_over", 0) for d in diagnostics) > 0
     assert all(d.get("near_duplicate_images_bought", 0) == 0 for d in diagnostics)
+    counts = near_duplicates(tmp_path / "run")
+    assert (counts.paid_images, counts.paid_boxes) == (0, 0)
+    assert counts.saved_images > 0
+    page = write_report(compare_runs([tmp_path / "run"]), tmp_path / "r.html", "title")[0].read_text()
+    assert "Images that occur twice" in page
 
 
 def test_a_quota_that_cannot_be_met_otherwise_buys_near_duplicates_and_says_so(tmp_path, capsys):
