@@ -23,6 +23,19 @@ TestName = Annotated[
     ),
 ]
 
+OverGroups = Annotated[
+    bool,
+    typer.Option(
+        "--over-groups",
+        help="Also print 95 % intervals over the groups of the test images. The runs need data.groups and "
+        "evaluation.keep_detections.",
+    ),
+]
+Resamples = Annotated[int, typer.Option(min=100, help="How often --over-groups draws the test groups.")]
+Paper = Annotated[
+    str | None, typer.Option(help="Also print a published table beside the runs, for example isal.table4.")
+]
+
 
 def status(folder: AnyFolder) -> None:
     """Print the progress of a run, or of every run of a study. Runs that are under way can be read as well."""
@@ -81,9 +94,9 @@ def compare(
     cost: Cost = "boxes",
     test: TestName = "t",
     classes: Annotated[bool, typer.Option("--classes", help="Also print boxes and AP of each class.")] = False,
-    paper: Annotated[
-        str | None, typer.Option(help="Also print a published table beside the runs, for example isal.table4.")
-    ] = None,
+    paper: Paper = None,
+    over_groups: OverGroups = False,
+    resamples: Resamples = 2000,
     output: Annotated[TableFormat, typer.Option("--format", help="Print a table, JSON or CSV.")] = "table",
 ) -> None:
     """Compare strategies with random selection at an equal number of boxes, or at another equal cost.
@@ -92,20 +105,26 @@ def compare(
     """
     from alloop.budget.prices import cost_model  # noqa: PLC0415
     from alloop.report.numbers import classes_json, dumps, to_csv, to_json  # noqa: PLC0415
+    from alloop.report.over_groups import group_blocks, groups_columns, groups_json  # noqa: PLC0415
     from alloop.report.text import class_blocks, comparison_blocks  # noqa: PLC0415
     from alloop.results.class_balance import class_balance  # noqa: PLC0415
     from alloop.results.compare import compare_runs  # noqa: PLC0415
+    from alloop.results.group_intervals import group_intervals  # noqa: PLC0415
     from alloop.results.published import published_table  # noqa: PLC0415
     from alloop.tables import show  # noqa: PLC0415
 
     comparison = compare_runs(folders, metric, test, cost_model(cost))
     balance = class_balance(comparison) if classes else None
+    over = group_intervals(comparison, resamples) if over_groups else None
     if output == "json":
-        print(dumps(to_json(comparison) | ({"classes": classes_json(balance)} if balance else {})))
+        tree = to_json(comparison) | ({"classes": classes_json(balance)} if balance else {})
+        print(dumps(tree | ({"over_groups": groups_json(over)} if over else {})))
     elif output == "csv":
-        print(to_csv(comparison), end="")
+        print(to_csv(comparison, groups_columns(over) if over else None), end="")
     else:
         show(*comparison_blocks(comparison, target_ap, at_paid))
+        if over:
+            show("", *group_blocks(comparison, over))
         if classes:
             show("", *class_blocks(balance))
         if paper is not None:

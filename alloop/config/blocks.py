@@ -111,6 +111,9 @@ class DataConfig(Block):
         if self.digit_scenes is not None and (self.reference or self.test or self.classes):
             msg = "digit_scenes brings its own reference and test splits, and its classes; remove these keys"
             raise ValueError(msg)
+        if self.digit_scenes is not None and self.groups is not None:
+            msg = "groups: the images of digit_scenes have none; `alloop export-digits` writes them as files"
+            raise ValueError(msg)
         return self
 
 
@@ -225,6 +228,10 @@ class EvaluationConfig(Block):
         ge=1,
         description="detections of each class in an image that AP counts, best first; COCO counts 100; "
         "null for all that the detector gives",
+    )
+    keep_detections: bool = Field(
+        default=False,
+        description="keep the test detections in the run folder; `alloop compare --over-groups` needs them",
     )
 
 

@@ -260,5 +260,6 @@ def training_key(
     if contents is None:
         return key
     detector = {k: contents.get(f"detector.{k}", value) for k, value in config.detector.with_siblings().items()}
-    evaluation = config.evaluation.model_dump(mode="json")
+    unkept = set() if config.evaluation.keep_detections else {"keep_detections"}  # as the keys before it existed
+    evaluation = config.evaluation.model_dump(mode="json", exclude=unkept)
     return {**key, "detector": detector, "contents": dict(contents), "evaluation": evaluation}

@@ -12,12 +12,21 @@ from alloop.detectors.fitted import FittedTorchDetector
 from alloop.detectors.plugin import DetectorPlugin, PseudoLabelPlugin
 from alloop.detectors.protocol import Detector
 from alloop.evaluation.coco_ap import evaluate
+from alloop.evaluation.detections_file import detections_to_bytes
+from alloop.evaluation.matching import matched_detections
 from alloop.evaluation.metrics import Metrics
 from alloop.files import sha256_of
 from alloop.loop.context import RunContext, Timings
 from alloop.loop.experiment import Experiment, training_key
 from alloop.loop.recorded_data import recorded_contents, refuse_changed_images, splits_by_name
-from alloop.loop.round_files import Checkpoints, model_path, snapshot_readers, trained_weights, training_log_path
+from alloop.loop.round_files import (
+    Checkpoints,
+    detections_path,
+    model_path,
+    snapshot_readers,
+    trained_weights,
+    training_log_path,
+)
 from alloop.loop.shared_models import SharedModel
 from alloop.query import Need
 from alloop.randomness import RoundSeed
@@ -43,10 +52,13 @@ def trained_and_evaluated(
         shared = context.shared.get(key)
         if shared is None:
             detector, metrics = _made(context, round_, labeled, timings)
-            context.shared.put(key, SharedModel(weights_of(detector.module), metrics))
+            kept = context.ledger.stored(detections_path(round_))
+            context.shared.put(key, SharedModel(weights_of(detector.module), metrics, kept))
             return detector, metrics
     _refuse_changed_data(context)
     context.ledger.store(model_path(round_), shared.weights, round_)
+    if shared.detections is not None:
+        context.ledger.store(detections_path(round_), shared.detections, round_)
     return restored(context, round_), shared.metrics
 
 
@@ -94,7 +106,7 @@ def _made(
             detector = _trained(context, round_, labeled)
     with timings.of("evaluate"):
         _refuse_changed_data(context)
-        metrics = _evaluated(context, detector)
+        metrics = _evaluated(context, round_, detector)
     log = context.ledger.stored(training_log_path(round_))
     return detector, replace(metrics, training_log=None if log is None else json.loads(log)).to_json()
 
@@ -184,13 +196,17 @@ def _classification_terms(plugin: DetectorPlugin) -> frozenset[str]:
     return plugin.classification_terms if isinstance(plugin, PseudoLabelPlugin) else frozenset()
 
 
-def _evaluated(context: RunContext, detector: Detector) -> Metrics:
-    """Return AP of boxes, and of masks where the detector gives them, on the test split."""
+def _evaluated(context: RunContext, round_: int, detector: Detector) -> Metrics:
+    """Return AP of boxes, and of masks where the detector gives them, on the test split; keep detections if wanted."""
     test = context.experiment.splits.test
     ids, names, truth = sorted(test.dataset.images), test.dataset.class_names, test.dataset.annotations
     detections = dict(zip(ids, fitted(context, test, context.caches.test, detector).detections(ids), strict=True))
-    limit = context.experiment.config.evaluation.max_detections
+    settings = context.experiment.config.evaluation
+    limit = settings.max_detections
     metrics = evaluate(truth, detections, names, max_detections=limit)
+    if settings.keep_detections:
+        kept = matched_detections(truth, detections, names, test.dataset.groups, limit)
+        context.ledger.store(detections_path(round_), detections_to_bytes(kept), round_)
     if Need.MASKS in context.experiment.detector.gives:
         sizes = {i: (record.width, record.height) for i, record in test.dataset.images.items()}
         metrics = metrics.with_masks(evaluate(truth, detections, names, "segm", sizes, limit))

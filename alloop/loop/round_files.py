@@ -1,4 +1,4 @@
-"""The files of one round in the run folder, all recorded in the ledger: weights, log, checkpoints, snapshots."""
+"""The files of one round in the run folder, all recorded in the ledger: weights, log, detections, states on the way."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +16,11 @@ def model_path(round_: int) -> str:
 def training_log_path(round_: int) -> str:
     """Return where the log of a semi-supervised training lies, one record per epoch."""
     return f"models/round_{round_:03d}_course.json"
+
+
+def detections_path(round_: int) -> str:
+    """Return where the detections of a round on the test images lie, if they are kept."""
+    return f"detections/round_{round_:03d}.npz"
 
 
 def snapshot_path(round_: int, step: int) -> str:

@@ -20,10 +20,11 @@ from alloop.files import atomic_write, read_verified
 
 @dataclass(frozen=True, slots=True)
 class SharedModel:
-    """Final weights as safetensors, and the metrics measured with them, as JSON."""
+    """Final weights as safetensors, the metrics measured with them, as JSON, and the test detections where kept."""
 
     weights: bytes
     metrics: dict[str, Any]
+    detections: bytes | None = None
 
 
 class SharedModels:
@@ -51,13 +52,18 @@ class SharedModels:
             return None
         try:
             record = json.loads(path.read_bytes())
-            return SharedModel(read_verified(self._folder / f"{key}.safetensors", record["sha256"]), record["metrics"])
+            weights = read_verified(self._folder / f"{key}.safetensors", record["sha256"])
+            kept = record.get("detections_sha256")
+            detections = None if kept is None else read_verified(self._folder / f"{key}.npz", kept)
+            return SharedModel(weights, record["metrics"], detections)
         except (ValueError, KeyError, TypeError) as error:
             msg = f"{path}: cannot be read as the record of a shared model ({error}); remove it to train again"
             raise DamagedFileError(msg) from error
 
     def put(self, key: str, model: SharedModel) -> None:
-        """Store a model, then its record."""
+        """Store a model and its detections, then their record."""
         sha256 = atomic_write(self._folder / f"{key}.safetensors", model.weights)
         record = {"sha256": sha256, "metrics": model.metrics}
+        if model.detections is not None:
+            record["detections_sha256"] = atomic_write(self._folder / f"{key}.npz", model.detections)
         atomic_write(self._folder / f"{key}.json", json.dumps(record, allow_nan=False).encode())

@@ -1,7 +1,7 @@
 """The numbers of a comparison as JSON of the fixed form, as CSV, and as means over the seeds."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -76,8 +76,8 @@ def classes_json(balance: ClassBalance) -> dict[str, Any]:
     }
 
 
-def to_csv(comparison: Comparison) -> str:
-    """Return one line for each round of every run."""
+def to_csv(comparison: Comparison, more: Mapping[str, Sequence[str]] | None = None) -> str:
+    """Return one line for each round of every run; `more` has further columns by heading."""
     priced = priced_columns(comparison)
     rows = []
     for run in comparison.runs:
@@ -86,7 +86,10 @@ def to_csv(comparison: Comparison) -> str:
             counts = (record.round, record.images, record.boxes)
             cost = [f"{paid:.6g}" for _ in priced]
             rows.append([run.strategy, run.random_seed, str(run.label_using).lower(), *counts, *metrics, *cost])
-    return csv_text([*_COLUMNS, *priced], rows)
+    columns = [more[name] for name in more or ()]
+    return csv_text(
+        [*_COLUMNS, *priced, *(more or ())], [[*row, *cells] for row, *cells in zip(rows, *columns, strict=True)]
+    )
 
 
 def priced_columns(comparison: Comparison) -> list[str]:
