@@ -86,10 +86,9 @@ def to_csv(comparison: Comparison, more: Mapping[str, Sequence[str]] | None = No
             counts = (record.round, record.images, record.boxes)
             cost = [f"{paid:.6g}" for _ in priced]
             rows.append([run.strategy, run.random_seed, str(run.label_using).lower(), *counts, *metrics, *cost])
-    columns = [more[name] for name in more or ()]
-    return csv_text(
-        [*_COLUMNS, *priced, *(more or ())], [[*row, *cells] for row, *cells in zip(rows, *columns, strict=True)]
-    )
+    columns = more or {}
+    cells = zip(rows, *columns.values(), strict=True)
+    return csv_text([*_COLUMNS, *priced, *columns], [[*row, *added] for row, *added in cells])
 
 
 def priced_columns(comparison: Comparison) -> list[str]:

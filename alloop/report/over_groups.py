@@ -6,7 +6,7 @@ from typing import Any
 from alloop.budget.prices import BOXES, CostModel
 from alloop.report.numbers import counted, priced_columns
 from alloop.results.compare import Comparison
-from alloop.results.group_intervals import FEW_GROUPS, Estimate, GroupIntervals
+from alloop.results.group_intervals import FEW_GROUPS, Estimate, GroupIntervals, StrategyRound
 from alloop.results.names import metric_title
 from alloop.tables import Table, figure
 
@@ -60,13 +60,13 @@ def groups_json(over: GroupIntervals) -> dict[str, Any]:
         "images": over.images,
         "resamples": over.resamples,
         "too_few_groups": over.groups < FEW_GROUPS,
-        "rounds": [_flat(asdict(entry)) for entry in over.rounds],
+        "rounds": [{**_shown(entry), **asdict(entry.estimate)} for entry in over.rounds],
         "differences": [{"strategy": name, **asdict(estimate)} for name, estimate in over.differences.items()],
     }
 
 
-def _flat(tree: dict[str, Any]) -> dict[str, Any]:
-    return tree | tree.pop("estimate")
+def _shown(entry: StrategyRound) -> dict[str, Any]:
+    return {key: value for key, value in asdict(entry).items() if key != "estimate"}
 
 
 def groups_columns(over: GroupIntervals) -> dict[str, list[str]]:

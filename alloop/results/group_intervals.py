@@ -20,7 +20,7 @@ from alloop.results.compare import GRID, Comparison
 from alloop.results.kept_detections import kept_detections, refuse_other_test_images
 from alloop.results.names import Metric
 from alloop.results.runs import Run
-from alloop.results.statistics import Interval, expanded_percentile_interval
+from alloop.results.statistics import Interval, corrected_interval
 
 FEW_GROUPS = 10
 RESAMPLES = 2_000
@@ -106,7 +106,7 @@ def group_intervals(comparison: Comparison, resamples: int = RESAMPLES) -> Group
         max(one.values.shape[1] for one in measured) - 1,
         tuple(_strategy_round(members, groups) for members in _by_round(measured)),
         _differences(measured, groups),
-        tuple(tuple(_estimate(values, groups) for values in one.values) for one in measured),
+        tuple(tuple(_ap(values, groups) for values in one.values) for one in measured),
     )
 
 
@@ -141,8 +141,13 @@ def _usable(measured: Sequence[_Measured]) -> list[_Measured]:
     return [_Measured(one.run, one.values[:, usable]) for one in measured]
 
 
-def _estimate(values: Float64[np.ndarray, " r"], groups: int) -> Estimate:
-    return Estimate(float(values[0]), expanded_percentile_interval(values[1:], groups))
+def _difference(values: Float64[np.ndarray, " r"], groups: int) -> Estimate:
+    return Estimate(float(values[0]), corrected_interval(float(values[0]), values[1:], groups))
+
+
+def _ap(values: Float64[np.ndarray, " r"], groups: int) -> Estimate:
+    low, high = _difference(values, groups).interval
+    return Estimate(float(values[0]), (max(low, 0.0), min(high, 1.0)))  # no AP lies outside
 
 
 def _by_round(measured: Sequence[_Measured]) -> list[list[tuple[_Measured, int]]]:
@@ -163,7 +168,7 @@ def _strategy_round(members: Sequence[tuple[_Measured, int]], groups: int) -> St
         float(np.mean([record.images for record in records])),
         float(np.mean([record.boxes for record in records])),
         float(np.mean([one.run.paid[row] for one, row in members])),
-        _estimate(np.mean([one.values[row] for one, row in members], axis=0), groups),
+        _ap(np.mean([one.values[row] for one, row in members], axis=0), groups),
     )
 
 
@@ -175,7 +180,7 @@ def _differences(measured: Sequence[_Measured], groups: int) -> dict[str, Estima
         gap = None if strategy == "random" or baseline is None else _gap(one, baseline)
         if gap is not None:
             gaps.setdefault(strategy, []).append(gap)
-    return {strategy: _estimate(np.mean(of_seeds, axis=0), groups) for strategy, of_seeds in gaps.items()}
+    return {strategy: _difference(np.mean(of_seeds, axis=0), groups) for strategy, of_seeds in gaps.items()}
 
 
 def _gap(a: _Measured, b: _Measured) -> Float64[np.ndarray, " r"] | None:

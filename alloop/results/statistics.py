@@ -46,24 +46,24 @@ def bootstrap_interval(values: Sequence[float]) -> Interval | None:
     return float(low), float(high)
 
 
-def expanded_percentile_interval(resampled: Sequence[float] | np.ndarray, units: int) -> Interval:
-    """Return the 95 % percentile interval of bootstrap values, widened for a small number of resampled units.
+def corrected_interval(value: float, resampled: Sequence[float] | np.ndarray, units: int) -> Interval:
+    """Return the 95 % interval of a figure from its bootstrap values, corrected for bias and for few units.
 
-    A percentile interval is too narrow for few units, for two reasons: it uses the normal distribution where Student's
-    is due, and the bootstrap's variance is that of n values divided by n, not by n - 1. The expanded interval takes
-    quantiles further out, such that for a mean it has the length of Student's interval (Hesterberg, What teachers
-    should know about the bootstrap, The American Statistician 69, 2015).
+    This is the bootstrap's normal approximation (Davison and Hinkley, Bootstrap Methods and their Application, 1997,
+    section 5.2), with two corrections for few units: Student's distribution takes the place of the normal one, and the
+    variance of n drawn units, which the bootstrap divides by n, is divided by n - 1.
 
     Args:
-        resampled: the value of each resample.
+        value: the figure of the sample itself.
+        resampled: the figure of each resample.
         units: number of units that were drawn each time; at least 2.
     """
     from scipy import stats  # noqa: PLC0415
 
-    far = float(stats.t.ppf((1 - LEVEL) / 2, units - 1)) * np.sqrt(units / (units - 1))
-    tail = float(stats.norm.cdf(far))
-    low, high = np.quantile(resampled, [tail, 1 - tail])
-    return float(low), float(high)
+    centre = 2 * value - float(np.mean(resampled))  # the sample's bias is estimated by that of its resamples
+    error = float(np.std(resampled)) * float(np.sqrt(units / (units - 1)))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, units - 1)) * error
+    return centre - half, centre + half
 
 
 def sign_flip_p(values: Sequence[float]) -> float | None:

@@ -14,14 +14,7 @@ from alloop.evaluation.coco_ap import coco_dicts, evaluate
 from alloop.evaluation.matching import matched_detections
 from alloop.evaluation.resampled_ap import resampled_ap
 from alloop.values import Annotations, Detections
-
-CLASSES = 3
-
-
-def repeated(per_image, copies):
-    """The same images under new ids, each as often as it is taken, copies side by side."""
-    each = [value for image_id, times in zip(sorted(per_image), copies, strict=True) for value in [image_id] * times]
-    return {number: per_image[image_id] for number, image_id in enumerate(each)}
+from tests.support.resamples import CLASSES, random_data, repeated
 
 
 def coco_ap(truth, found, limit, thresholds=slice(None)):
@@ -41,26 +34,6 @@ def coco_ap(truth, found, limit, thresholds=slice(None)):
         evaluator.accumulate()
     cells = evaluator.eval["precision"][thresholds, :, :, 0, 0]
     return float(cells[cells > -1].mean())
-
-
-def random_data(chance, images, scores):
-    """Images with crowds, records that do not count, several detections of a box, and scores that often are equal."""
-    truth, found = {}, {}
-    for image_id in sorted(int(i) for i in chance.choice(10**6, images, replace=False)):
-        count = int(chance.integers(0, 6))
-        corner, side = chance.uniform(0, 60, (count, 2)), chance.choice([4.0, 20.0, 50.0], (count, 2))
-        crowd = chance.random(count) < 0.25
-        boxes = np.concatenate([corner, corner + side], axis=1)
-        labels = chance.integers(0, CLASSES, count)
-        truth[image_id] = Annotations(boxes, labels, crowd, ~crowd & (chance.random(count) < 0.95))
-        near = int(chance.integers(0, 14)) if count else 0
-        rows = chance.integers(0, max(count, 1), near)
-        moved = truth[image_id].boxes[rows] + chance.choice([0, 1, 3, 20], (near, 1))
-        confidence = chance.choice(scores, near)
-        order = np.argsort(-confidence, kind="stable")
-        classes = np.where(chance.random(near) < 0.8, labels[rows], chance.integers(0, CLASSES, near))
-        found[image_id] = Detections(moved[order], confidence[order], classes[order], np.full((near, CLASSES), 0.3))
-    return truth, found
 
 
 @settings(max_examples=300, deadline=None)
@@ -83,3 +56,35 @@ def test_ap_of_a_resample_is_that_of_the_repeated_images(seed, images, limit, sc
             assert value == pytest.approx(theirs, abs=1e-12) if theirs is not None else np.isnan(value)
     recorded = evaluate(truth, found, list("abc"), max_detections=limit).values["ap"]
     assert ours[0] == pytest.approx(recorded, abs=1e-12) if recorded is not None else np.isnan(ours[0])
+
+
+def test_copies_of_an_image_stand_side_by_side_among_equal_scores():
+    """A match and a false detection of equal score, twice: match, false, match, false."""
+    truth = {5: Annotations([[0, 0, 10, 10]], [0], [False], [True])}
+    found = {5: Detections([[0, 0, 10, 10], [50, 50, 60, 60]], [0.5, 0.5], [0, 0], np.full((2, 1), 0.5))}
+    matched = matched_detections(truth, found, ["a"], {})
+    once, twice = resampled_ap(matched, np.array([[1], [2]]))
+    assert once == pytest.approx(1.0, abs=1e-12)
+    assert twice == pytest.approx((51 * 1 + 50 * 2 / 3) / 101, abs=1e-12)
+
+
+def test_a_large_resample_is_counted_in_parts(monkeypatch):
+    from alloop.evaluation import resampled_ap as module
+
+    truth, found = random_data(np.random.default_rng(3), 20, (0.25, 0.5, 0.75))
+    matched = matched_detections(truth, found, list("abc"), {})
+    copies = np.random.default_rng(4).integers(0, 4, (50, 20))
+    whole = resampled_ap(matched, copies)
+    monkeypatch.setattr(module, "_CELLS", 7)
+    assert np.array_equal(resampled_ap(matched, copies), whole)
+    assert resampled_ap(matched, copies[:0]).shape == (0,)
+
+
+def test_a_class_without_a_true_box_in_the_resample_is_left_out_of_the_mean():
+    box = [[0, 0, 10, 10]]
+    truth = {k: Annotations(box, [k], [False], [True]) for k in range(2)}
+    found = {0: Detections(box, [0.5], [0], np.full((1, 2), 0.5))}
+    matched = matched_detections(truth, found, ["found", "missed"], {})
+    values = resampled_ap(matched, np.array([[1, 1], [1, 0], [0, 3], [0, 0]]))
+    assert values[:3] == pytest.approx([0.5, 1.0, 0.0], abs=1e-12)
+    assert np.isnan(values[3])
