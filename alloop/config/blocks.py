@@ -111,9 +111,6 @@ class DataConfig(Block):
         if self.digit_scenes is not None and (self.reference or self.test or self.classes):
             msg = "digit_scenes brings its own reference and test splits, and its classes; remove these keys"
             raise ValueError(msg)
-        if self.digit_scenes is not None and self.groups is not None:
-            msg = "groups: the images of digit_scenes have none; `alloop export-digits` writes them as files"
-            raise ValueError(msg)
         return self
 
 
