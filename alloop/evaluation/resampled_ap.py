@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float64, Int64
 from alloop.evaluation.matching import IOU_THRESHOLDS, MatchedDetections
 
 _RECALLS = np.linspace(0.0, 1.0, 101)  # the recalls at which COCO reads the precision
-_CELLS = 1 << 22  # numbers that are held at once
+_CELLS = 1 << 18  # numbers that are held at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,11 +8,14 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+import yaml
 from typer.testing import CliRunner
 
 from alloop.cli.app import app
 from alloop.files import run_lock
 from alloop.ledger.store import open_ledger
+from tests.support import small_tree
 from tests.support.commands import call
 
 
@@ -78,3 +81,66 @@ def test_verify_says_that_a_run_never_began_and_is_not_fooled_by_a_lost_config(f
     with open_ledger(tmp_path / "run") as ledger:
         ledger.database.write("DELETE FROM fact WHERE name = 'config'")
     assert "not begun" not in call("verify", tmp_path / "run", code=76).output
+
+
+@pytest.fixture(scope="module")
+def grouped(tmp_path_factory):
+    """A study of two strategies that kept its test detections, on clips of two frames."""
+    folder = tmp_path_factory.mktemp("grouped")
+    scenes = {"pool": 24, "reference": 4, "test": 12, "max_digits": 3, "video": 2}
+    tree = small_tree(
+        **{
+            "data": {"digit_scenes": scenes, "groups": {"folder": True}},
+            "evaluation.keep_detections": True,
+            "loop.rounds": 2,
+        }
+    )
+    (folder / "c.yaml").write_text(yaml.safe_dump(tree))
+    call("study", folder / "c.yaml", "--strategies", "entropy", "--seeds", "0", "--out", folder / "s", "--quiet")
+    return folder
+
+
+def test_compare_over_groups_in_every_format(grouped):
+    text = call("compare", grouped / "s", "--over-groups", "--resamples", 200).output
+    assert "AP with 95 % intervals over 6 test groups (12 images, 200 resamples)" in text
+    assert "warning: 6 test groups are too few" in text
+    assert "entropy against random at equal boxes" in text
+    tree = json.loads(call("compare", grouped / "s", "--over-groups", "--format", "json").output)["over_groups"]
+    rounds = json.loads(call("compare", grouped / "s", "--format", "json").output)["runs"]
+    assert [entry["value"] for entry in tree["rounds"]] == pytest.approx(
+        [r["ap"] for run in rounds for r in run["rounds"]]
+    )
+    assert tree["resamples"] == 2000
+    rows = list(csv.DictReader(io.StringIO(call("compare", grouped / "s", "--over-groups", "--format", "csv").output)))
+    intervals = [entry["interval"] for entry in tree["rounds"]]
+    assert [[float(row["ap_low"]), float(row["ap_high"])] for row in rows] == [
+        pytest.approx(i, abs=1e-6) for i in intervals
+    ]
+    assert "over_groups" not in json.loads(call("compare", grouped / "s", "--format", "json").output)
+    for metric in ("ap50", "ap75"):
+        assert f"{metric.upper()} with" in call("compare", grouped / "s", "--over-groups", "--metric", metric).output
+
+
+def test_compare_over_groups_without_the_data_and_the_same_at_every_call(grouped, tmp_path):
+    shutil.copytree(grouped / "s", tmp_path / "moved")
+    before, after = (call("compare", folder, "--over-groups").output for folder in (grouped / "s", tmp_path / "moved"))
+    assert before == after
+
+
+def test_compare_over_groups_says_which_keys_are_missing(finished):
+    output = call("compare", finished / "run", "--over-groups", code=2).output
+    assert "evaluation.keep_detections" in output
+    assert "data.groups" in output
+
+
+def test_verify_and_compare_notice_changed_detections(grouped, tmp_path):
+    shutil.copytree(grouped / "s" / "random_seed0", tmp_path / "run")
+    path = tmp_path / "run" / "detections" / "round_001.npz"
+    assert "detections" not in call("verify", tmp_path / "run").output
+    path.write_bytes(path.read_bytes().replace(b"scores", b"scared"))
+    assert (
+        "detections/round_001.npz: differs from its recorded sha256" in call("verify", tmp_path / "run", code=76).output
+    )
+    call("compare", tmp_path / "run", "--over-groups", code=76)
+    path.unlink()
+    assert "detections/round_001.npz: recorded, but missing" in call("verify", tmp_path / "run", code=76).output

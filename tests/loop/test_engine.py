@@ -134,7 +134,10 @@ TEACHER = {"unlabeled_ratio": 1, "threshold": 0.06, "gradient_balance": True, "r
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"detector.name": "faster_rcnn", "loop.rounds": 2, "training.semi_supervised": TEACHER}],
+    [
+        {"evaluation.keep_detections": True},
+        {"detector.name": "faster_rcnn", "loop.rounds": 2, "training.semi_supervised": TEACHER},
+    ],
     ids=["supervised", "taught"],
 )
 def test_sigkill_at_random_moments(tmp_path, changes):
