@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from alloop.config import parse_config
 from alloop.data.digit_files import export_digit_scenes
@@ -14,6 +15,8 @@ from tests.support import small_tree
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
+settings.register_profile("alloop", deadline=None)  # a slow example on a busy machine is no failure
+settings.load_profile("alloop")
 
 # The longest tests start first, so that no process is left alone with one of them at the end (docs/testing.md).
 LONGEST_FIRST = (

@@ -22,7 +22,7 @@ def example(seed, images=4, groups=("a", "b ü", "a", "\udcff/c")):
     return matched_detections(truth, found, ["cat", "dog", "ü"], names, 3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), groups=st.sampled_from([("a", "b ü", "a", "\udcff/c"), ()]))
 def test_what_is_written_is_read_back(seed, groups):
     kept = example(seed, groups=groups)

@@ -36,7 +36,7 @@ def coco_ap(truth, found, limit, thresholds=slice(None)):
     return float(cells[cells > -1].mean())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     seed=st.integers(0, 2**32 - 1),
     images=st.integers(1, 6),
