@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from alloop.data.data_set import DataSet
+from alloop.data.formats.format import Format
 from alloop.data.formats.table import annotation_format
 from alloop.data.image_index import index_of_folder
 from alloop.data.reading import read_annotations, with_file_names
+from alloop.data.records import Records
 from alloop.data.summary import note_lines
 from alloop.data.validation import validate
 from alloop.errors import DataError
@@ -40,16 +42,33 @@ def convert_annotations(source: Path, target: Path, from_: str, to: str, images:
     dataset = validate(records, str(source))
     if index is not None:
         records = with_file_names(records, index, str(source))
-    files = writer.files(records, target)
-    _refuse_outside(files, source, target)
-    for path, data in files.items():
-        atomic_write(path, data)
-    _require_same(validate(writer.read(target), str(target)), dataset, target)
+    write_checked(records, dataset, writer, target)
     lines = note_lines(validate(records, str(source)))
     return [_summary(dataset, target, "" if writer.keeps_masks else to), *(f"noted: {line}" for line in lines)]
 
 
-def _refuse_outside(files: Iterable[Path], source: Path, target: Path) -> None:
+def write_checked(records: Records, dataset: DataSet, writer: Format, target: Path) -> Records:
+    """Write records, read them again and compare; return what was read again.
+
+    Args:
+        records: what is written.
+        dataset: the same, validated.
+        writer: the format.
+        target: the file or folder to write; it does not exist yet.
+
+    Raises:
+        DataError: the format cannot hold the records without loss, or a file name leads out of `target`.
+    """
+    files = writer.files(records, target)
+    _refuse_outside(files, dataset.name, target)
+    for path, data in files.items():
+        atomic_write(path, data)
+    written = writer.read(target)
+    _require_same(validate(written, str(target)), dataset, target)
+    return written
+
+
+def _refuse_outside(files: Iterable[Path], source: str, target: Path) -> None:
     for path in files:
         if not path.resolve().is_relative_to(target.resolve()) and path != target:
             msg = f"{path}: a file name of {source} leads out of {target}; rename that image"

@@ -1,0 +1,179 @@
+"""From one annotation file to a folder with a file for each split, as `alloop split` makes it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from alloop.config.blocks import GroupsConfig
+from alloop.data.convert import write_checked
+from alloop.data.data_set import DataSet
+from alloop.data.formats.format import Format
+from alloop.data.formats.table import annotation_format
+from alloop.data.groups import refuse_straddling, with_groups
+from alloop.data.image_index import index_of_folder
+from alloop.data.reading import read_annotations, with_file_names
+from alloop.data.records import Records
+from alloop.data.splitting import split_records
+from alloop.data.validation import validate
+from alloop.errors import DataError
+from alloop.files import atomic_folder, atomic_write
+from alloop.tables import csv_text
+
+GROUP_FIELD = GroupsConfig(field="group")  # the field that our COCO files have
+TABLE = "groups.csv"
+UNKNOWN_FOLDER = "FOLDER_OF_THE_IMAGES"
+
+
+@dataclass(frozen=True, slots=True)
+class FileSplit:
+    """What was written.
+
+    Attributes:
+        dataset: everything that was read.
+        splits: each split, by its name.
+        config: the block `data` of a config that uses the splits.
+    """
+
+    dataset: DataSet
+    splits: Mapping[str, DataSet]
+    config: Mapping[str, Any]
+
+    @property
+    def left_out(self) -> int:
+        """The number of unlabeled images that are in no split."""
+        return len(self.dataset.images) - sum(len(split.images) for split in self.splits.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSplitting:
+    """One splitting of a file or folder of annotations.
+
+    Attributes:
+        annotations: what to read.
+        out: the folder to write; it does not exist, or is empty.
+        shares: the wished share of each split.
+        from_: the name of the format that is read.
+        to: the name of the format that is written.
+        images: folder of the images, where sizes are missing or names are not those of the files.
+        groups: how the group of an image is found. By default it is the field `group` where the file has it, and
+            else each image is a group of its own.
+        random_seed: the seed of all random choices.
+    """
+
+    annotations: Path
+    out: Path
+    shares: Mapping[str, float]
+    from_: str
+    to: str
+    images: Path | None = None
+    groups: GroupsConfig | None = None
+    random_seed: int = 0
+
+    def run(self) -> FileSplit:
+        """Read, validate, split, write, read again and compare.
+
+        Raises:
+            DataError: annotations that cannot be used or split, `out` has something in it, or the format that is
+                written cannot hold a split without loss.
+            ConfigError: an unknown format.
+        """
+        reader, writer = annotation_format(self.from_, "--from"), annotation_format(self.to, "--to")
+        if self.out.exists() and not (self.out.is_dir() and not any(self.out.iterdir())):
+            msg = f"{self.out}: exists already; give a new name, nothing is overwritten"
+            raise DataError(msg)
+        records = self._read(reader)
+        dataset = validate(records, str(self.annotations))
+        parts = split_records(records, self.shares, self.random_seed, str(self.annotations))
+        splits = {name: validate(part, name) for name, part in parts.items()}
+        with atomic_folder(self.out) as folder:
+            targets = {name: _target(writer, part, folder / name) for name, part in parts.items()}
+            written = {
+                name: write_checked(parts[name], splits[name], writer, target) for name, target in targets.items()
+            }
+            _require_partition({name: validate(own, name) for name, own in written.items()}, dataset)
+            rule = self._written_rule(parts, written, folder)
+            _require_same_groups(parts, written, rule)
+        places = {name: self.out / target.name for name, target in targets.items()}
+        return FileSplit(dataset, splits, self._config(places, reader, rule, records))
+
+    def _read(self, reader: Format) -> Records:
+        index = index_of_folder(self.images) if self.images else None
+        records = read_annotations(self.annotations, reader, index, groups=self.groups)
+        validate(records, str(self.annotations))
+        if index is not None:
+            records = with_file_names(records, index, str(self.annotations))
+        rule = self.groups or (GROUP_FIELD if records.groups else None)
+        return with_groups(records, rule, str(self.annotations))
+
+    def _written_rule(
+        self, parts: Mapping[str, Records], written: Mapping[str, Records], folder: Path
+    ) -> GroupsConfig | None:
+        """Return a rule that gives the written files their groups; a table is written where it takes one."""
+        if not any(part.groups for part in parts.values()):
+            return None
+        if all(written[name].groups == part.groups for name, part in parts.items()):
+            return GROUP_FIELD
+        if self.groups is not None and self.groups.field is None:
+            return self.groups
+        rows = sorted(
+            (image.file_name, part.groups[image.image_id]) for part in parts.values() for image in part.images
+        )
+        atomic_write(folder / TABLE, csv_text(("file_name", "group"), rows).encode())
+        return GroupsConfig(csv=folder / TABLE)
+
+    def _config(
+        self, places: Mapping[str, Path], reader: Format, rule: GroupsConfig | None, records: Records
+    ) -> dict[str, Any]:
+        folder = self.images or reader.image_folder(self.annotations)
+        images = str(folder) if (folder / records.images[0].file_name).is_file() else UNKNOWN_FOLDER
+        format_ = {} if self.to == "coco" else {"format": self.to}
+        blocks: dict[str, Any] = {
+            name: {"annotations": str(place), "images": images, **format_} for name, place in places.items()
+        }
+        if rule is not None:
+            tree = rule.model_dump(exclude_defaults=True, mode="json")
+            blocks["groups"] = {"csv": str(self.out / TABLE)} if rule.csv and rule != self.groups else tree
+        return {"data": blocks}
+
+
+def _target(writer: Format, records: Records, path: Path) -> Path:
+    """Return the path with `.json` where the format is one file, and the path itself where it is a folder."""
+    one = msgspec.structs.replace(records, images=[], annotations=[], unlabeled=frozenset())
+    return path.with_name(f"{path.name}.json") if path in writer.files(one, path) else path
+
+
+def _require_partition(written: Mapping[str, DataSet], dataset: DataSet) -> None:
+    """Check what was read again: each image is in one split or was left out, and no box or crowd is lost."""
+    images = Counter(image.file_name for split in written.values() for image in split.images.values())
+    unlabeled = {dataset.images[image_id].file_name for image_id in dataset.unlabeled}
+    lost = {image.file_name for image in dataset.images.values()} - unlabeled - images.keys()
+    twice = [name for name, count in images.items() if count > 1]
+    if lost or twice or not images.keys() <= {image.file_name for image in dataset.images.values()}:
+        msg = f"{dataset.name}: {len(lost)} images are in no split and {len(twice)} in several; please report this"
+        raise DataError(msg)
+    boxes = [sum(counts) for counts in zip(*(split.class_counts() for split in written.values()), strict=True)]
+    if boxes != dataset.class_counts() or _crowds(dataset) != sum(map(_crowds, written.values())):
+        msg = f"{dataset.name}: the splits hold {boxes} boxes of the classes instead of {dataset.class_counts()}"
+        raise DataError(msg)
+
+
+def _crowds(dataset: DataSet) -> int:
+    return sum(int(truth.crowd.sum()) for truth in dataset.annotations.values())
+
+
+def _require_same_groups(
+    parts: Mapping[str, Records], written: Mapping[str, Records], rule: GroupsConfig | None
+) -> None:
+    """Check that the rule gives the written files the groups that were kept together, and that none straddles."""
+    groups = {name: with_groups(own, rule, name).groups for name, own in written.items()}
+    refuse_straddling(groups)
+    for name, part in parts.items():
+        if groups[name] != part.groups:
+            image_id = next(key for key in part.groups if groups[name].get(key) != part.groups[key])
+            wrong = f"{groups[name].get(image_id)!r} instead of {part.groups[image_id]!r}"
+            msg = f"{name}: image {image_id} is in group {wrong} once it is written; give each image another file name"
+            raise DataError(msg)
