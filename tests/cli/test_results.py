@@ -106,7 +106,10 @@ def test_compare_over_groups_in_every_format(grouped):
     assert "warning: 6 test groups are too few" in text
     assert "entropy against random at equal boxes" in text
     tree = json.loads(call("compare", grouped / "s", "--over-groups", "--format", "json").output)["over_groups"]
-    rounds = json.loads(call("compare", grouped / "s", "--format", "json").output)["runs"]
+    plain = json.loads(call("compare", grouped / "s", "--format", "json").output)
+    rounds = plain["runs"]
+    assert rounds[0]["paid"] != rounds[1]["paid"], "so the curves are read between their rounds"
+    assert tree["differences"][0]["value"] == pytest.approx(plain["comparisons"][0]["difference"], abs=1e-12)
     assert [entry["value"] for entry in tree["rounds"]] == pytest.approx(
         [r["ap"] for run in rounds for r in run["rounds"]]
     )
@@ -116,7 +119,7 @@ def test_compare_over_groups_in_every_format(grouped):
     assert [[float(row["ap_low"]), float(row["ap_high"])] for row in rows] == [
         pytest.approx(i, abs=1e-6) for i in intervals
     ]
-    assert "over_groups" not in json.loads(call("compare", grouped / "s", "--format", "json").output)
+    assert "over_groups" not in plain
     for metric in ("ap50", "ap75"):
         assert f"{metric.upper()} with" in call("compare", grouped / "s", "--over-groups", "--metric", metric).output
 
