@@ -42,9 +42,11 @@ def convert_annotations(source: Path, target: Path, from_: str, to: str, images:
     dataset = validate(records, str(source))
     if index is not None:
         records = with_file_names(records, index, str(source))
-    write_checked(records, dataset, writer, target)
-    lines = note_lines(validate(records, str(source)))
-    return [_summary(dataset, target, "" if writer.keeps_masks else to), *(f"noted: {line}" for line in lines)]
+    written = write_checked(records, dataset, writer, target)
+    lines = [f"noted: {line}" for line in note_lines(validate(records, str(source)))]
+    lost = len(records.groups) - len(written.groups)
+    left = [f"noted: the groups of {lost} images stay behind, {to} has no place for them"] if lost else []
+    return [_summary(dataset, target, "" if writer.keeps_masks else to), *lines, *left]
 
 
 def write_checked(records: Records, dataset: DataSet, writer: Format, target: Path) -> Records:

@@ -191,3 +191,14 @@ def test_the_summary_counts_what_was_written_and_what_was_lost(tmp_path, to, los
     assert line == f"{tmp_path / 'out'}: 2 images (1 empty), 2 boxes (1 crowd){lost}"
     with pytest.raises(DataError, match="exists already"):
         convert_annotations(path, tmp_path / "out", "coco", to)
+
+
+def test_groups_are_kept_by_coco_and_told_where_they_are_lost(tmp_path):
+    tree = coco_tree()
+    tree["images"][0]["group"] = "clip 1"
+    source = write_json(tmp_path / "a.json", tree)
+    kept = convert_annotations(source, tmp_path / "b.json", "coco", "coco")
+    assert dict(read_coco(tmp_path / "b.json").groups) == {7: "clip 1"}
+    assert not any("the groups of" in line for line in kept)
+    lines = convert_annotations(source, tmp_path / "c", "coco", "voc")
+    assert lines[-1] == "noted: the groups of 1 images stay behind, voc has no place for them"
