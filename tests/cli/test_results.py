@@ -92,7 +92,9 @@ def grouped(tmp_path_factory):
         **{
             "data": {"digit_scenes": scenes, "groups": {"folder": True}},
             "evaluation.keep_detections": True,
+            "loop.seed_set": 12,
             "loop.rounds": 2,
+            "training.iterations": 80,  # enough to detect something
         }
     )
     (folder / "c.yaml").write_text(yaml.safe_dump(tree))
@@ -109,6 +111,7 @@ def test_compare_over_groups_in_every_format(grouped):
     plain = json.loads(call("compare", grouped / "s", "--format", "json").output)
     rounds = plain["runs"]
     assert rounds[0]["paid"] != rounds[1]["paid"], "so the curves are read between their rounds"
+    assert abs(tree["differences"][0]["value"]) > 0.001
     assert tree["differences"][0]["value"] == pytest.approx(plain["comparisons"][0]["difference"], abs=1e-12)
     assert [entry["value"] for entry in tree["rounds"]] == pytest.approx(
         [r["ap"] for run in rounds for r in run["rounds"]]
