@@ -49,8 +49,8 @@ def convert_annotations(source: Path, target: Path, from_: str, to: str, images:
     return [_summary(dataset, target, "" if writer.keeps_masks else to), *lines, *left]
 
 
-def write_checked(records: Records, dataset: DataSet, writer: Format, target: Path) -> Records:
-    """Write records, read them again and compare; return what was read again.
+def write_checked(records: Records, dataset: DataSet, writer: Format, target: Path) -> DataSet:
+    """Write records, read them again and compare; return what was read again, validated.
 
     Args:
         records: what is written.
@@ -65,8 +65,8 @@ def write_checked(records: Records, dataset: DataSet, writer: Format, target: Pa
     _refuse_outside(files, dataset.name, target)
     for path, data in files.items():
         atomic_write(path, data)
-    written = writer.read(target)
-    _require_same(validate(written, str(target)), dataset, target)
+    written = validate(writer.read(target), str(target))
+    _require_same(written, dataset, target)
     return written
 
 

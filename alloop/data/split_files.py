@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from alloop.data.groups import refuse_straddling, with_groups
 from alloop.data.image_index import index_of_folder
 from alloop.data.reading import read_annotations, with_file_names
 from alloop.data.records import Records
+from alloop.data.split_counts import Counts, counted
 from alloop.data.splitting import split_records
 from alloop.data.validation import validate
 from alloop.errors import DataError
@@ -35,11 +36,15 @@ class FileSplit:
     Attributes:
         dataset: everything that was read.
         splits: each split, by its name.
+        whole: what there is of each class in everything.
+        counts: the same in each split, by its name.
         config: the block `data` of a config that uses the splits.
     """
 
     dataset: DataSet
     splits: Mapping[str, DataSet]
+    whole: Counts
+    counts: Mapping[str, Counts]
     config: Mapping[str, Any]
 
     @property
@@ -85,32 +90,35 @@ class FileSplitting:
         if self.out.exists() and not (self.out.is_dir() and not any(self.out.iterdir())):
             msg = f"{self.out}: exists already; give a new name, nothing is overwritten"
             raise DataError(msg)
-        records = self._read(reader)
-        dataset = validate(records, str(self.annotations))
+        records, dataset = self._read(reader)
         parts = split_records(records, self.shares, self.random_seed, str(self.annotations))
         splits = {name: validate(part, name) for name, part in parts.items()}
+        whole, counts = counted(records), {name: counted(part) for name, part in parts.items()}
         with atomic_folder(self.out) as folder:
             targets = {name: _target(writer, part, folder / name) for name, part in parts.items()}
             written = {
                 name: write_checked(parts[name], splits[name], writer, target) for name, target in targets.items()
             }
-            _require_partition({name: validate(own, name) for name, own in written.items()}, dataset)
+            _require_partition(written, dataset)
+            _require_all_boxes(counts, whole, dataset.name)
             rule = self._written_rule(parts, written, folder)
             _require_same_groups(parts, written, rule)
         places = {name: self.out / target.name for name, target in targets.items()}
-        return FileSplit(dataset, splits, self._config(places, reader, rule, records))
+        return FileSplit(dataset, splits, whole, counts, self._config(places, reader, rule, records))
 
-    def _read(self, reader: Format) -> Records:
+    def _read(self, reader: Format) -> tuple[Records, DataSet]:
         index = index_of_folder(self.images) if self.images else None
+        name = str(self.annotations)
         records = read_annotations(self.annotations, reader, index, groups=self.groups)
-        validate(records, str(self.annotations))
+        dataset = validate(records, name)
         if index is not None:
-            records = with_file_names(records, index, str(self.annotations))
-        rule = self.groups or (GROUP_FIELD if records.groups else None)
-        return with_groups(records, rule, str(self.annotations))
+            records = with_file_names(records, index, name)
+            dataset = validate(records, name)
+        records = with_groups(records, self.groups or (GROUP_FIELD if records.groups else None), name)
+        return records, replace(dataset, groups=records.groups)
 
     def _written_rule(
-        self, parts: Mapping[str, Records], written: Mapping[str, Records], folder: Path
+        self, parts: Mapping[str, Records], written: Mapping[str, DataSet], folder: Path
     ) -> GroupsConfig | None:
         """Return a rule that gives the written files their groups; a table is written where it takes one."""
         if not any(part.groups for part in parts.values()):
@@ -147,29 +155,36 @@ def _target(writer: Format, records: Records, path: Path) -> Path:
 
 
 def _require_partition(written: Mapping[str, DataSet], dataset: DataSet) -> None:
-    """Check what was read again: each image is in one split or was left out, and no box or crowd is lost."""
-    images = Counter(image.file_name for split in written.values() for image in split.images.values())
-    unlabeled = {dataset.images[image_id].file_name for image_id in dataset.unlabeled}
-    lost = {image.file_name for image in dataset.images.values()} - unlabeled - images.keys()
-    twice = [name for name, count in images.items() if count > 1]
-    if lost or twice or not images.keys() <= {image.file_name for image in dataset.images.values()}:
-        msg = f"{dataset.name}: {len(lost)} images are in no split and {len(twice)} in several; please report this"
-        raise DataError(msg)
-    boxes = [sum(counts) for counts in zip(*(split.class_counts() for split in written.values()), strict=True)]
-    if boxes != dataset.class_counts() or _crowds(dataset) != sum(map(_crowds, written.values())):
-        msg = f"{dataset.name}: the splits hold {boxes} boxes of the classes instead of {dataset.class_counts()}"
+    """Check what was read again: each image is in one split, and only unlabeled ones may be in none."""
+    found = Counter(image for split in written.values() for image in split.images.values())
+    known = set(dataset.images.values())
+    unlabeled = {dataset.images[image_id] for image_id in dataset.unlabeled}
+    lost, foreign = known - unlabeled - found.keys(), found.keys() - known
+    twice = [image for image, count in found.items() if count > 1]
+    if lost or twice or foreign:
+        wrong = f"{len(lost)} images in no split, {len(twice)} in several and {len(foreign)} that were not read"
+        msg = f"{dataset.name}: the splits would have {wrong}; nothing is written, please report this"
         raise DataError(msg)
 
 
-def _crowds(dataset: DataSet) -> int:
-    return sum(int(truth.crowd.sum()) for truth in dataset.annotations.values())
+def _require_all_boxes(counts: Mapping[str, Counts], whole: Counts, name: str) -> None:
+    """Check that no box and no crowd of a class is lost; each split has been compared with what was written."""
+    boxes = tuple(map(sum, zip(*(own.boxes for own in counts.values()), strict=True)))
+    crowds = sum(own.crowds for own in counts.values())
+    if (boxes, crowds) != (whole.boxes, whole.crowds):
+        msg = (
+            f"{name}: the splits would have {boxes} boxes of the classes and {crowds} crowds instead of {whole.boxes} "
+            f"and {whole.crowds}; nothing is written, please report this"
+        )
+        raise DataError(msg)
 
 
 def _require_same_groups(
-    parts: Mapping[str, Records], written: Mapping[str, Records], rule: GroupsConfig | None
+    parts: Mapping[str, Records], written: Mapping[str, DataSet], rule: GroupsConfig | None
 ) -> None:
     """Check that the rule gives the written files the groups that were kept together, and that none straddles."""
-    groups = {name: with_groups(own, rule, name).groups for name, own in written.items()}
+    read = {name: Records(list(own.images.values()), [], groups=own.groups) for name, own in written.items()}
+    groups = {name: with_groups(own, rule, name).groups for name, own in read.items()}
     refuse_straddling(groups)
     for name, part in parts.items():
         if groups[name] != part.groups:
