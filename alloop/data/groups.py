@@ -1,7 +1,7 @@
 """Groups: images that belong together, such as the frames of a video or the pictures of a patient.
 
 Two images of one group often look nearly alike. A group in the pool and in the test split makes AP measure what was
-learned by heart, so no group may be in two splits.
+memorized, so no group may be in two splits.
 """
 
 import csv

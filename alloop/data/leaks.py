@@ -1,8 +1,8 @@
 """Leaks between two data sets, and duplicates inside one: images that are the same, or look nearly the same.
 
-An image that is in the pool and in the test split makes AP measure what was learned by heart. Identical bytes are found
+An image that is in the pool and in the test split makes AP measure what was memorized. Identical bytes are found
 by sha256, and images that look alike by the Hamming distance of their perceptual hashes. Image ids and file names that
-two files have in common are told too, but they are no leak: many tools number the images of each file from 1.
+two files have in common are listed too, but they are no leak: many tools number the images of each file from 1.
 """
 
 from collections import Counter

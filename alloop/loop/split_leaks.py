@@ -1,7 +1,7 @@
 """The check of the images when a run begins: a hash of each file, and images that two splits share.
 
 It is made once, and its result is recorded. An image of the test split that is also in the pool, or looks like one
-there, makes AP measure what was learned by heart.
+there, makes AP measure what was memorized.
 """
 
 from collections.abc import Mapping

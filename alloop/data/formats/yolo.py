@@ -1,4 +1,4 @@
-"""YOLO folders: texts with one line a box, and a list of the class names. The layouts are told in `yolo_layout`."""
+"""YOLO folders: texts with one line a box, and a list of the class names. `yolo_layout` describes the layouts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

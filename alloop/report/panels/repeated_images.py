@@ -50,7 +50,7 @@ PANEL = Panel(
     """\
 {{ leaks }}
 <p class="muted">Images of the splits when the first run began. Images look alike whose perceptual hashes differ in at
-most {{ bits }} of 64 bits. An image of the pool in the test split makes AP measure what was learned by heart.</p>
+most {{ bits }} of 64 bits. An image of the pool in the test split makes AP measure what was memorized.</p>
 {{ duplicates }}
 <p class="muted">A near duplicate looks like an image that was labeled before it. Those saved were passed over by
 <code>loop.min_distance</code> and would have been paid without it; an image counts once.</p>""",
