@@ -132,3 +132,14 @@ def test_amounts_count_units_and_keep_them_in_another_order():
     assert amounts.totals().tolist() == [1, 0, 3]
     turned = amounts.in_order(np.array([1, 0]))
     assert [turned.of(group)[1].tolist() for group in (0, 1)] == [[1, 2], [1]]
+
+
+def test_gaps_are_not_closed_at_the_price_of_splits_of_another_size_than_was_wished():
+    neighbours = np.array([[(row - column) % 30 < 3 for column in range(30)] for row in range(30)], dtype=int)
+    table = np.concatenate([neighbours, np.ones((30, 1), int)], axis=1)
+    shares = (0.7, 0.1, 0.2)
+    splits = stratified(amounts_of(table), np.array(shares), np.random.default_rng(0))
+    gaps, _, images = gaps_and_deviation(table, splits, shares)
+    assert abs(images).max() <= FARTHEST + 1e-9
+    assert gaps > 0
+    assert gaps_and_deviation(table, np.arange(30) % 3, shares)[0] == 0, "thirds would leave no gap"
