@@ -135,6 +135,17 @@ def test_a_strategy_is_refused_by_what_the_plug_in_declares(strategy, missing, m
         prepare(config, TABLE)
 
 
+def test_a_distance_of_embeddings_needs_a_detector_that_gives_them(monkeypatch):
+    changes = {"loop.min_distance": "0.1 cosine", "strategy.name": "random"}
+    config = parse_config(small_tree(detector=tree("own:Declaring")["detector"], **changes))
+    prepare(config, TABLE)
+    monkeypatch.setattr(Declaring, "gives", FCOS.gives - {Need.EMBEDDINGS})
+    with pytest.raises(
+        ConfigError, match=r"loop\.min_distance: detector 'own:Declaring' gives no .* a distance in bits"
+    ):
+        prepare(config, TABLE)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -1,5 +1,7 @@
 """The rules of a purchase, each against comparing with every image one by one, and both in whole runs."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,9 +10,10 @@ from hypothesis import strategies as st
 from alloop.budget.charges import PassedOver
 from alloop.config import parse_config
 from alloop.config.blocks import LoopConfig
+from alloop.data.digit_files import export_digit_scenes
 from alloop.data.fingerprints import fingerprint
 from alloop.data.splits import load_splits
-from alloop.errors import ConfigError
+from alloop.errors import ConfigError, WaitingError
 from alloop.ledger.store import read_ledger
 from alloop.loop.engine import run_experiment
 from alloop.loop.purchase_rules import (
@@ -26,6 +29,7 @@ from alloop.results.compare import compare_runs
 from alloop.results.near_duplicates import near_duplicates
 from strategies import TABLE
 from tests.support import small_tree
+from tests.support.people import Annotator, tree_of
 
 HASHES = st.dictionaries(st.integers(0, 12), st.sampled_from([0, 1, 3, 7, 15, 2**63, 2**63 + 1]), max_size=12)
 
@@ -158,6 +162,23 @@ def test_a_distance_of_embeddings_is_kept_too(tmp_path):
     assert [len(images) for images in purchases(tmp_path / "run")[0]] == [5, 5, 5]
 
 
-def test_rules_that_cannot_hold_are_refused(tmp_path):
+def test_people_are_not_asked_for_near_duplicates(tmp_path):
+    files, desk = tmp_path / "files", tmp_path / "people"
+    export_digit_scenes(files, ["pool=60", "video=6", "reference=4", "test=8", "max_digits=3"])
+    tree = json.loads((files / "instances_pool.json").read_bytes())
+    (files / "unlabeled.json").write_text(json.dumps(tree | {"annotations": []}))
+    loop = {"loop.min_distance": "10 bits", "loop.seed_set": 5, "loop.query_size": 5}
+    config, people = parse_config(tree_of(files, desk, **loop)), Annotator(files, desk)
+    for round_ in range(3):
+        with pytest.raises(WaitingError):
+            run_experiment(config, tmp_path / "run", TABLE)
+        people.answer(round_)
+    run_experiment(config, tmp_path / "run", TABLE)
+    counts = near_duplicates(tmp_path / "run", bits=9)
+    assert [len(images) for images in purchases(tmp_path / "run")[0]] == [5, 5, 5]
+    assert (counts.paid_images, counts.saved_images > 0) == (0, True)
+
+
+def test_rules_that_cannot_hold_are_refused():
     with pytest.raises(ConfigError, match=r"loop\.per_group: nobody knows the groups; say with data\.groups"):
         parse_config(small_tree(**{"loop.per_group": 2}))
