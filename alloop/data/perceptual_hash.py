@@ -49,10 +49,7 @@ def perceptual_hash(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> in
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image.draft("L", (_DRAFT, _DRAFT))
-            orientation = image.getexif()
-            small = _small(image.convert("L"))
-            small.getexif().update(orientation)
-            return _hash(np.asarray(ImageOps.exif_transpose(small)))
+            return _hash(np.asarray(ImageOps.exif_transpose(_small(image.convert("L")))))
     except Exception as error:
         msg = f"{where}: the image data is damaged or cut short ({error})"
         raise DataError(msg) from error
