@@ -39,6 +39,7 @@ class FileSplit:
         whole: what there is of each class in everything.
         counts: the same in each split, by its name.
         config: the block `data` of a config that uses the splits.
+        lost_masks: masks that the written format cannot hold.
     """
 
     dataset: DataSet
@@ -46,6 +47,7 @@ class FileSplit:
     whole: Counts
     counts: Mapping[str, Counts]
     config: Mapping[str, Any]
+    lost_masks: int
 
     @property
     def left_out(self) -> int:
@@ -104,7 +106,8 @@ class FileSplitting:
             rule = self._written_rule(parts, written, folder)
             _require_same_groups(parts, written, rule)
         places = {name: self.out / target.name for name, target in targets.items()}
-        return FileSplit(dataset, splits, whole, counts, self._config(places, reader, rule, records))
+        config = self._config(places, reader, rule, records)
+        return FileSplit(dataset, splits, whole, counts, config, _masks(splits) - _masks(written))
 
     def _read(self, reader: Format) -> tuple[Records, DataSet]:
         index = index_of_folder(self.images) if self.images else None
@@ -146,6 +149,11 @@ class FileSplitting:
             tree = rule.model_dump(exclude_defaults=True, mode="json")
             blocks["groups"] = {"csv": str(self.out / TABLE)} if rule.csv and rule != self.groups else tree
         return {"data": blocks}
+
+
+def _masks(splits: Mapping[str, DataSet]) -> int:
+    truths = (truth for split in splits.values() for truth in split.annotations.values())
+    return sum(mask is not None for truth in truths for mask in truth.masks)
 
 
 def _target(writer: Format, records: Records, path: Path) -> Path:

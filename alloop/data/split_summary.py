@@ -34,8 +34,9 @@ def _rows(counts: Sequence[Mapping[str, int]]) -> list[list[str]]:
 
 
 def split_lines(split: FileSplit) -> list[str]:
-    """Return a line for groups, for unlabeled images, and for the classes that each split lacks."""
-    return [*_group_lines(split.dataset), *_unlabeled_lines(split), *_missing_lines(split)]
+    """Return a line for groups, for unlabeled images, for lost masks, and for the classes that each split lacks."""
+    masks = [f"{split.lost_masks} masks stay behind, the written format holds boxes"] if split.lost_masks else []
+    return [*_group_lines(split.dataset), *_unlabeled_lines(split), *masks, *_missing_lines(split)]
 
 
 def _group_lines(dataset: DataSet) -> list[str]:

@@ -37,6 +37,7 @@ def test_several_sets_count_an_image_once(two):
     own, other = two
     assert check_leaks(own, None, LeakOptions([str(other), f"{other}={other.parent}"]), QUIET).leaks == 2
     assert check_leaks(own, None, LeakOptions([str(own)]), QUIET).leaks == 6
+    assert check_leaks(own, own.parent, LeakOptions([f"{other}={other.parent}"]), QUIET).leaks == 2, "its own folder"
 
 
 def test_groups_and_embeddings_are_compared_where_they_are_given(two):

@@ -83,6 +83,8 @@ def test_similar_embeddings_leak_and_an_embedding_of_zeros_is_like_nothing():
     second = side("b", [("t", None)], 100, embeddings={100: np.array([2.0, 0.02])})
     found = overlaps(first, second, cosine=0.01)
     assert by_kind(found)["similar embedding"] == [1]
+    same = side("b", [("t", None)], 100, embeddings={100: np.array([3.0, 0])})
+    assert by_kind(overlaps(first, same, cosine=0.0))["similar embedding"] == [1], "the limit itself counts"
     assert by_kind(overlaps(first, side("b", [("t", None)], embeddings={}), cosine=0.01))["similar embedding"] == []
 
 

@@ -9,7 +9,7 @@ from alloop.tables import plain
 from tests.support.annotations import write_json
 
 
-def split_of(tmp_path, rule="folder", **fields):
+def split_of(tmp_path, rule="folder", to="coco", **fields):
     """Split 40 images in ten folders: 30 with a cat, one of them with two dogs, the others empty."""
     images = [{"id": n, "file_name": f"{n % 10}/{n}.png", "width": 99, "height": 99} for n in range(40)]
     cats = [{"id": n, "image_id": n, "category_id": 1, "bbox": [1, 1, 9, 9]} for n in range(30)]
@@ -21,7 +21,7 @@ def split_of(tmp_path, rule="folder", **fields):
         out=tmp_path / "out",
         shares={"train": 0.7, "reference": 0.1, "test": 0.2},
         from_="coco",
-        to="coco",
+        to=to,
         groups=rule and group_rule(rule),
     ).run()
 
@@ -55,6 +55,15 @@ def test_lines_name_groups_unlabeled_images_and_what_a_split_lacks(tmp_path):
 def test_lines_speak_of_images_where_there_are_no_groups(tmp_path):
     lines = split_lines(split_of(tmp_path, rule=None))
     assert [line.partition(", because")[2] for line in lines] == [" few images have it: dog (1)"] * 2
+
+
+def test_masks_that_the_written_format_cannot_hold_are_counted(tmp_path):
+    mask = {"segmentation": [[1, 1, 9, 1, 9, 9]]}
+    boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [1, 1, 8, 8]} | mask for n in range(7)]
+    (tmp_path / "voc").mkdir()
+    assert not any("masks" in line for line in split_lines(split_of(tmp_path, annotations=boxes)))
+    lines = split_lines(split_of(tmp_path / "voc", to="voc", annotations=boxes))
+    assert "7 masks stay behind, the written format holds boxes" in lines
 
 
 def test_json_has_the_same_counts(tmp_path):
