@@ -1,6 +1,7 @@
 """The rules of a purchase, each against comparing with every image one by one, and both in whole runs."""
 
 import json
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ from alloop.data.splits import load_splits
 from alloop.errors import ConfigError, WaitingError
 from alloop.ledger.store import read_ledger
 from alloop.loop.engine import run_experiment
+from alloop.loop.experiment import prepare
 from alloop.loop.purchase_rules import (
     EmbeddingDistance,
     GroupLimit,
     HashDistance,
     passed_over_lines,
+    random_seed_set,
     rules_of,
     unit_vectors,
 )
@@ -160,6 +163,37 @@ def test_a_distance_of_embeddings_is_kept_too(tmp_path):
     config = parse_config(small_tree(**VIDEO, **{"loop.min_distance": "0.001 cosine"}))
     run_experiment(config, tmp_path / "run", TABLE)
     assert [len(images) for images in purchases(tmp_path / "run")[0]] == [5, 5, 5]
+
+
+def seed_set(count, **changes):
+    """The first images of a random seed set of clips, and the experiment."""
+    tree = small_tree(**{"data.digit_scenes.video": 6, "data.digit_scenes.pool": 60, **changes})
+    experiment = prepare(parse_config(tree), TABLE)
+    pool = experiment.splits.train
+    hashes = {i: fingerprint(pool.images, i).perceptual for i in pool.dataset.images}
+    return list(islice(random_seed_set(experiment, hashes), count)), hashes, pool.dataset.groups
+
+
+@pytest.mark.parametrize("random_seed", range(4))
+def test_a_seed_set_takes_one_image_of_each_group_before_a_second_one(random_seed):
+    images, _, groups = seed_set(60, random_seed=random_seed, **{"data.groups": {"folder": True}})
+    for turn in range(6):
+        assert len({groups[image_id] for image_id in images[10 * turn : 10 * turn + 10]}) == 10
+    assert len(set(images)) == 60
+    other, _, _ = seed_set(60, random_seed=random_seed + 1, **{"data.groups": {"folder": True}})
+    assert [groups[image_id] for image_id in images[:10]] != [groups[image_id] for image_id in other[:10]]
+
+
+def test_a_seed_set_holds_no_near_duplicates_and_takes_them_last():
+    images, hashes, _ = seed_set(60, **{"loop.min_distance": "10 bits"})
+    near = [
+        any((hashes[image_id] ^ hashes[other]).bit_count() < 10 for other in images[:row])
+        for row, image_id in enumerate(images)
+    ]
+    assert near == sorted(near)
+    assert 10 <= near.index(True) < 60
+    assert set(seed_set(60)[0]) == set(images) == set(hashes)
+    assert seed_set(60)[0] != images
 
 
 def test_people_are_not_asked_for_near_duplicates(tmp_path):
