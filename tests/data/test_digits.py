@@ -107,6 +107,8 @@ def test_a_clip_is_one_scene_that_drifts_and_its_file_names_say_so():
     assert min((a ^ b).bit_count() for a in hashes[:8] for b in hashes[8:]) > 12
     first, last = (clips.dataset.annotations[1000000 + frame] for frame in (0, 7))
     assert set(last.labels) <= set(first.labels), "nothing appears, though a digit may leave the picture"
+    boxes = {image_id: truth.boxes[0].tolist() for image_id, truth in clips.dataset.annotations.items() if len(truth)}
+    assert any(boxes[clip] != boxes[clip + 3] for clip in (1000000, 1000008, 1000016)), "the digits move"
     for record in clips.records.annotations:
         assert record.bbox[2] >= 1
         assert record.bbox[3] >= 1
