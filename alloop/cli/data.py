@@ -8,7 +8,7 @@ import typer
 
 from alloop.cli.options import Quiet
 from alloop.data.formats.table import FORMATS, annotation_format, guess_format
-from alloop.errors import AlloopError
+from alloop.errors import AlloopError, ConfigError
 
 _NAMES = f"{', '.join(FORMATS)} or your own 'package.module:FORMAT'"
 
@@ -48,6 +48,9 @@ def check_data(
     from alloop.data.groups import group_rule  # noqa: PLC0415
     from alloop.data.leak_check import LeakOptions  # noqa: PLC0415
 
+    if (config or group) and not against:
+        msg = f"{'--config' if config else '--group'}: compares two data sets; name the other one with --against"
+        raise ConfigError(msg)
     lines, tree, refused = _validated(annotations, images, from_)
     if (against or duplicates) and not refused:
         rule = group_rule(group) if group else None

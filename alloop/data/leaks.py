@@ -162,7 +162,7 @@ def nearest_embeddings(
     queries: Float[np.ndarray, "m d"], embeddings: Float[np.ndarray, "n d"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return, for each query, the row of the nearest embedding by cosine distance, and that distance."""
-    unit, others = _unit(queries), _unit(embeddings)
+    unit, others = unit_vectors(queries), unit_vectors(embeddings)
     rows, distances = np.zeros(len(unit), dtype=np.int64), np.ones(len(unit))
     for begin in range(0, len(unit) if len(others) else 0, 1024):
         cosines = unit[begin : begin + 1024] @ others.T
@@ -171,7 +171,8 @@ def nearest_embeddings(
     return rows, distances
 
 
-def _unit(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+def unit_vectors(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """Return vectors of length 1; one of zeros stays as it is, at the cosine distance 1 of every other."""
     vectors = vectors.astype(np.float64)
     lengths: np.ndarray = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: np.ndarray = vectors / np.where(lengths > 0, lengths, 1)

@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt64
 from alloop.budget.charges import PassedOver
 from alloop.config.blocks import LoopConfig
 from alloop.data.hamming import hamming_distance
+from alloop.data.leaks import unit_vectors
 from alloop.ledger.perceptual_hashes import recorded_perceptual_hashes
 from alloop.loop.buying import PurchaseRule, Rules, Walk
 from alloop.loop.context import RunContext
@@ -63,17 +64,18 @@ class EmbeddingDistance:
     def __init__(self, least: float, embeddings: Mapping[ImageId, np.ndarray], labeled: Collection[ImageId]) -> None:
         """Compare with `labeled` at first; `embeddings` are of length 1, or 0."""
         self._least, self._embeddings = least, embeddings
-        self._others = [embeddings[image_id] for image_id in labeled]
+        self._labeled = np.array([embeddings[image_id] for image_id in labeled])
+        self._taken: list[np.ndarray] = []
 
     def admits(self, image_id: ImageId) -> bool:
         """Return whether no image that is labeled or was taken has nearly this embedding."""
-        if not self._others:
-            return True
-        return bool(1 - (np.stack(self._others) @ self._embeddings[image_id]).max() >= self._least)
+        own = self._embeddings[image_id]
+        others = [part for part in (self._labeled, np.array(self._taken)) if len(part)]
+        return all(1 - (part @ own).max() >= self._least for part in others)
 
     def take(self, image_id: ImageId) -> None:
         """Compare with this image from now on."""
-        self._others.append(self._embeddings[image_id])
+        self._taken.append(self._embeddings[image_id])
 
 
 class GroupLimit:
@@ -95,14 +97,6 @@ class GroupLimit:
         """Count an image."""
         if image_id in self._groups:
             self._taken[self._groups[image_id]] += 1
-
-
-def unit_vectors(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    """Return vectors of length 1; one of zeros stays as it is, at the distance 1 of every other."""
-    vectors = vectors.astype(np.float64)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: np.ndarray = vectors / np.where(lengths > 0, lengths, 1)
-    return unit
 
 
 def rules_of(

@@ -57,6 +57,8 @@ def test_check_data_lists_leaks_and_ends_with_their_number(tmp_path):
     assert tree["against"][0]["pairs"][0] == {"kind": "identical", "image_id": 1, "other_image_id": 50, "distance": 0}
     missing = call("check-data", pool, "--against", f"{test}={tmp_path / 'gone'}", code=2)
     assert "expected the folder of the images" in missing.output
+    for option in ("--group", "--config"):
+        assert f"{option}: compares two data sets" in call("check-data", pool, option, "folder", code=2).output
     assert "is no rule" in call("check-data", pool, "--against", test, "--group", "video", code=2).output
 
 

@@ -13,6 +13,7 @@ from alloop.config import parse_config
 from alloop.config.blocks import LoopConfig
 from alloop.data.digit_files import export_digit_scenes
 from alloop.data.fingerprints import fingerprint
+from alloop.data.leaks import unit_vectors
 from alloop.data.splits import load_splits
 from alloop.errors import ConfigError, WaitingError
 from alloop.ledger.store import read_ledger
@@ -25,7 +26,6 @@ from alloop.loop.purchase_rules import (
     passed_over_lines,
     random_seed_set,
     rules_of,
-    unit_vectors,
 )
 from alloop.report.page import write_report
 from alloop.results.compare import compare_runs
