@@ -27,7 +27,9 @@ def check_data(
     duplicates: Annotated[bool, typer.Option("--duplicates", help="Also look for images that look alike.")] = False,
     distance: Annotated[
         int,
-        typer.Option(help="Images look alike whose perceptual hashes differ in at most so many bits.", min=0, max=16),
+        typer.Option(
+            help="Images look alike whose perceptual hashes differ in at most this number of bits.", min=0, max=16
+        ),
     ] = 8,
     config: Annotated[
         Path | None,

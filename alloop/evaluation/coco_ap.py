@@ -158,7 +158,7 @@ def _mean(cells: np.ndarray) -> float | None:
 def precision_table(
     tree: dict[str, Any], results: list[dict[str, Any]], kind: str, max_detections: int = COCO_LIMIT
 ) -> np.ndarray:
-    """Return COCOeval's precision `[10 iou, 101 recall, class, 4 areas]` at so many detections per image and class."""
+    """Return COCOeval's precision `[10 iou, 101 recall, class, 4 areas]` at `max_detections` an image and class."""
     from faster_coco_eval import COCO, COCOeval_faster  # noqa: PLC0415  slow to import
 
     classes = len(tree["categories"])

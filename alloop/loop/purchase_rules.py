@@ -30,7 +30,7 @@ Embed = Callable[[Sequence[ImageId]], Float[np.ndarray, "n d"]]
 
 
 class HashDistance:
-    """Admits an image whose perceptual hash differs from those of all others in at least so many bits.
+    """Admits an image whose perceptual hash differs from each other one in at least `least` bits.
 
     An image without a hash, because it cannot be decoded, is admitted.
     """
@@ -79,7 +79,7 @@ class EmbeddingDistance:
 
 
 class GroupLimit:
-    """Admits at most so many images of a group; an image without a group is admitted."""
+    """Admits at most `most` images of a group; an image without a group is admitted."""
 
     name = FULL_GROUP
 

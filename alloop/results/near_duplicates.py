@@ -54,7 +54,7 @@ def counted(
         hashes: the perceptual hash of each image that has one.
         charges: the charges in the order in which they were booked.
         passed_over: the images that rules passed over.
-        bits: near duplicates differ in at most so many bits.
+        bits: the greatest number of bits in which near duplicates differ.
     """
     paid = [charge for charge in charges if charge.image_id in hashes]
     values = np.array([hashes[charge.image_id] for charge in paid], dtype=np.uint64)
@@ -67,7 +67,7 @@ def counted(
 
 
 def _has_earlier_neighbour(hashes: np.ndarray, bits: int) -> np.ndarray:
-    """Return which hashes differ in at most so many bits from one before them."""
+    """Return which hashes differ in at most `bits` bits from one before them."""
     _, first = np.unique(hashes, return_index=True)
     first = np.sort(first)  # the first row of each distinct hash; near_pairs would list each pair of equal hashes
     repeated = np.ones(len(hashes), dtype=bool)
