@@ -1,5 +1,6 @@
 """The command `split`."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,15 +34,10 @@ def split(
 
     Example: alloop split all.json --out splits --images photos --group folder
     """
-    import json  # noqa: PLC0415
-
-    import yaml  # noqa: PLC0415
-
     from alloop.data.groups import group_rule  # noqa: PLC0415
     from alloop.data.split_files import FileSplitting  # noqa: PLC0415
-    from alloop.data.split_summary import split_lines, split_tables, split_tree  # noqa: PLC0415
+    from alloop.data.split_summary import split_blocks, split_tree  # noqa: PLC0415
     from alloop.data.splitting import parsed_shares  # noqa: PLC0415
-    from alloop.data.summary import note_lines  # noqa: PLC0415
     from alloop.tables import show  # noqa: PLC0415
 
     format_ = from_ or guess_format(annotations)
@@ -58,18 +54,4 @@ def split(
     if output == "json":
         print(json.dumps(split_tree(written), indent=2))
         return
-    boxes, with_class = split_tables(written)
-    config = yaml.safe_dump(
-        dict(written.config), sort_keys=False, default_flow_style=None, allow_unicode=True, width=1000
-    )
-    notes = [f"noted: {line}" for line in note_lines(written.dataset)]
-    show(
-        boxes,
-        "",
-        with_class,
-        "",
-        *notes,
-        *split_lines(written),
-        "In a config, relative to its folder:",
-        config.rstrip(),
-    )
+    show(*split_blocks(written))

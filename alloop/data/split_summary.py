@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from alloop.data.data_set import DataSet
 from alloop.data.split_counts import Counts
 from alloop.data.split_files import FileSplit
@@ -11,6 +13,17 @@ from alloop.tables import Table
 
 EMPTY = "no object"
 SHOWN = 10  # classes that a line names
+
+
+def split_blocks(split: FileSplit) -> list[str | Table]:
+    """Return both tables, the notes and lines below them, and the block of a config that uses the splits."""
+    boxes, images = split_tables(split)
+    config = yaml.safe_dump(
+        dict(split.config), sort_keys=False, default_flow_style=None, allow_unicode=True, width=1000
+    )
+    notes = [f"noted: {line}" for line in note_lines(split.dataset)]
+    use = ["In a config, relative to its folder:", config.rstrip()]
+    return [boxes, "", images, "", *notes, *split_lines(split), *use]
 
 
 def split_tables(split: FileSplit) -> list[Table]:
