@@ -192,7 +192,12 @@ class TrainingConfig(Block):
         None, description="also train on the unlabeled images of the pool"
     )
     amp: bool = Field(default=True, description="bfloat16 autocast on CUDA")
-    channels_last: bool = Field(default=True, description="memory format on CUDA")
+    channels_last: bool = Field(default=True, description="lay out weights and features with the channels last")
+    frozen_features: Literal["auto", "float32", "float16", "off"] = Field(
+        "auto",
+        description="compute what the frozen stages of the backbone make of an image once and keep it, in this "
+        "precision; auto does so in float32 on the CPU, off computes the stages at each use",
+    )
     snapshots: int | None = Field(
         None,
         ge=0,
@@ -201,7 +206,9 @@ class TrainingConfig(Block):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes CUDA where there is one")
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes all cores")
     checkpoint_seconds: float = Field(60.0, ge=0, description="seconds between checkpoints inside a training")
-    cache_gib: float = Field(8.0, gt=0, description="scratch space for decoded images in GiB")
+    cache_gib: float = Field(
+        8.0, gt=0, description="GiB of disk for what can be computed again: pixels, features, scores"
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingConfig":

@@ -41,6 +41,10 @@ class CacheFolder:
         self._counted: int | None = None  # bytes of all entries when they were last counted
         self._written = 0  # bytes since then
 
+    def __contains__(self, key: str) -> bool:
+        """Return whether there is an entry, which may still turn out to be damaged."""
+        return self._path(key).exists()
+
     def get(self, key: str) -> memoryview | None:
         """Return the bytes of an entry, which the caller may change; None where there is none.
 

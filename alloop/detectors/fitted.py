@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 from safetensors.torch import load as load_safetensors
-from torch import Tensor
 
 from alloop.detectors.fitted_derivatives import DifferentiableStream
 from alloop.detectors.loss_prediction import attached_module, predicted_losses
 from alloop.detectors.protocol import (
     Detector,
     EmbeddingDetector,
+    Image,
     MaskDetector,
     PyramidDetector,
     RegionClassifier,
@@ -53,7 +53,7 @@ class FittedTorchDetector(DifferentiableStream):
         """Return the detections of each image plus Gaussian noise, which is added at the size the detector sees."""
         detections: dict[ImageId, Detections] = {}
         generator = torch.Generator(self._device)
-        for ids, images in self._batches(f"detections under noise {sigma:g}", image_ids):
+        for ids, images in self._pixel_batches(f"detections under noise {sigma:g}", image_ids):
             for image_id, image in zip(ids, images, strict=True):
                 generator.manual_seed(derive_seed(random_seed, "noise", int(image_id), round(1000 * sigma)))
                 noise = torch.randn(image.shape, generator=generator, device=self._device)
@@ -61,7 +61,7 @@ class FittedTorchDetector(DifferentiableStream):
             detections |= self._detected(ids, images)
         return [detections[i] for i in image_ids]
 
-    def _detected(self, ids: Sequence[ImageId], images: list[Tensor]) -> dict[ImageId, Detections]:
+    def _detected(self, ids: Sequence[ImageId], images: list[Image]) -> dict[ImageId, Detections]:
         results = zip(ids, self.detector.detect(images), strict=True)
         return {image_id: self._detections(image_id, result) for image_id, result in results}
 
@@ -125,10 +125,10 @@ class FittedTorchDetector(DifferentiableStream):
         if snapshot == len(self._states):
             return self.detector
         if snapshot not in self._snapshots:
-            detector = copy.deepcopy(self.detector)
+            detector = copy.deepcopy(self._trained)
             detector.module.load_state_dict(load_safetensors(self._states[snapshot]()))
             self._snapshots.clear()
-            self._snapshots[snapshot] = detector
+            self._snapshots[snapshot] = self._scoring(detector)
         return self._snapshots[snapshot]
 
     def loss_predictions(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, " n"]:

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from alloop.detectors import last_layers as derivatives
-from alloop.detectors.protocol import CachedFeatures, LastLayerDetector, LossOfWeights, Target
+from alloop.detectors.protocol import CachedFeatures, Image, LastLayerDetector, LossOfWeights, Target
 from alloop.detectors.streaming import StreamingDetector
 from alloop.errors import StrategyError
 from alloop.query import PseudoLabels, Weights
@@ -112,7 +112,7 @@ class DifferentiableStream(StreamingDetector):
             raise StrategyError(msg)
         return self.detector
 
-    def _cached(self, images: list[Tensor]) -> CachedFeatures:
+    def _cached(self, images: list[Image]) -> CachedFeatures:
         return self._network.cached_features(images)
 
     def _weights(self) -> dict[str, Tensor]:

@@ -1,13 +1,16 @@
 """What a network is to the engine: one protocol that every detector implements, and one per capability.
 
 Images are float32 `[3, h, w]` in 0..1 and may differ in size. Boxes are float32 xyxy in pixels of those images,
-labels are class indices from 0.
+labels are class indices from 0. A detector with frozen layers (`FrozenFeatureDetector`) also takes what these layers
+make of an image wherever it takes the image.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -18,6 +21,29 @@ LossOfWeights = Callable[[Mapping[str, Tensor]], Tensor]
 
 RegionLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(logits `[r, k + 1]`, labels `[r]`, both with the background last; weights `[r]` or None) to losses `[r]`."""
+
+
+Module = TypeVar("Module", bound=nn.Module)
+Image = Any
+"""A tensor `[3, h, w]`, or its `FrozenFeatures` where the detector makes and takes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenFeatures:
+    """What the frozen layers of a detector make of one image; it stands for the image from there on.
+
+    Attributes:
+        maps: `[c, h, w]` each, in an order that the detector knows.
+        shape: `(3, height, width)` of the image, as a tensor has it.
+    """
+
+    maps: tuple[Tensor, ...]
+    shape: tuple[int, int, int]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the maps are."""
+        return self.maps[0].device
 
 
 class Target(TypedDict, total=False):
@@ -54,6 +80,36 @@ class Detector(Protocol):
         Keys: `boxes [n, 4]`, `scores [n]`, `labels [n]`, `probabilities [n, k]`; optional: `masks [n, h, w]`, uint8,
         and `proposals [n, 4]` (`Need.PROPOSALS`), the region that each box was regressed from.
         """
+
+
+@runtime_checkable
+class ScoringDetector(Detector, Protocol):
+    """A detector that can be copied into a form that scores faster and cannot be trained."""
+
+    def scoring_copy(self) -> Detector:
+        """Return a copy that gives the same results but for rounding. Later changes of the weights do not reach it."""
+
+
+@runtime_checkable
+class FrozenLayers(Protocol):
+    """The first layers of a detector, which no training changes.
+
+    Attributes:
+        sha256: the hash of their weights and of what is computed with them.
+    """
+
+    sha256: str
+
+    def __call__(self, image: Float[Tensor, "3 h w"]) -> FrozenFeatures:
+        """Return the features of one image, without gradient. They depend on nothing else, not on a batch."""
+
+
+@runtime_checkable
+class FrozenFeatureDetector(Detector, Protocol):
+    """A detector that may have frozen layers, and then takes `FrozenFeatures` wherever it takes images."""
+
+    def frozen_layers(self) -> FrozenLayers | None:
+        """Return the frozen layers with the weights of now; None where the first layers are trained."""
 
 
 @runtime_checkable

@@ -1,6 +1,7 @@
 """Images streamed through a detector in batches of one size, so that nobody's padding changes a result."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -9,15 +10,11 @@ from torch import Tensor
 
 from alloop.data.images import ImageSource
 from alloop.data.pixels import PixelCache
-from alloop.detectors.protocol import Detector, Target
+from alloop.detectors.frozen_features import FrozenFeatureCache, to_tensor
+from alloop.detectors.protocol import Detector, Image, ScoringDetector, Target
 from alloop.geometry.masks import scaled_masks
 from alloop.query import Need
 from alloop.values import Annotations, Detections, ImageId
-
-
-def to_tensor(pixels: UInt8[np.ndarray, "h w 3"], device: torch.device) -> Tensor:
-    """Return pixels of 0..255 as a float32 tensor `[3, h, w]` of 0..1."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(device).float().div_(255)
 
 
 class StreamingDetector:
@@ -39,6 +36,7 @@ class StreamingDetector:
         device: torch.device,
         progress: Callable[[str, int, int], None] = lambda *_: None,
         states: Sequence[Callable[[], bytes]] = (),
+        frozen: FrozenFeatureCache | None = None,
     ) -> None:
         """Keep everything that images are read and detected with; nothing is computed yet.
 
@@ -52,8 +50,9 @@ class StreamingDetector:
             device: where the network is.
             progress: called after each batch with the name of the work, the number of finished images, their total.
             states: each returns the weights at a known state of the training before its end, as safetensors.
+            frozen: what the frozen layers of the network make of the images; None lets it read pixels.
         """
-        self.detector, self.class_names = detector, class_names
+        self._trained, self.class_names, self._frozen = detector, class_names, frozen
         self._gives = gives | ({Need.SNAPSHOTS} if states else set())
         self._source, self._cache, self._states = source, cache, states
         self._batch_size, self._device, self._progress = batch_size, device, progress
@@ -63,8 +62,25 @@ class StreamingDetector:
         """The needs that the detector serves, among them its history where states along the training are known."""
         return self._gives
 
-    def _batches(self, task: str, image_ids: Sequence[ImageId]) -> Iterator[tuple[list[ImageId], list[Tensor]]]:
+    @cached_property
+    def detector(self) -> Detector:
+        """The network in the form in which it scores fastest."""
+        return self._scoring(self._trained)
+
+    def _scoring(self, detector: Detector) -> Detector:
+        return detector.scoring_copy() if isinstance(detector, ScoringDetector) else detector
+
+    def _batches(self, task: str, image_ids: Sequence[ImageId]) -> Iterator[tuple[list[ImageId], list[Image]]]:
         """Yield batches of images of equal size, ids ascending: the same in whatever order the ids are given."""
+        return self._batches_of(self._image, task, image_ids)
+
+    def _pixel_batches(self, task: str, image_ids: Sequence[ImageId]) -> Iterator[tuple[list[ImageId], list[Tensor]]]:
+        """Yield batches as `_batches` does, always as pixels, which may be changed."""
+        return self._batches_of(self._pixels, task, image_ids)
+
+    def _batches_of(
+        self, read: Callable[[ImageId], Image], task: str, image_ids: Sequence[ImageId]
+    ) -> Iterator[tuple[list[ImageId], list[Image]]]:
         by_size: dict[tuple[int, int], list[ImageId]] = {}
         for image_id in sorted(image_ids):
             by_size.setdefault(self._cache.size(image_id), []).append(image_id)
@@ -72,11 +88,15 @@ class StreamingDetector:
         for _, ids in sorted(by_size.items()):
             for start in range(0, len(ids), self._batch_size):
                 batch = ids[start : start + self._batch_size]
-                yield batch, [self._image(image_id) for image_id in batch]
+                yield batch, [read(image_id) for image_id in batch]
                 done += len(batch)
                 self._progress(task, done, len(image_ids))
 
-    def _image(self, image_id: ImageId) -> Tensor:
+    def _image(self, image_id: ImageId) -> Image:
+        """Return an image as the network reads it: what its frozen layers make of it, where they are known."""
+        return self._pixels(image_id) if self._frozen is None else self._frozen.read(image_id)
+
+    def _pixels(self, image_id: ImageId) -> Tensor:
         return to_tensor(self._cache.read(image_id), self._device)
 
     def _boxes(self, image_id: ImageId, boxes: Float32[np.ndarray, "n 4"]) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from alloop.data.cache_folder import CacheFolder
 from alloop.data.pixels import PixelCache
 from alloop.data.splits import Split
 from alloop.ledger.store import Ledger
@@ -26,12 +27,16 @@ class PixelCaches:
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What the steps of a round work with. It never reaches a strategy."""
+    """What the steps of a round work with. It never reaches a strategy.
+
+    `kept` holds what can be computed again, for all runs of a study.
+    """
 
     experiment: Experiment
     ledger: Ledger
     oracle: RevealingOracle | HumanOracle
     caches: PixelCaches
+    kept: CacheFolder
     shared: SharedModels | None
     progress: Progress
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from alloop.config import ExperimentConfig
 from alloop.config.reading import refuse_people, with_all_labels
+from alloop.data.cache_folder import CacheFolder
 from alloop.data.splits import load_splits
 from alloop.detectors.protocol import Detector
 from alloop.files import run_lock
@@ -36,6 +37,8 @@ from alloop.progress import Progress
 from alloop.query import FittedDetector
 from alloop.values import Annotations, ImageId
 
+CACHE = "cache"  # folder in a run or a study; nothing in it is needed
+
 
 def run_experiment(
     config: ExperimentConfig,
@@ -43,6 +46,7 @@ def run_experiment(
     table: Mapping[str, str],
     *,
     shared: str | Path | None = None,
+    cache: str | Path | None = None,
     replicate: int = 0,
     accept_partial: bool = False,
     report_warnings: bool = True,
@@ -55,6 +59,8 @@ def run_experiment(
         out: the run folder.
         table: strategies by name, for example `strategies.TABLE`.
         shared: a folder of models shared with other runs.
+        cache: a folder for what can be computed again, which other runs may share; `cache` in the run folder by
+            default. It may be deleted at any time.
         replicate: 1, 2, ... for a run that repeats another, to measure by how much the two differ.
         accept_partial: where people are asked, close the waiting round with what came back.
         report_warnings: report the warnings about the data when the run begins; they are recorded in any case.
@@ -78,7 +84,8 @@ def run_experiment(
                 progress.say(f"{out}: finished, {len(ledger.rounds())} rounds; nothing to do{unchecked}")
                 return ledger.rounds()
             config = as_measured_before(facts.config, config)
-        context = _run_context(config, table, ledger, facts, Path(shared) if shared else None, progress)
+        models = SharedModels(Path(shared)) if shared else None
+        context = _run_context(config, table, ledger, models, Path(cache or out / CACHE), progress)
         if facts is None:
             begin_run(context, table, replicate, report_warnings=report_warnings)
             expect_recorded_images(ledger, context.experiment.splits)
@@ -158,6 +165,7 @@ def trained_on_everything(
     table: Mapping[str, str],
     *,
     shared: Path | None = None,
+    cache: Path | None = None,
     progress: Progress | None = None,
 ) -> FittedDetector:
     """Return the detector of an experiment, trained once on the whole pool in a run of its own, for pruning.
@@ -168,9 +176,9 @@ def trained_on_everything(
     refuse_people(config, "pruning")
     config = with_all_labels(config, len(load_splits(config.data).train.dataset.images))
     progress = progress or Progress(quiet=True)
-    run_experiment(config, out, table, shared=shared, progress=progress)
+    run_experiment(config, out, table, shared=shared, cache=cache, progress=progress)
     with open_ledger(out) as ledger:
-        context = _run_context(config, table, ledger, ledger.facts(), None, progress)
+        context = _run_context(config, table, ledger, None, cache or out / CACHE, progress)
         expect_recorded_images(ledger, context.experiment.splits)
         return fitted(context, context.experiment.splits.train, context.caches.pool, restored(context, 0), 0)
 
@@ -179,14 +187,15 @@ def _run_context(
     config: ExperimentConfig,
     table: Mapping[str, str],
     ledger: Ledger,
-    facts: RunFacts | None,
-    shared: Path | None,
+    shared: SharedModels | None,
+    cache: Path,
     progress: Progress,
 ) -> RunContext:
+    facts = ledger.facts()
     experiment = prepare(config, table, asdict(facts.environment) if facts else None)
     oracle = experiment.oracle.connect(experiment.splits.train)
-    models = SharedModels(shared) if shared else None
-    return RunContext(experiment, ledger, oracle, pixel_caches(experiment, progress), models, progress)
+    kept = CacheFolder(cache, int(config.training.cache_gib * 2**30), progress.say)
+    return RunContext(experiment, ledger, oracle, pixel_caches(experiment, progress), kept, shared, progress)
 
 
 def _refuse_other_experiment(

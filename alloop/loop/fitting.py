@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from alloop.data.annotation_json import annotation_sha256
 from alloop.data.pixels import PixelCache
 from alloop.data.splits import Split
 from alloop.detectors.fitted import FittedTorchDetector
+from alloop.detectors.frozen_features import FrozenFeatureCache
 from alloop.detectors.plugin import DetectorPlugin, PseudoLabelPlugin
-from alloop.detectors.protocol import Detector
+from alloop.detectors.protocol import Detector, FrozenFeatureDetector
 from alloop.evaluation.coco_ap import evaluate
 from alloop.evaluation.detections_file import detections_to_bytes
 from alloop.evaluation.matching import matched_detections
@@ -91,6 +94,7 @@ def fitted(
         batch_size=context.experiment.config.training.batch_size,
         device=context.experiment.device,
         progress=context.progress.step,
+        frozen=_frozen(context, cache, detector),
         states=[] if round_ is None else snapshot_readers(context.ledger, round_),
     )
 
@@ -128,7 +132,7 @@ def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotat
     experiment, ledger, config = context.experiment, context.ledger, context.experiment.config
     detector, steps = experiment.new_detector(round_), total_steps(config.training, len(labeled))
     checkpoints = Checkpoints(ledger, round_, _snapshots(experiment, len(labeled)))
-    batches = _training_batches(context, round_, labeled)
+    batches = _training_batches(context, round_, labeled, detector)
     semi_supervised = _semi_supervised(context, round_, detector, batches, steps)
     name = f"round {round_}: training on {len(labeled)} images"
     train(
@@ -149,16 +153,32 @@ def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotat
     return detector
 
 
-def _training_batches(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations]) -> TrainingBatches:
-    experiment = context.experiment
+def _training_batches(
+    context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations], detector: Detector
+) -> TrainingBatches:
+    experiment, cache = context.experiment, context.caches.training
     return TrainingBatches(
-        context.caches.training,
+        cache,
         labeled,
         experiment.config.training,
         RoundSeed(experiment.config.random_seed, round_),
         with_masks=Need.MASKS in experiment.detector.gives,
         device=experiment.device,
+        # their features belong to one size
+        frozen=None if experiment.config.training.short_sides else _frozen(context, cache, detector),
     )
+
+
+def _frozen(context: RunContext, cache: PixelCache, detector: Detector) -> FrozenFeatureCache | None:
+    """Return what the frozen layers of a detector make of images; None where it has none, or where it is off."""
+    wanted, device = context.experiment.config.training.frozen_features, context.experiment.device
+    if wanted == "off" or (wanted == "auto" and device.type != "cpu"):
+        return None
+    layers = detector.frozen_layers() if isinstance(detector, FrozenFeatureDetector) else None
+    if layers is None:
+        return None
+    dtype = torch.float16 if wanted == "float16" else torch.float32
+    return FrozenFeatureCache(layers, cache, context.kept, dtype=dtype, device=device)
 
 
 def _semi_supervised(

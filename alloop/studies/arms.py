@@ -38,6 +38,7 @@ class Job:
     replicate: int
     table: Mapping[str, str]
     models: Path
+    cache: Path
     quiet: bool
     bars: bool
     reports: bool  # whether it reports the warnings about its data
@@ -79,7 +80,15 @@ def _job(arm: Arm, out: Path, table: Mapping[str, str], *, quiet: bool, bars: bo
     # a replicate shares no model with the run that it repeats: it would show no difference
     models = out / "shared" / f"replay{arm.replicate}" if arm.replicate else out / "shared"
     return Job(
-        arm.config.model_dump(mode="json"), out / arm.name, arm.replicate, dict(table), models, quiet, bars, reports
+        arm.config.model_dump(mode="json"),
+        out / arm.name,
+        arm.replicate,
+        dict(table),
+        models,
+        out / "cache",
+        quiet,
+        bars,
+        reports,
     )
 
 
@@ -113,6 +122,7 @@ def run_arm(job: Job) -> str | None:
             job.folder,
             job.table,
             shared=job.models,
+            cache=job.cache,
             replicate=job.replicate,
             report_warnings=job.reports,
             progress=progress,

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from alloop.config.blocks import TrainingConfig
 from alloop.data.pixels import PixelCache, resized, scaled_size
-from alloop.detectors.protocol import Target
-from alloop.detectors.streaming import to_tensor
+from alloop.detectors.frozen_features import FrozenFeatureCache, to_tensor
+from alloop.detectors.protocol import Image, Target
 from alloop.geometry.boxes import box_scale
 from alloop.geometry.masks import resized_mask, scaled_masks
 from alloop.randomness import RoundSeed, derive_seed
@@ -37,23 +37,30 @@ def batch_rows(seed: RoundSeed, images: int, batch_size: int, step: int) -> list
     return rows
 
 
-def training_example(
-    pixels: UInt8[np.ndarray, "h w 3"],
+def training_pixels(
+    pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], *, mirrored: bool
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Scale pixels to `size` (width, height), and mirror them where `mirrored`."""
+    pixels = resized(pixels, *size)
+    return pixels[:, ::-1] if mirrored else pixels
+
+
+def training_target(
     boxes: Float32[np.ndarray, "n 4"],
     masks: UInt8[np.ndarray, "n h w"] | None,
+    before: tuple[int, int],
     size: tuple[int, int],
     *,
-    flipped: bool,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Scale pixels, boxes and masks to `size` (width, height) and mirror them together where `flipped`."""
-    boxes = boxes * box_scale((pixels.shape[1], pixels.shape[0]), size)
-    pixels = resized(pixels, *size)
+    mirrored: bool,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Scale boxes and masks from one (width, height) to another, and mirror them together where `mirrored`."""
+    boxes = boxes * box_scale(before, size)
     if masks is not None:
         masks = _resized_masks(masks, size)
-    if not flipped:
-        return pixels, boxes, masks
+    if not mirrored:
+        return boxes, masks
     boxes = np.stack([size[0] - boxes[:, 2], boxes[:, 1], size[0] - boxes[:, 0], boxes[:, 3]], axis=1)
-    return pixels[:, ::-1], boxes, None if masks is None else masks[:, :, ::-1]
+    return boxes, None if masks is None else masks[:, :, ::-1]
 
 
 def _resized_masks(masks: UInt8[np.ndarray, "n h w"], size: tuple[int, int]) -> UInt8[np.ndarray, "n h2 w2"]:
@@ -81,6 +88,7 @@ class TrainingBatches:
         *,
         with_masks: bool,
         device: torch.device,
+        frozen: FrozenFeatureCache | None = None,
     ) -> None:
         """Fix everything that a batch depends on.
 
@@ -91,8 +99,11 @@ class TrainingBatches:
             seed: of this round.
             with_masks: whether targets hold masks.
             device: of the returned tensors.
+            frozen: what the frozen layers of the detector make of the images, at the one size that is trained at;
+                None returns pixels.
         """
         self._cache = cache
+        self._frozen = frozen
         self._labeled = labeled
         self._config = config
         self._seed = seed
@@ -114,7 +125,7 @@ class TrainingBatches:
         """About how many steps show every image once."""
         return max(1, round(len(self.image_ids) / self._config.batch_size))
 
-    def __call__(self, step: int) -> tuple[list[Tensor], list[Target], list[ImageId]]:
+    def __call__(self, step: int) -> tuple[list[Image], list[Target], list[ImageId]]:
         """Return images, targets and image ids of one step."""
         rows = batch_rows(self._seed, len(self.image_ids), self._config.batch_size, step)
         image_ids = [self.image_ids[row] for row in rows]
@@ -122,7 +133,7 @@ class TrainingBatches:
         examples = [self._example(image_id, generator) for image_id in image_ids]
         return [image for image, _ in examples], [target for _, target in examples], image_ids
 
-    def _example(self, image_id: ImageId, generator: np.random.Generator) -> tuple[Tensor, Target]:
+    def _example(self, image_id: ImageId, generator: np.random.Generator) -> tuple[Image, Target]:
         """Return one image and its target, augmented."""
         record = self._cache.source.records[image_id]
         truth = self._labeled[image_id]
@@ -135,9 +146,14 @@ class TrainingBatches:
             kept = [mask for mask, trainable in zip(truth.masks, truth.trainable, strict=True) if trainable]
             masks = scaled_masks(kept, record, *cached_size)
         boxes = truth.boxes[truth.trainable] * self._cache.box_scale(image_id)
-        flipped = bool(generator.random() < self._config.flip)
-        pixels, boxes, masks = training_example(self._cache.read(image_id), boxes, masks, size, flipped=flipped)
-        return to_tensor(pixels, self._device), self._target(boxes, truth.labels[truth.trainable], masks)
+        mirrored = bool(generator.random() < self._config.flip)
+        boxes, masks = training_target(boxes, masks, cached_size, size, mirrored=mirrored)
+        return self._image(image_id, size, mirrored=mirrored), self._target(boxes, truth.labels[truth.trainable], masks)
+
+    def _image(self, image_id: ImageId, size: tuple[int, int], *, mirrored: bool) -> Image:
+        if self._frozen is not None:
+            return self._frozen.read(image_id, mirrored=mirrored)
+        return to_tensor(training_pixels(self._cache.read(image_id), size, mirrored=mirrored), self._device)
 
     def _target(self, boxes: np.ndarray, labels: np.ndarray, masks: np.ndarray | None) -> Target:
         target = Target(

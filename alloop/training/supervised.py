@@ -94,7 +94,7 @@ def train(
     """
     module = detector.module
     module.to(device).train()
-    if device.type == "cuda" and config.channels_last:
+    if config.channels_last:
         module.to(memory_format=torch.channels_last)
     optimizer, average = make_optimizer(module, config), WeightAverage(module, config.ema)
     state = TrainingState(module, optimizer, average, objective)

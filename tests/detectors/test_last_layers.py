@@ -13,8 +13,8 @@ from alloop.detectors import fitted_derivatives
 from alloop.detectors import last_layers as derivatives
 from alloop.detectors.fitted import FittedTorchDetector
 from alloop.detectors.fitted_derivatives import pseudo_target, sampling_seed
+from alloop.detectors.frozen_features import to_tensor
 from alloop.detectors.seeding import seeded
-from alloop.detectors.streaming import to_tensor
 from alloop.loop.experiment import prepare
 from alloop.values import Annotations, ImageId
 from strategies import TABLE

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from alloop.data.pixels import PixelCache
 from alloop.randomness import RoundSeed
-from alloop.training.batches import UnlabeledBatches, batch_rows, training_example
+from alloop.training.batches import UnlabeledBatches, batch_rows, training_pixels, training_target
 from alloop.training.repeat_factors import image_repeats
 from tests.support.training import batches_of, experiment
 
@@ -46,14 +46,18 @@ def test_flip_and_scale_move_boxes_and_masks_with_the_pixels():
     mask = (pixels[..., 0] > 0).astype(np.uint8)[None]
     boxes = np.array([[2, 5, 12, 10]], dtype=np.float32)
     for flipped in (False, True):
-        out, moved, masks = training_example(pixels, boxes, mask, (80, 40), flipped=flipped)
+        out = training_pixels(pixels, (80, 40), mirrored=flipped)
+        moved, masks = training_target(boxes, mask, (40, 20), (80, 40), mirrored=flipped)
         ys, xs = np.nonzero(out[..., 0] > 127)
         assert np.allclose(moved[0], [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], atol=1.5)
         ys, xs = np.nonzero(masks[0])
         assert np.allclose(moved[0], [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], atol=1.5)
-    twice = training_example(*training_example(pixels, boxes, mask, (40, 20), flipped=True), (40, 20), flipped=True)
-    assert np.array_equal(twice[0], pixels)
-    assert np.array_equal(twice[1], boxes)
+    same = (40, 20)
+    twice = training_pixels(training_pixels(pixels, same, mirrored=True), same, mirrored=True)
+    assert np.array_equal(twice, pixels)
+    twice = training_target(*training_target(boxes, mask, same, same, mirrored=True), same, same, mirrored=True)
+    assert np.array_equal(twice[0], boxes)
+    assert np.array_equal(twice[1], mask)
 
 
 def test_multi_scale_draws_every_size_and_stays_below_the_limit():

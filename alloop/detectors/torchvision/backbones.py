@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
-from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
+from alloop.detectors.torchvision.frozen_layers import StagedBackbone, StagedPyramid
 from alloop.errors import ConfigError, nearest
 
 SHIPPED = Path(__file__).parent / "tiny_digits.safetensors"
@@ -110,24 +110,34 @@ def _resnet(name: str, weights: str, channels: int, trainable: int | None, norm:
     layers = {f"layer{k}": str(k - first) for k in range(first, 5)}
     widths = [body.inplanes // 2 ** (4 - k) for k in range(first, 5)]
     extra: ExtraFPNBlock = LastLevelMaxPool() if two_stage else LastLevelP6P7(channels, channels)
-    module = BackboneWithFPN(body, layers, widths, channels, extra)
+    module = StagedPyramid(body, layers, widths, channels, extra)
+    module.count_frozen()
     levels = tuple(str(k) for k in range(5 - first))
     if two_stage:
         return Pyramid(module, (4, 8, 16, 32, 64), (*levels, "pool"))
     return Pyramid(module, (8, 16, 32, 64, 128), (*levels, "p6", "p7"))
 
 
-class _FourthStage(nn.Module):
-    """A ResNet up to its fourth stage (layer3), one level at stride 16."""
+class _FourthStage(StagedBackbone):
+    """A ResNet up to its fourth stage (layer3), one level at stride 16: `{"0": [n, out_channels, h/16, w/16]}`."""
 
     def __init__(self, body: Any) -> None:
         super().__init__()
         self.body = nn.Sequential(body.conv1, body.bn1, body.relu, body.maxpool, body.layer1, body.layer2, body.layer3)
         self.out_channels = int(body.layer4[0].conv1.in_channels)
+        self.count_frozen()
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Return `{"0": [n, out_channels, h/16, w/16]}` from images `[n, 3, h, w]`."""
-        return {"0": self.body(x)}
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        """Return the children of the ResNet that are used."""
+        return list(self.body.named_children())
+
+    def level_names(self) -> Mapping[str, str]:
+        """Return the name of the one level."""
+        return {self.stages()[-1][0]: "0"}
+
+    def joined(self, levels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the level."""
+        return levels
 
 
 def build_c4_backbone(name: str, weights: str, trainable: int | None) -> tuple[Pyramid, nn.Module, int]:
@@ -171,7 +181,8 @@ def _mobilenet(name: str, weights: str, channels: int, trainable: int | None, no
         body.train()
     layers = {str(end): str(k) for k, end in enumerate(ends)}
     extra: ExtraFPNBlock = LastLevelMaxPool() if two_stage else _NoExtra()
-    module = BackboneWithFPN(body, layers, widths, channels, extra)
+    module = StagedPyramid(body, layers, widths, channels, extra)
+    module.count_frozen()
     if two_stage:
         return Pyramid(module, (8, 16, 32, 64), ("0", "1", "2", "pool"))
     return Pyramid(module, (8, 16, 32), ("0", "1", "2"))

@@ -1,5 +1,6 @@
 """Images as torchvision's detectors take them, without hidden resizing, and features pooled from their backbones."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,9 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
-from alloop.detectors.protocol import Target
+from alloop.detectors.protocol import FrozenFeatures, Image, Target
+from alloop.detectors.torchvision.folding import fold_norms
+from alloop.detectors.torchvision.frozen_layers import FrozenBatch
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GRAPH_TENSORS = 60  # approximate number of output-sized tensors that the graph of a gradient holds
@@ -21,6 +24,14 @@ class NormalizeOnly(GeneralizedRCNNTransform):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__(min_size=0, max_size=0, image_mean=list(MEAN), image_std=list(STD))
+
+    def forward(self, images: Sequence[Image], targets: Any = None) -> tuple[ImageList, Any]:
+        """Return the batch and the targets; features of frozen layers are joined as they are."""
+        if not isinstance(images[0], FrozenFeatures):
+            batch: tuple[ImageList, Any] = super().forward(list(images), targets)
+            return batch
+        sizes = [(image.shape[1], image.shape[2]) for image in images]
+        return ImageList(FrozenBatch.of(images, self.size_divisible), sizes), targets
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, Any]:
         """Return the image as it is."""
@@ -38,6 +49,11 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for name, child in module.named_modules():
             child.training = modes[name]
+
+
+def scoring_module(module: Any) -> Any:
+    """Return a copy that scores faster: batch norms are folded into convolutions, and channels lie last in memory."""
+    return fold_norms(copy.deepcopy(module)).to(memory_format=torch.channels_last)
 
 
 def batch_of(module: Any, images: list[Tensor]) -> tuple[ImageList, dict[str, Tensor]]:

@@ -1,15 +1,18 @@
 """FCOS (Tian et al. 2019) and RetinaNet (Lin et al. 2017) on torchvision, with losses split by image."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from alloop.detectors.protocol import CachedFeatures, Detector, Target
+from alloop.detectors.protocol import CachedFeatures, Detector, FrozenLayers, Target
 from alloop.detectors.torchvision.backbones import Pyramid, build_backbone
 from alloop.detectors.torchvision.cached_locations import CENTERNESS, LAST_LAYERS, CachedLocations, last_weights
-from alloop.detectors.torchvision.features import NormalizeOnly, pool_regions, pooled_levels
+from alloop.detectors.torchvision.features import NormalizeOnly, pool_regions, pooled_levels, scoring_module
+from alloop.detectors.torchvision.folding import absorb_frozen_norms
+from alloop.detectors.torchvision.frozen_layers import frozen_layers_of
 from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.one_stage_losses import PerImageFCOSHead, PerImageRetinaNetHead
 from alloop.detectors.torchvision.one_stage_models import PosteriorFCOS, PosteriorRetinaNet
@@ -26,6 +29,16 @@ class OneStageDetector:
         self.levels = pyramid.levels
         self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
         self.score_power = 0.5 if CENTERNESS in self.last_layers else 1.0  # sqrt(class x centerness), or the class
+
+    def frozen_layers(self) -> FrozenLayers | None:
+        """Return the frozen stages of the backbone; None where its first stage is trained."""
+        return frozen_layers_of(self.module)
+
+    def scoring_copy(self) -> Detector:
+        """Return a copy with batch norms folded into convolutions, in channels-last format."""
+        result = copy.copy(self)
+        result.module = scoring_module(self.module)
+        return result
 
     def losses(self, images: list[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Return each loss term split by image."""
@@ -92,4 +105,4 @@ def _thresholds(parameters: TorchvisionParameters) -> dict[str, Any]:
 
 def _detector(model: Any, pyramid: Pyramid) -> OneStageDetector:
     model.transform = NormalizeOnly()
-    return OneStageDetector(model, pyramid)
+    return OneStageDetector(absorb_frozen_norms(model), pyramid)

@@ -1,5 +1,6 @@
 """Faster R-CNN (Ren et al. 2015) and Mask R-CNN (He et al. 2017) on torchvision, with losses split by image."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, Mask
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from torchvision.ops import MultiScaleRoIAlign
 
-from alloop.detectors.protocol import CachedRegions, Detector, PseudoBoxes, RegionLoss, Target
+from alloop.detectors.protocol import CachedRegions, Detector, FrozenLayers, PseudoBoxes, RegionLoss, Target
 from alloop.detectors.torchvision.backbones import Pyramid, build_backbone, build_c4_backbone
 from alloop.detectors.torchvision.cached_regions import LAST_LAYERS, CachedRegionFeatures, last_weights
 from alloop.detectors.torchvision.features import (
@@ -21,7 +22,10 @@ from alloop.detectors.torchvision.features import (
     one_based,
     pool_regions,
     pooled_levels,
+    scoring_module,
 )
+from alloop.detectors.torchvision.folding import absorb_frozen_norms
+from alloop.detectors.torchvision.frozen_layers import frozen_layers_of
 from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.parameters import PyramidTwoStageParameters, TwoStageParameters
 from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder
@@ -37,6 +41,16 @@ class TwoStageDetector:
         self.levels = tuple(_regions_from(pyramid))
         self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
         self.score_power = 1.0
+
+    def frozen_layers(self) -> FrozenLayers | None:
+        """Return the frozen stages of the backbone; None where its first stage is trained."""
+        return frozen_layers_of(self.module)
+
+    def scoring_copy(self) -> Detector:
+        """Return a copy with batch norms folded into convolutions, in channels-last format."""
+        result = copy.copy(self)
+        result.module = scoring_module(self.module)
+        return result
 
     def losses(self, images: list[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Return each loss term split by image; anchors and proposals are sampled from torch's generator."""
@@ -223,5 +237,5 @@ def _model(build: Any, pyramid: Pyramid, parameters: TwoStageParameters, parts: 
     model.rpn.__class__ = PerImageRPN
     model.roi_heads.__class__ = PerImageRoIHeads
     model.rpn.box_coder.__class__ = model.roi_heads.box_coder.__class__ = WideBoxCoder
-    network: nn.Module = model
+    network: nn.Module = absorb_frozen_norms(model)
     return network
