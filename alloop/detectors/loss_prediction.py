@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from alloop.detectors.protocol import Detector, PyramidDetector, Target
+from alloop.detectors.protocol import Detector, Image, PyramidDetector, Target
 from alloop.detectors.torchvision.features import batch_of, evaluating, pooled_levels
 from alloop.strategy import LossPrediction
 
@@ -74,7 +74,7 @@ def attached_module(detector: Detector) -> LossPredictionModule | None:
     return module if isinstance(module, LossPredictionModule) else None
 
 
-def training_losses(detector: Detector, images: list[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+def training_losses(detector: Detector, images: list[Image], targets: Sequence[Target]) -> dict[str, Tensor]:
     """Return the detector's loss terms, and the ranking loss of its loss prediction module where it has one.
 
     The module sees the features that the detector computes for its own losses.
@@ -93,7 +93,7 @@ def training_losses(detector: Detector, images: list[Tensor], targets: Sequence[
     return {**terms, NAME: module.loss([maps[0][level] for level in detector.levels], image_losses)}
 
 
-def predicted_losses(detector: PyramidDetector, images: list[Tensor]) -> Float[Tensor, " batch"]:
+def predicted_losses(detector: PyramidDetector, images: list[Image]) -> Float[Tensor, " batch"]:
     """Return the predicted loss of each image, up to scale and shift: only the order was learned."""
     module: Any = detector.module
     with evaluating(module):

@@ -68,13 +68,13 @@ class Detector(Protocol):
 
     module: nn.Module
 
-    def losses(self, images: list[Tensor], targets: Sequence[Target]) -> dict[str, Float[Tensor, " batch"]]:
+    def losses(self, images: list[Image], targets: Sequence[Target]) -> dict[str, Float[Tensor, " batch"]]:
         """Return each loss term split by image; the sum over terms and images is the loss of the batch.
 
         The module is in train mode. Sampling draws from torch's global generator.
         """
 
-    def detect(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+    def detect(self, images: list[Image]) -> list[dict[str, Tensor]]:
         """Return the detections of each image, highest score first, and leave the mode of the module as it was.
 
         Keys: `boxes [n, 4]`, `scores [n]`, `labels [n]`, `probabilities [n, k]`; optional: `masks [n, h, w]`, uint8,
@@ -116,7 +116,7 @@ class FrozenFeatureDetector(Detector, Protocol):
 class EmbeddingDetector(Detector, Protocol):
     """A detector that describes an image by a vector (`Need.EMBEDDINGS`)."""
 
-    def embed(self, images: list[Tensor]) -> Float[Tensor, "batch d"]:
+    def embed(self, images: list[Image]) -> Float[Tensor, "batch d"]:
         """Return one feature vector per image, without gradient."""
 
 
@@ -124,7 +124,7 @@ class EmbeddingDetector(Detector, Protocol):
 class RegionFeatureDetector(Detector, Protocol):
     """A detector that describes a region by a vector (`Need.REGION_FEATURES`)."""
 
-    def region_features(self, images: list[Tensor], boxes: list[Float[Tensor, "n 4"]]) -> list[Float[Tensor, "n d"]]:
+    def region_features(self, images: list[Image], boxes: list[Float[Tensor, "n 4"]]) -> list[Float[Tensor, "n d"]]:
         """Return one feature vector per box, for each image, without gradient."""
 
 
@@ -132,7 +132,7 @@ class RegionFeatureDetector(Detector, Protocol):
 class RegionClassifier(Detector, Protocol):
     """A detector with a second stage that classifies regions (`Need.CLASSIFIER_FEATURES`)."""
 
-    def classifier_outputs(self, images: list[Tensor], boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def classifier_outputs(self, images: list[Image], boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return for each image the classifier's input `[n, d]` and probabilities `[n, k + 1]`, background last."""
 
 
@@ -140,7 +140,7 @@ class RegionClassifier(Detector, Protocol):
 class MaskDetector(Detector, Protocol):
     """A detector with a mask head (`Need.MASKS`)."""
 
-    def mask_outputs(self, images: list[Tensor], targets: Sequence[Target]) -> list[tuple[Tensor, Tensor]]:
+    def mask_outputs(self, images: list[Image], targets: Sequence[Target]) -> list[tuple[Tensor, Tensor]]:
         """Return for each image, inside the boxes of its target, mask logits and true masks.
 
         The logits `[n, k, m, m]` have one grid per class; the masks `[n, m, m]` are boolean.
@@ -191,7 +191,7 @@ class LastLayerDetector(Detector, Protocol):
     last_layers: Mapping[str, float]
     score_power: float
 
-    def cached_features(self, images: list[Tensor]) -> CachedFeatures:
+    def cached_features(self, images: list[Image]) -> CachedFeatures:
         """Compute the features of images below the last layers."""
 
 
@@ -224,7 +224,7 @@ class PseudoLabelDetector(Detector, Protocol):
     Its plug-in declares `classifies_regions`.
     """
 
-    def cached_features(self, images: list[Tensor]) -> CachedRegions:
+    def cached_features(self, images: list[Image]) -> CachedRegions:
         """Compute the features of images below the last layers."""
 
     def region_loss_replaced(self, loss: RegionLoss) -> AbstractContextManager[None]:
@@ -232,7 +232,7 @@ class PseudoLabelDetector(Detector, Protocol):
 
     def pseudo_label_losses(
         self,
-        images: list[Tensor],
+        images: list[Image],
         pseudo: Sequence[PseudoBoxes],
         background: Callable[[list[Tensor]], list[Tensor]],
     ) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import yaml
 
 from alloop.budget.charges import RoundCharges
 from alloop.budget.prices import BOXES, CostModel
+from alloop.config.blocks import Block, LoopConfig, TrainingConfig
 from alloop.config.tables import DETECTORS
 from alloop.errors import ConfigError
 from alloop.ledger.facts import RunFacts
@@ -187,8 +188,8 @@ def _recipes(a: Run, b: Run) -> Iterable[tuple[str, Any, Any]]:
         for key in sorted({*before, *now} - ignored):
             yield (
                 f"{block}.{key}",
-                _content(a, f"{block}.{key}", before.get(key)),
-                _content(b, f"{block}.{key}", now.get(key)),
+                _content(a, f"{block}.{key}", before.get(key, _default(block, key))),
+                _content(b, f"{block}.{key}", now.get(key, _default(block, key))),
             )
 
 
@@ -212,6 +213,13 @@ def _unused_parameters(detector: str) -> frozenset[str]:
     if detector not in DETECTORS:
         return frozenset()
     return frozenset(sibling_parameters("detector", load_class("detector", detector, DETECTORS), DETECTORS))
+
+
+def _default(block: str, key: str) -> Any:
+    """Return the default of a key that the config of an older version does not have; None for a detector's."""
+    blocks: dict[str, type[Block]] = {"training": TrainingConfig, "loop": LoopConfig}
+    fields = blocks[block].model_fields if block in blocks else {}
+    return fields[key].default if key in fields else None
 
 
 def _short(value: object) -> str:

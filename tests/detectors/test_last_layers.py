@@ -145,7 +145,7 @@ def test_scoring_is_that_of_the_detections_as_truth(name):
     tangent = direction(last_weights(detector))
     vector = {n: v.numpy() for n, v in tangent.items()}
     for labels in ("hard", "posterior"):
-        truth = [pseudo_target(found, cut, labels) for found in detector.detect(images)]
+        truth = [pseudo_target(found, cut, labels) for found in seen.detector.detect(images)]
         slopes, boxes = seen.pseudo_label_slopes(ids, vector, threshold, labels)
         assert boxes.sum() > 5
         assert boxes.tolist() == [len(target["boxes"]) for target in truth]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from alloop.detectors.protocol import LossOfWeights, Target
+from alloop.detectors.protocol import Image, LossOfWeights, Target
 from alloop.detectors.torchvision.features import GRAPH_TENSORS, evaluating, with_weight
 from alloop.detectors.torchvision.loss_sums import per_image
 
@@ -29,7 +29,7 @@ class CachedLocations:
         box_tower: one `[batch, c, h, w]` per level.
     """
 
-    def __init__(self, model: Any, images: list[Tensor]) -> None:
+    def __init__(self, model: Any, images: list[Image]) -> None:
         """Compute the features."""
         self._model, self._sizes = model, [tuple(image.shape[-2:]) for image in images]
         with evaluating(model):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import clip_boxes_to_image
 
-from alloop.detectors.protocol import LossOfWeights, Target
+from alloop.detectors.protocol import Image, LossOfWeights, Target
 from alloop.detectors.seeding import seeded
 from alloop.detectors.torchvision.features import GRAPH_TENSORS, batch_of, evaluating, one_based, with_weight
 from alloop.detectors.torchvision.loss_sums import LossSums, per_image
@@ -31,7 +31,7 @@ def last_weights(model: nn.Module) -> dict[str, Tensor]:
 class CachedRegionFeatures:
     """The pyramid of a batch, and the hidden features of the proposal network on each level."""
 
-    def __init__(self, model: Any, images: list[Tensor]) -> None:
+    def __init__(self, model: Any, images: list[Image]) -> None:
         """Compute the features."""
         self._model, self._original_sizes = model, [tuple(image.shape[-2:]) for image in images]
         with evaluating(model):

@@ -56,7 +56,7 @@ def scoring_module(module: Any) -> Any:
     return fold_norms(copy.deepcopy(module)).to(memory_format=torch.channels_last)
 
 
-def batch_of(module: Any, images: list[Tensor]) -> tuple[ImageList, dict[str, Tensor]]:
+def batch_of(module: Any, images: list[Image]) -> tuple[ImageList, dict[str, Tensor]]:
     """Return the normalized, padded batch and the features of the backbone."""
     batch, _ = module.transform(images)
     features = module.backbone(batch.tensors)
@@ -80,7 +80,7 @@ def pooled_levels(levels: Sequence[Tensor]) -> Tensor:
 
 
 def pool_regions(
-    module: nn.Module, levels: Sequence[str], images: list[Tensor], boxes: list[Tensor], cells: int = 7
+    module: nn.Module, levels: Sequence[str], images: list[Image], boxes: list[Tensor], cells: int = 7
 ) -> list[Tensor]:
     """Return RoIAlign over the pyramid, averaged over its cells: one `[n, channels]` per image."""
     with evaluating(module):

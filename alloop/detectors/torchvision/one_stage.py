@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from alloop.detectors.protocol import CachedFeatures, Detector, FrozenLayers, Target
+from alloop.detectors.protocol import CachedFeatures, Detector, FrozenLayers, Image, Target
 from alloop.detectors.torchvision.backbones import Pyramid, build_backbone
 from alloop.detectors.torchvision.cached_locations import CENTERNESS, LAST_LAYERS, CachedLocations, last_weights
 from alloop.detectors.torchvision.features import NormalizeOnly, pool_regions, pooled_levels, scoring_module
@@ -40,19 +40,19 @@ class OneStageDetector:
         result.module = scoring_module(self.module)
         return result
 
-    def losses(self, images: list[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+    def losses(self, images: list[Image], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Return each loss term split by image."""
         return per_batch(self.module(images, [dict(target) for target in targets]))
 
-    def cached_features(self, images: list[Tensor]) -> CachedFeatures:
+    def cached_features(self, images: list[Image]) -> CachedFeatures:
         """Compute the features of images below the last convolutions."""
         return CachedLocations(self.module, images)
 
-    def detect(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+    def detect(self, images: list[Image]) -> list[dict[str, Tensor]]:
         """Return the detections of each image after non-maximum suppression."""
         return CachedLocations(self.module, images).detections()
 
-    def embed(self, images: list[Tensor]) -> Tensor:
+    def embed(self, images: list[Image]) -> Tensor:
         """Return the pooled outputs of both towers, mean over levels, those of the classification first.
 
         Source: ISAL supplement section 4.2 (FCOS features for k-center).
@@ -61,7 +61,7 @@ class OneStageDetector:
         towers = (cached.class_tower, cached.box_tower)
         return torch.cat([pooled_levels(tower).mean(dim=0) for tower in towers], dim=1)
 
-    def region_features(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+    def region_features(self, images: list[Image], boxes: list[Tensor]) -> list[Tensor]:
         """Return RoIAlign over the pyramid, averaged over its cells."""
         return pool_regions(self.module, self.levels, images, boxes)
 

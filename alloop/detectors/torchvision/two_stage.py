@@ -12,7 +12,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, Mask
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from torchvision.ops import MultiScaleRoIAlign
 
-from alloop.detectors.protocol import CachedRegions, Detector, FrozenLayers, PseudoBoxes, RegionLoss, Target
+from alloop.detectors.protocol import CachedRegions, Detector, FrozenLayers, Image, PseudoBoxes, RegionLoss, Target
 from alloop.detectors.torchvision.backbones import Pyramid, build_backbone, build_c4_backbone
 from alloop.detectors.torchvision.cached_regions import LAST_LAYERS, CachedRegionFeatures, last_weights
 from alloop.detectors.torchvision.features import (
@@ -52,7 +52,7 @@ class TwoStageDetector:
         result.module = scoring_module(self.module)
         return result
 
-    def losses(self, images: list[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+    def losses(self, images: list[Image], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Return each loss term split by image; anchors and proposals are sampled from torch's generator."""
         return per_batch(self.module(images, one_based(targets)))
 
@@ -68,7 +68,7 @@ class TwoStageDetector:
 
     def pseudo_label_losses(
         self,
-        images: list[Tensor],
+        images: list[Image],
         pseudo: Sequence[PseudoBoxes],
         background: Callable[[list[Tensor]], list[Tensor]],
     ) -> dict[str, Tensor]:
@@ -80,26 +80,26 @@ class TwoStageDetector:
         second = model.roi_heads.pseudo_label_loss_sums(features, proposals, batch.image_sizes, pseudo, background)
         return per_batch({**first, **second})
 
-    def cached_features(self, images: list[Tensor]) -> CachedRegions:
+    def cached_features(self, images: list[Image]) -> CachedRegions:
         """Compute the features of images below the last layers."""
         return CachedRegionFeatures(self.module, images)
 
-    def detect(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+    def detect(self, images: list[Image]) -> list[dict[str, Tensor]]:
         """Return the detections of each image after non-maximum suppression; masks are uint8 at image size."""
         return CachedRegionFeatures(self.module, images).detections()
 
-    def embed(self, images: list[Tensor]) -> Tensor:
+    def embed(self, images: list[Image]) -> Tensor:
         """Return the mean over height and width of each pyramid level of the second stage, concatenated."""
         with evaluating(self.module):
             _, features = batch_of(self.module, images)
         pooled = pooled_levels([features[level] for level in self.levels])  # [levels, n, c]
         return pooled.transpose(0, 1).flatten(1)
 
-    def region_features(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+    def region_features(self, images: list[Image], boxes: list[Tensor]) -> list[Tensor]:
         """Return RoIAlign over the pyramid, averaged over its cells."""
         return pool_regions(self.module, self.levels, images, boxes)
 
-    def classifier_outputs(self, images: list[Tensor], boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def classifier_outputs(self, images: list[Image], boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return for each image the classifier's input and its probabilities, background last."""
         heads = self.module.roi_heads
         with evaluating(self.module):
@@ -114,7 +114,7 @@ class TwoStageDetector:
 class MaskRCNNDetector(TwoStageDetector):
     """A torchvision Mask R-CNN behind the detector protocols."""
 
-    def mask_outputs(self, images: list[Tensor], targets: Sequence[Target]) -> list[tuple[Tensor, Tensor]]:
+    def mask_outputs(self, images: list[Image], targets: Sequence[Target]) -> list[tuple[Tensor, Tensor]]:
         """Return for each image the mask logits inside each box, one grid per class, and the true masks on it."""
         heads, boxes = self.module.roi_heads, [target["boxes"] for target in targets]
         with evaluating(self.module):
@@ -138,7 +138,7 @@ def _true_masks(target: Target, size: int) -> Tensor:
 class C4Detector(TwoStageDetector):
     """A Faster R-CNN whose second stage is the last stage of the backbone."""
 
-    def region_features(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+    def region_features(self, images: list[Image], boxes: list[Tensor]) -> list[Tensor]:
         """Return the classifier's input of each region: the output of the last stage, averaged."""
         return [features for features, _ in self.classifier_outputs(images, boxes)]
 
