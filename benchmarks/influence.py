@@ -20,8 +20,8 @@ from speed import best, line
 
 from alloop.detectors import last_layers as derivatives
 from alloop.detectors.fitted_derivatives import pseudo_target, sampling_seed
-from alloop.detectors.seeding import seeded
 from alloop.detectors.frozen_features import to_tensor
+from alloop.detectors.seeding import seeded
 from alloop.loop.pool import seed_set_order
 from alloop.query import Query
 from alloop.strategy import make_strategy
