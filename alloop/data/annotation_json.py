@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from alloop.values import Annotations
+from alloop.data.grouped_annotations import GroupedAnnotations
+from alloop.values import Annotations, ImageId
 
 
 def annotation_sha256(truth: Annotations) -> str:
@@ -16,6 +18,19 @@ def annotation_sha256(truth: Annotations) -> str:
     for mask in truth.masks:
         digest.update(b"\0" if mask is None else mask)
     return digest.hexdigest()
+
+
+def annotation_hashes(grouped: GroupedAnnotations, image_ids: Iterable[ImageId]) -> Iterator[str]:
+    """Return `annotation_sha256` of each image, cut from the columns without making an object of it."""
+    columns = (grouped.boxes, grouped.labels, grouped.crowd, grouped.trainable)
+    boxes, labels, crowd, trainable = (
+        np.ascontiguousarray(column).reshape(-1).view(np.uint8).data for column in columns
+    )
+    for image_id in image_ids:
+        begin, end = grouped.span(image_id)
+        masks = grouped.masks[begin:end] or (None,) * (end - begin)
+        parts = boxes[16 * begin : 16 * end], labels[8 * begin : 8 * end], crowd[begin:end], trainable[begin:end]
+        yield hashlib.sha256(b"".join((*parts, *(b"\0" if mask is None else mask for mask in masks)))).hexdigest()
 
 
 def annotations_to_json(truth: Annotations) -> str:

@@ -91,9 +91,8 @@ def _require_same(written: DataSet, dataset: DataSet, target: Path) -> None:
 
 
 def _contents(dataset: DataSet) -> dict[str, object]:
-    crowds: Counter[str] = Counter()
-    for truth in dataset.annotations.values():
-        crowds.update(dataset.class_names[label] for label in truth.labels[truth.crowd])
+    truths = dataset.annotations
+    crowds = Counter(dataset.class_names[label] for label in truths.labels[truths.crowd])
     return {
         "unlabeled images": len(dataset.unlabeled),
         "classes": dataset.class_names,
@@ -104,10 +103,10 @@ def _contents(dataset: DataSet) -> dict[str, object]:
 
 def _summary(dataset: DataSet, target: Path, without_masks: str) -> str:
     """Count what was written; `without_masks` names the format when it cannot hold masks."""
-    labeled = [truth for image_id, truth in dataset.annotations.items() if image_id not in dataset.unlabeled]
-    crowd = sum(int(truth.crowd.sum()) for truth in labeled)
-    empty = sum(not len(truth) for truth in labeled)
-    masks = sum(mask is not None for truth in labeled for mask in truth.masks)
+    truths = dataset.annotations  # an unlabeled image has no box
+    crowd = int(truths.crowd.sum())
+    empty = int((truths.counts == 0).sum()) - len(dataset.unlabeled)
+    masks = sum(mask is not None for mask in truths.masks)
     lost = f"; {masks} masks stay behind, {without_masks} holds boxes" if masks and without_masks else ""
     unlabeled = f", {len(dataset.unlabeled)} not labeled" if dataset.unlabeled else ""
     images = f"{len(dataset.images)} images ({empty} empty{unlabeled})"

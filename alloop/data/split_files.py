@@ -152,8 +152,7 @@ class FileSplitting:
 
 
 def _masks(splits: Mapping[str, DataSet]) -> int:
-    truths = (truth for split in splits.values() for truth in split.annotations.values())
-    return sum(mask is not None for truth in truths for mask in truth.masks)
+    return sum(mask is not None for split in splits.values() for mask in split.annotations.masks)
 
 
 def _target(writer: Format, records: Records, path: Path) -> Path:

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from alloop.data.data_set import MIN_SIDE, DataSet, wide_enough
+from alloop.data.data_set import DataSet
+from alloop.data.grouped_annotations import MIN_SIDE, wide_enough
 from alloop.data.images import FolderImages
 from alloop.data.records import Records
 from alloop.errors import DataError
@@ -48,8 +49,7 @@ def problem_lines(findings: Sequence[str]) -> list[str]:
 
 def verdict_line(dataset: DataSet) -> str:
     """Say what is done with the boxes of a usable data set."""
-    trained = sum(int(truth.trainable.sum()) for truth in dataset.annotations.values())
-    crowd = sum(int(truth.crowd.sum()) for truth in dataset.annotations.values())
+    trained, crowd = int(dataset.annotations.trainable.sum()), int(dataset.annotations.crowd.sum())
     clipped = sum(problem.verdict == "clipped" for problem in dataset.problems)
     rest = dataset.boxes - trained - crowd
     return (
@@ -86,13 +86,10 @@ def untrained_boxes(dataset: DataSet, name: str = "the pool") -> list[str]:
         dataset: the data set.
         name: how to call it in the sentence.
     """
-    small = crowd = ignored = 0
-    for truth in dataset.annotations.values():
-        rest = ~truth.trainable & ~truth.crowd
-        thin = rest & ~wide_enough(truth.boxes)
-        crowd += int(truth.crowd.sum())
-        small += int(thin.sum())
-        ignored += int((rest & ~thin).sum())
+    truths = dataset.annotations
+    rest = ~truths.trainable & ~truths.crowd
+    small, crowd = int((rest & ~wide_enough(truths.boxes)).sum()), int(truths.crowd.sum())
+    ignored = int(rest.sum()) - small
     if not small + crowd + ignored:
         return []
     count = f"{small + crowd + ignored} of {dataset.boxes} boxes of {name} are paid for and not trained on"

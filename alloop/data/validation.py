@@ -20,7 +20,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import TypeVar
 
-from alloop.data.data_set import MIN_SIDE, DataSet, GroupedAnnotations, Problem, Verdict
+from alloop.data.data_set import DataSet, Problem, Verdict
+from alloop.data.grouped_annotations import MIN_SIDE, GroupedAnnotations
 from alloop.data.notes import Note
 from alloop.data.records import Box, Records
 from alloop.data.units import unit_problem
@@ -52,7 +53,7 @@ def validate(records: Records, name: str) -> DataSet:
     return DataSet(
         name=name,
         images=images,
-        annotations=GroupedAnnotations(records),
+        annotations=GroupedAnnotations.of_records(records),
         class_names=tuple(category.name for category in records.categories),
         category_ids=tuple(category.id for category in records.categories),
         problems=tuple(problems),

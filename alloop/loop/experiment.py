@@ -131,7 +131,7 @@ def _check_needs(experiment: Experiment) -> None:
         msg = f"loop.min_distance: detector {config.detector.name!r} gives no embeddings; give a distance in bits"
         raise ConfigError(msg)
     truths = experiment.splits.reference.dataset.annotations
-    if Need.REFERENCE in strategy.needs and not any(truth.trainable.any() for truth in truths.values()):
+    if Need.REFERENCE in strategy.needs and not truths.trainable.any():
         msg = (
             f"strategy.name: {config.strategy.name!r} needs labeled reference images, but the {len(truths)} images "
             "of the reference split have no box; give data.reference or data.test with annotations"
@@ -186,11 +186,11 @@ def _check_masks(experiment: Experiment) -> None:
     """Check that every trainable box of the pool has a mask if the detector learns masks."""
     if Need.MASKS not in experiment.detector.gives:
         return
-    for image_id, truth in experiment.splits.train.dataset.annotations.items():
-        if any(mask is None for mask, trainable in zip(truth.masks, truth.trainable, strict=True) if trainable):
-            name = experiment.config.detector.name
-            msg = f"detector.name: {name} needs masks, but image {image_id} has boxes without a segmentation"
-            raise ConfigError(msg)
+    image_id = experiment.splits.train.dataset.annotations.lacking_mask()
+    if image_id is not None:
+        name = experiment.config.detector.name
+        msg = f"detector.name: {name} needs masks, but image {image_id} has boxes without a segmentation"
+        raise ConfigError(msg)
 
 
 def choose_device(name: str) -> torch.device:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from alloop.data.data_set import DataSet
+from alloop.data.grouped_annotations import GroupedAnnotations
 from alloop.data.images import FolderImages
 from alloop.data.splits import Split
 from alloop.oracles.oracle import Answer, HumanOracle, OraclePlugin, PreAnnotations, RevealingOracle, Task
@@ -95,7 +96,8 @@ def fake_pool(folder: Path, images: int = 6) -> Split:
         records[image_id] = ImageRecord(image_id, path.relative_to(folder).as_posix(), 64, 64)
     truth = {image_id: fake_annotations(image_id) for image_id in ids}
     truth[ids[-1]] = Annotations(np.zeros((0, 4)), np.zeros(0), np.zeros(0), np.zeros(0))
-    dataset = DataSet("fake pool", records, truth, FAKE_CLASSES, tuple(range(len(FAKE_CLASSES))))
+    grouped = GroupedAnnotations.of_mapping(truth)
+    dataset = DataSet("fake pool", records, grouped, FAKE_CLASSES, tuple(range(len(FAKE_CLASSES))))
     return Split(dataset, FolderImages(folder, records))
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from alloop.data.data_set import DataSet
+from alloop.data.grouped_annotations import GroupedAnnotations
 from alloop.data.images import decode, decoded_with_depth
 from alloop.data.summary import image_findings
 from alloop.values import ImageId, ImageRecord
@@ -180,7 +181,7 @@ def test_check_data_counts_what_was_inferred(tmp_path):
         (tmp_path / f"{number}.png").write_bytes(png(ramp(top)))
         images[ImageId(number)] = ImageRecord(ImageId(number), f"{number}.png", 16, 4)
     images[ImageId(9)] = ImageRecord(ImageId(9), "gone.png", 16, 4)
-    refused, noted = image_findings(DataSet("x", images, {}, (), ()), tmp_path)
+    refused, noted = image_findings(DataSet("x", images, GroupedAnnotations.of_mapping({}), (), ()), tmp_path)
     assert refused.startswith("refused")
     assert "4 of 6 images use fewer bits" in noted
     assert "8 bits 1, 10 bits 1, 12 bits 2;" in noted

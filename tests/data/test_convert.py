@@ -21,6 +21,8 @@ from alloop.data.validation import validate
 from alloop.errors import DataError
 from tests.support.annotations import XML, coco_tree, write_json
 
+NEW = {"id": 99, "file_name": "new.png", "width": 20, "height": 20}
+
 
 @pytest.mark.parametrize(("kind", "lost"), [("voc", "Annotations/a.xml"), ("yolo", "labels/a.txt")])
 def test_a_converted_file_that_went_missing_is_no_empty_image(tmp_path, kind, lost):
@@ -202,3 +204,9 @@ def test_groups_are_kept_by_coco_and_told_where_they_are_lost(tmp_path):
     assert not any("the groups of" in line for line in kept)
     lines = convert_annotations(source, tmp_path / "c", "coco", "voc")
     assert lines[-1] == "noted: the groups of 1 images stay behind, voc has no place for them"
+
+
+def test_an_unlabeled_image_is_not_counted_as_empty(tmp_path):
+    write_json(tmp_path / "a.json", {**coco_tree(), "images": [*coco_tree()["images"], NEW], "unlabeled": [NEW["id"]]})
+    line, *_ = convert_annotations(tmp_path / "a.json", tmp_path / "out.json", "coco", "coco")
+    assert line.startswith(f"{tmp_path / 'out.json'}: 3 images (1 empty, 1 not labeled), 2 boxes")

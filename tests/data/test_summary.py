@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alloop.data.data_set import MIN_SIDE
+from alloop.data.grouped_annotations import MIN_SIDE
 from alloop.data.records import Box, Category, Records
 from alloop.data.summary import untrained_boxes
 from alloop.data.validation import validate

@@ -3,6 +3,7 @@
 import pytest
 
 from alloop.data.data_set import DataSet
+from alloop.data.grouped_annotations import GroupedAnnotations
 from alloop.data.images import FolderImages
 from alloop.data.splits import Split
 from alloop.errors import DataError
@@ -20,7 +21,7 @@ QUIET = Progress(quiet=True)
 def split(folder, pictures, first_id):
     data_set(folder, pictures, first_id)
     images = {row: ImageRecord(row, name, 160, 120) for row, name in enumerate(pictures, start=first_id)}
-    return Split(DataSet(folder.name, images, {}, (), ()), FolderImages(folder, images))
+    return Split(DataSet(folder.name, images, GroupedAnnotations.of_mapping({}), (), ()), FolderImages(folder, images))
 
 
 @pytest.fixture
