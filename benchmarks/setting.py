@@ -31,7 +31,7 @@ def trained(config_name: str, data: str | None = None) -> tuple[Experiment, Quer
     """
     config = load_config(
         CONFIGS / f"{config_name}.yaml",
-        ["strategy.name=learning_loss", "training.device=cpu", *_data(config_name, data)],
+        ["strategy.name=learning_loss", "training.device=cpu", *data_settings(config_name, data)],
     )
     experiment = prepare(config, TABLE)
     pool = experiment.splits.train
@@ -88,8 +88,8 @@ def _query(experiment: Experiment, detector: Any, caches: Any, labeled: Any) -> 
     )
 
 
-def _data(config_name: str, data: str | None) -> list[str]:
-    if data is None and config_name == "demo":
+def data_settings(config_name: str, data: str | None) -> list[str]:
+    if data is None and config_name in ("demo", "digits_all"):
         return []
     root = Path(os.environ["ALLOOP_DATA"]) / (data or "bccd")
     parts = {"train": "train", "reference": "val", "test": "test"}

@@ -86,7 +86,15 @@ class TrainingState:
             index, _, name = key.partition(".")
             tree["state"].setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict(tree)
+        self._lay_out_as_the_weights()
         return _step_of(data)
+
+    def _lay_out_as_the_weights(self) -> None:
+        """Give restored tensors the memory format of their weights: a fused step takes all of them for flat arrays."""
+        for weight, values in self.optimizer.state.items():
+            for name, value in values.items():
+                if isinstance(value, Tensor) and value.shape == weight.shape:
+                    values[name] = torch.empty_like(weight).copy_(value)
 
 
 def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

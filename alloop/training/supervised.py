@@ -61,9 +61,10 @@ def make_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Opt
     loss_prediction = [parameter for name, parameter in free if name.startswith(f"{LOSS_PREDICTION}.")]
     detector = [parameter for name, parameter in free if not name.startswith(f"{LOSS_PREDICTION}.")]
     groups = [{"params": group} for group in (detector, loss_prediction) if group]
+    lr, decay, fused = config.lr, config.weight_decay, True  # one pass over all weights a step
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
-    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, weight_decay=decay, fused=fused)
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=decay, fused=fused)
 
 
 def train(
@@ -111,7 +112,7 @@ def train(
             loss = torch.stack([term.sum() for term in terms.values()]).sum()
         value = _finite(loss, terms, step, image_ids)
         _update(optimizer, loss, config.clip_norm)
-        average.update(module, step)
+        average.update(step)
         objective.end_step(step)
         progress(done, value)
         if done in store.snapshot_steps:

@@ -17,7 +17,12 @@ class WeightAverage:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self._decay = decay
-        self.tensors = {name: t.detach().clone() for name, t in module.state_dict().items()} if decay else {}
+        latest = module.state_dict() if decay else {}
+        self.tensors = {name: tensor.detach().clone() for name, tensor in latest.items()}
+        # a module's tensors are changed in place and never replaced, so they are looked up once
+        pairs = [(tensor, latest[name]) for name, tensor in self.tensors.items()]
+        self._averaged = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy these values into the averaged tensors, in place."""
@@ -25,19 +30,15 @@ class WeightAverage:
             self.tensors[name].copy_(tensor)
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
+    def update(self, step: int) -> None:
         """Fold in the module's weights after `step`. Tensors of whole numbers are copied."""
         if not self._decay:
             return
         decay = min(self._decay, (1 + step) / (10 + step))
-        averaged, latest = [], []
-        for name, tensor in module.state_dict().items():
-            if tensor.is_floating_point():
-                averaged.append(self.tensors[name])
-                latest.append(tensor.detach())
-            else:
-                self.tensors[name].copy_(tensor)
-        torch._foreach_lerp_(averaged, latest, 1 - decay)
+        averages, latest = zip(*self._averaged, strict=True)
+        torch._foreach_lerp_(averages, latest, 1 - decay)
+        for copied, tensor in self._copied:
+            copied.copy_(tensor)
 
     def to_bytes(self, module: nn.Module) -> bytes:
         """Return as safetensors what `apply` would give the module; its own weights where nothing is averaged."""

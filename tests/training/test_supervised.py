@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from alloop.errors import TrainingError
-from alloop.training.supervised import SupervisedObjective
+from alloop.training.supervised import SupervisedObjective, make_optimizer
 from tests.support.training import MemoryStore, batches_of, experiment, trained_weights
 
 
@@ -70,3 +70,26 @@ def test_a_loss_that_is_not_finite_stops_with_the_images_of_the_batch():
     with pytest.raises(TrainingError, match="not finite") as error:
         run_training(made, MemoryStore(), 50, labeled)
     assert any(str(image_id) in str(error.value) for image_id in labeled)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_fused_step_is_the_step_of_the_formula(optimizer, layout):
+    """Fused steps take weights, gradients and moments for flat arrays of one layout."""
+    made = experiment(**{"training.optimizer": optimizer, "training.lr": 0.01, "training.weight_decay": 0.1})
+    results = []
+    for fused in (True, False):
+        module = made.new_detector(0).module.to(memory_format=layout).train()
+        steps = make_optimizer(module, made.config.training)
+        for group in steps.param_groups:
+            group["fused"] = fused
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(3):
+            steps.zero_grad(set_to_none=True)
+            images = torch.rand(2, 3, 64, 64, generator=generator)
+            sum(level.square().mean() for level in module.backbone(images).values()).backward()
+            steps.step()
+        results.append(module.state_dict())
+    for name, weight in results[0].items():
+        if weight.is_floating_point():
+            assert torch.allclose(weight, results[1][name], rtol=1e-3, atol=1e-4), name

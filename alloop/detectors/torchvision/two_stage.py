@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
-from torchvision.ops import MultiScaleRoIAlign
 
 from alloop.detectors.protocol import CachedRegions, Detector, FrozenLayers, Image, PseudoBoxes, RegionLoss, Target
 from alloop.detectors.torchvision.backbones import Pyramid, build_backbone, build_c4_backbone
@@ -29,6 +28,7 @@ from alloop.detectors.torchvision.frozen_layers import frozen_layers_of
 from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.parameters import PyramidTwoStageParameters, TwoStageParameters
 from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder
+from alloop.detectors.torchvision.region_pooling import RegionPooling
 from alloop.detectors.torchvision.two_stage_losses import PerImageRoIHeads, PerImageRPN
 
 
@@ -169,7 +169,7 @@ def build_mask_rcnn(parameters: PyramidTwoStageParameters, classes: int) -> Dete
     """
     pyramid, channels = _pyramid(parameters), parameters.channels
     parts = _box_parts(parameters, pyramid, classes) | {
-        "mask_roi_pool": MultiScaleRoIAlign(_regions_from(pyramid), 14, 2),
+        "mask_roi_pool": RegionPooling(_regions_from(pyramid), 14, 2),
         "num_classes": None,
         "mask_head": MaskRCNNHeads(channels, (channels,) * 4, 1),
         "mask_predictor": MaskRCNNPredictor(channels, channels, classes + 1),
@@ -186,7 +186,7 @@ def build_faster_rcnn_c4(parameters: TwoStageParameters, classes: int) -> Detect
     sides = tuple(int(parameters.anchor_size * 2**k) for k in range(5))
     parts = {
         "rpn_anchor_generator": WideAnchors((sides,), ((0.5, 1.0, 2.0),)),
-        "box_roi_pool": MultiScaleRoIAlign(list(pyramid.levels), output_size=14, sampling_ratio=2),
+        "box_roi_pool": RegionPooling(list(pyramid.levels), output_size=14, sampling_ratio=2),
         "box_head": LastStage(stage),
         "box_predictor": FastRCNNPredictor(width, classes + 1),
     }
@@ -211,7 +211,7 @@ def _box_parts(parameters: PyramidTwoStageParameters, pyramid: Pyramid, classes:
     sizes = tuple(tuple(int(s * k) for k in (1, 2, 3)) if one_level else (int(s),) for s in sides)
     return {
         "rpn_anchor_generator": WideAnchors(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
-        "box_roi_pool": MultiScaleRoIAlign(_regions_from(pyramid), output_size=7, sampling_ratio=2),
+        "box_roi_pool": RegionPooling(_regions_from(pyramid), output_size=7, sampling_ratio=2),
         "box_head": TwoMLPHead(parameters.channels * 49, parameters.head_width),
         "box_predictor": FastRCNNPredictor(parameters.head_width, classes + 1),
     }

@@ -20,7 +20,7 @@ def test_the_teacher_is_the_average_of_the_student_while_it_trains():
     with torch.no_grad():
         for parameter in detector.module.parameters():
             parameter.add_(1.0)
-    average.update(detector.module, 100)
+    average.update(100)
     after = objective.teacher._detector.module.state_dict()
     assert all(torch.equal(after[k], average.tensors[k]) for k in after)
     moved = [k for k, _ in detector.module.named_parameters()]
