@@ -15,7 +15,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from alloop.data.bit_depth import INTEGER_MODES, Levels, deep_colour, float_levels, integer_levels
-from alloop.errors import DamagedFileError, DataError
+from alloop.data.image_folder import ImageFolder
+from alloop.errors import DataError
 from alloop.files import sha256_of
 from alloop.values import ImageId, ImageRecord
 
@@ -50,7 +51,7 @@ class FolderImages:
 
     def __init__(self, root: Path, records: Mapping[ImageId, ImageRecord]) -> None:
         """Remember where the images are; nothing is read yet."""
-        self.root, self.records = root, records
+        self.root, self.folder, self.records = root, ImageFolder(root), records
         self.expected: Mapping[ImageId, str] = {}
 
     def read(self, image_id: ImageId) -> UInt8[np.ndarray, "h w 3"]:
@@ -88,7 +89,7 @@ class FolderImages:
         """
         if image_id not in self.expected:
             return self.stored(image_id)
-        return verified_image(self.root, image_id, self.records[image_id].file_name, self.expected[image_id])
+        return self.folder.verified(image_id, self.records[image_id].file_name, self.expected[image_id])
 
     def stored(self, image_id: ImageId) -> bytes:
         """Return the bytes of the file.
@@ -96,41 +97,7 @@ class FolderImages:
         Raises:
             DataError: it is not there or cannot be read.
         """
-        return stored_image(self.root, image_id, self.records[image_id].file_name)
-
-
-def stored_image(root: Path, image_id: ImageId, file_name: str) -> bytes:
-    """Return the bytes of an image file.
-
-    Raises:
-        DataError: it is not there or cannot be read.
-    """
-    path = image_path(root, file_name)
-    try:
-        if not path.is_file():
-            raise FileNotFoundError(2, "no such file")
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"{path}: image {image_id} cannot be read ({error.strerror}); check the image folder"
-        raise DataError(msg) from error
-
-
-def verified_image(root: Path, image_id: ImageId, file_name: str, sha256: str) -> bytes:
-    """Return the bytes of an image file whose hash was recorded.
-
-    Raises:
-        DamagedFileError: the file changed, or it is gone.
-    """
-    where = f"{root / file_name}: image {image_id}"
-    try:
-        data = stored_image(root, image_id, file_name)
-    except DataError as error:
-        msg = f"{where} was there when its hash was recorded and cannot be read now ({error}); restore it"
-        raise DamagedFileError(msg) from error
-    if sha256_of(data) != sha256:
-        msg = f"{where} changed after it was imported; restore it"
-        raise DamagedFileError(msg)
-    return data
+        return self.folder.stored(image_id, self.records[image_id].file_name)
 
 
 class MemoryImages:
@@ -240,23 +207,3 @@ def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     except Exception:  # noqa: BLE001  a broken EXIF block says nothing about the orientation
         rotated = False
     return (image.height, image.width) if rotated else (image.width, image.height)
-
-
-def image_path(root: Path, file_name: str) -> Path:
-    """Return the file of an image, which must lie inside `root` after links are followed.
-
-    Raises:
-        DataError: the name is absolute, holds a NUL or a backslash, or leads out of the folder.
-    """
-    if "\0" in file_name or "\\" in file_name or Path(file_name).is_absolute():
-        msg = f"file_name {file_name!r}: expected a path relative to the image folder {root}, with '/' between parts"
-        raise DataError(msg)
-    try:
-        path = (root / file_name).resolve()
-    except (OSError, RuntimeError) as error:
-        msg = f"file_name {file_name!r}: cannot be resolved inside {root} ({error})"
-        raise DataError(msg) from error
-    if not path.is_relative_to(root.resolve()):
-        msg = f"file_name {file_name!r}: leads out of the image folder {root} to {path}; only files inside are read"
-        raise DataError(msg)
-    return path

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from alloop.config.blocks import GroupsConfig
-from alloop.data.fingerprints import fingerprints
 from alloop.data.formats.table import annotation_format, guess_format
 from alloop.data.groups import with_groups
 from alloop.data.image_index import index_of_folder
 from alloop.data.images import FolderImages, ImageSource
+from alloop.data.kept_fingerprints import fingerprints
 from alloop.data.leaks import (
     NEAR,
     Side,

@@ -15,7 +15,7 @@ import warnings
 from typing import Final
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float64, UInt8
 from PIL import Image, ImageOps
 
 from alloop.data.images import MAX_PIXELS, decode, opened_image
@@ -24,9 +24,9 @@ from alloop.errors import DataError
 SIDE: Final = 32  # pixels of the scaled image
 _DRAFT = 2 * SIDE  # a JPEG is decoded to at least this many pixels, so that scaling still averages over some
 _FREQUENCIES = np.arange(1, 9)[:, None]
-_COSINES: Int64[np.ndarray, "8 32"] = np.round(
+_COSINES: Float64[np.ndarray, "8 32"] = np.round(
     4096 * np.cos(np.pi * (2 * np.arange(SIDE)[None] + 1) * _FREQUENCIES / (2 * SIDE))
-).astype(np.int64)
+)  # whole numbers: the sums of products stay below 2**53, so they are exact in floats, which are multiplied faster
 
 
 def perceptual_hash(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> int:
@@ -65,5 +65,6 @@ def _small(gray: Image.Image) -> Image.Image:
 
 
 def _hash(gray: UInt8[np.ndarray, "32 32"]) -> int:
-    coefficients = _COSINES @ gray.astype(np.int64) @ _COSINES.T
-    return int.from_bytes(np.packbits(coefficients > np.median(coefficients)).tobytes(), "big")
+    coefficients = _COSINES @ gray.astype(np.float64) @ _COSINES.T
+    middle = np.sort(coefficients, axis=None)[31:33]
+    return int.from_bytes(np.packbits(2 * coefficients > middle.sum()).tobytes(), "big")

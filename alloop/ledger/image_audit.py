@@ -1,7 +1,7 @@
 """Recheck the image files of a run against the hashes that were recorded when it began."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from alloop.config.blocks import DataConfig
 from alloop.data.formats.table import annotation_format
-from alloop.data.images import verified_image
+from alloop.data.image_folder import ImageFolder
+from alloop.data.threads import blocks, in_order
 from alloop.errors import DamagedFileError
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.split_images import HashedImage, recorded_images
@@ -49,13 +50,18 @@ def audit_images(ledger: Ledger, data: DataConfig) -> ImageAudit:
 
 def changed_images(folder: Path, images: list[HashedImage]) -> list[str]:
     """Return a finding for each image file that is gone or has another hash than the recorded one."""
-    findings = []
-    for image_id, file_name, sha256 in images:
-        try:
-            verified_image(folder, image_id, file_name, sha256)
-        except DamagedFileError as error:
-            findings.append(str(error))
-    return findings
+    files = ImageFolder(folder)
+
+    def findings(some: Sequence[HashedImage]) -> list[str]:
+        found = []
+        for image in some:
+            try:
+                files.verified(*image)
+            except DamagedFileError as error:
+                found.append(str(error))
+        return found
+
+    return [finding for some in in_order(findings, blocks(images)) for finding in some]
 
 
 def image_folders(data: DataConfig) -> dict[str, Path]:

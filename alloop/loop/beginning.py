@@ -45,7 +45,7 @@ def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, 
         ConfigError: the budget does not pay for the first image of the seed set.
     """
     ledger = context.ledger
-    images = checked_images(splits_by_name(context.experiment.splits), context.progress)
+    images = checked_images(splits_by_name(context.experiment.splits), context.progress, context.kept)
     people = context.experiment.oracle.asks_people
     warnings = data_warnings(context.experiment.splits, images.leaks, labels_are_known=not people)
     for warning in warnings if report_warnings else ():

@@ -5,7 +5,7 @@ that it names, and weights and other files that a run only reads by their hash. 
 be moved. Where an older version did not record the content, the path itself is compared.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -13,6 +13,7 @@ import yaml
 from alloop.config import ExperimentConfig, parse_config
 from alloop.data.images import FolderImages
 from alloop.data.splits import Split, Splits, load_splits
+from alloop.data.threads import blocks, in_order
 from alloop.errors import ConfigError, DamagedFileError
 from alloop.files import sha256_file, sha256_of
 from alloop.ledger.facts import RunFacts
@@ -21,6 +22,7 @@ from alloop.ledger.split_images import HashedImage, record_images, recorded_imag
 from alloop.ledger.store import Ledger
 from alloop.loop.pool import seed_set_named
 from alloop.plugins import path_parameters, plugin_class
+from alloop.values import ImageId
 
 
 def splits_by_name(splits: Splits) -> dict[str, Split]:
@@ -51,8 +53,14 @@ def refuse_changed_images(split: Split) -> None:
         DamagedFileError: one is gone or differs from its recorded hash.
     """
     if isinstance(split.images, FolderImages):
-        for image_id in sorted(split.images.expected):
-            split.images.verified(image_id)
+        source = split.images
+
+        def verify(image_ids: Sequence[ImageId]) -> None:
+            for image_id in image_ids:
+                source.verified(image_id)
+
+        for _ in in_order(verify, blocks(sorted(source.expected))):
+            pass
 
 
 def refuse_other_data(ledger: Ledger, facts: RunFacts, config: ExperimentConfig, splits: Splits) -> None:

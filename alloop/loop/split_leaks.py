@@ -7,7 +7,9 @@ there, makes AP measure what was memorized.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from alloop.data.fingerprints import Fingerprint, fingerprints
+from alloop.data.cache_folder import CacheFolder
+from alloop.data.fingerprints import Fingerprint
+from alloop.data.kept_fingerprints import fingerprints
 from alloop.data.leaks import NEAR, Match, Side, overlaps
 from alloop.data.splits import Split
 from alloop.errors import DataError
@@ -43,18 +45,19 @@ class CheckedImages:
     leaks: tuple[SplitLeaks, ...]
 
 
-def checked_images(splits: Mapping[str, Split], progress: Progress) -> CheckedImages:
+def checked_images(splits: Mapping[str, Split], progress: Progress, kept: CacheFolder | None = None) -> CheckedImages:
     """Read every image once and compare the splits.
 
     Args:
         splits: by name; `train` is the pool.
         progress: where to report progress.
+        kept: where fingerprints of earlier starts are found.
 
     Raises:
         DataError: an image file that cannot be read.
     """
     found = {
-        name: fingerprints(split.images, sorted(split.dataset.images), TITLES[name], progress)
+        name: fingerprints(split.images, sorted(split.dataset.images), TITLES[name], progress, kept=kept)
         for name, split in splits.items()
     }
     hashed = {name: _hashed(split, found[name]) for name, split in splits.items()}

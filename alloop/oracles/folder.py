@@ -16,7 +16,8 @@ from pydantic import Field
 
 from alloop.data.formats.format import Format
 from alloop.data.formats.table import annotation_format
-from alloop.data.images import FolderImages, image_path
+from alloop.data.image_folder import image_path
+from alloop.data.images import FolderImages
 from alloop.data.splits import Split
 from alloop.errors import ConfigError
 from alloop.files import atomic_write

@@ -5,8 +5,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from alloop.data.fingerprints import Fingerprint, fingerprint, fingerprints, hashes_of
+from alloop.data.fingerprints import Fingerprint, fingerprint, hashes_of
 from alloop.data.images import FolderImages, MemoryImages
+from alloop.data.kept_fingerprints import fingerprints
 from alloop.data.perceptual_hash import hash_of_pixels
 from alloop.values import ImageRecord
 from tests.support.photographs import data_set, photograph

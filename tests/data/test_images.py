@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alloop.data.images import FolderImages, decode, image_path, image_size
+from alloop.data.image_folder import image_path
+from alloop.data.images import FolderImages, decode, image_size
 from alloop.errors import DamagedFileError, DataError
 from alloop.values import ImageRecord
 

@@ -5,6 +5,8 @@ from math import cos, pi
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from alloop.data.images import decode
@@ -45,6 +47,17 @@ def test_the_hash_is_that_of_the_equation(seed):
     assert (
         bits(hash_of_pixels(np.asarray(image)), slow_hash(image)) <= 2
     )  # rounded cosines may turn a pair at the median
+
+
+@given(st.integers(0, 2**32), st.sampled_from([1, 8, 64, 255]))
+def test_floats_give_the_bits_of_exact_arithmetic(seed, step):
+    gray = np.random.default_rng(seed).integers(0, 256, (32, 32, 1), dtype=np.uint8) // step * step
+    weights = [[round(4096 * cos(pi * (2 * x + 1) * u / 64)) for x in range(32)] for u in range(1, 9)]
+    exact = np.array(weights, dtype=object)
+    c = (exact @ gray[..., 0].astype(object) @ exact.T).ravel().tolist()
+    middle = sum(sorted(c)[31:33])
+    expected = sum(int(2 * value > middle) << (63 - place) for place, value in enumerate(c))
+    assert hash_of_pixels(np.repeat(gray, 3, axis=2)) == expected
 
 
 def test_golden_hashes_are_the_same_on_every_machine():
