@@ -5,6 +5,7 @@ cut short or of another version is removed and computed again. So the folder may
 nothing that could be taken for an entry, and any number of processes may share it.
 """
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -73,7 +74,7 @@ class CacheFolder:
             parts: contiguous bytes.
         """
         size = _HEADER + sum(memoryview(part).nbytes for part in parts)
-        if not self._has_room(size):
+        if size > self._limit or not self._has_room(size):
             return
         path = self._path(key)
         temporary = path.with_name(f".{os.getpid()}-{threading.get_native_id()}-{time.monotonic_ns()}{_SUFFIX}")
@@ -99,9 +100,15 @@ class CacheFolder:
                 return False
             if self._counted is None or self._written > self._limit // _RECOUNTED:
                 self._counted, self._written = sum(_sizes(self.folder)), 0
+            if self._counted + self._written + size > self._limit and not self._make_room():
+                self._is_full = True
+                return False
             self._written += size
-            self._is_full = self._counted + self._written > self._limit
-            return not self._is_full
+            return True
+
+    def _make_room(self) -> bool:
+        """Return whether there is room again; here there is none, so what was kept first stays."""
+        return False
 
     def _report_once(self, kind: str, text: str) -> None:
         with self._lock:
@@ -109,6 +116,26 @@ class CacheFolder:
                 return
             self._reported.add(kind)
         self._report(text)
+
+
+class RecentFolder(CacheFolder):
+    """A cache folder that removes its oldest entries when the limit is met, for values that are soon out of date."""
+
+    def _make_room(self) -> bool:
+        """Remove the oldest entries until a quarter of the limit is free."""
+        entries = []
+        for path in self.folder.glob("??/*"):
+            with contextlib.suppress(FileNotFoundError):  # another process may have removed it
+                found = path.stat()
+                entries.append((found.st_mtime_ns, path, found.st_size))
+        left = sum(size for _, _, size in entries)
+        for _, path, size in sorted(entries):
+            if left <= self._limit * 3 // 4:
+                break
+            _remove(path)
+            left -= size
+        self._counted, self._written = left, 0
+        return True
 
 
 def _read(path: Path) -> memoryview:

@@ -10,6 +10,7 @@ from jaxtyping import Float32
 from safetensors.torch import load as load_safetensors
 
 from alloop.detectors.fitted_derivatives import DifferentiableStream
+from alloop.detectors.kept_scores import Arrays
 from alloop.detectors.loss_prediction import attached_module, predicted_losses
 from alloop.detectors.protocol import (
     Detector,
@@ -44,24 +45,22 @@ class FittedTorchDetector(DifferentiableStream):
 
     def detections(self, image_ids: Sequence[ImageId]) -> list[Detections]:
         """Return the detections of each image in pixels of the image as displayed."""
-        detections: dict[ImageId, Detections] = {}
-        for ids, images in self._batches("detections", image_ids):
-            detections |= self._detected(ids, images)
-        return [detections[i] for i in image_ids]
+        found = self._scored("detections", image_ids, self._detected)
+        return [Detections(**found[i]) for i in image_ids]
 
     def noisy_detections(self, image_ids: Sequence[ImageId], sigma: float, random_seed: int) -> list[Detections]:
         """Return the detections of each image plus Gaussian noise, which is added at the size the detector sees."""
-        detections: dict[ImageId, Detections] = {}
+        found: dict[ImageId, Arrays] = {}
         generator = torch.Generator(self._device)
         for ids, images in self._pixel_batches(f"detections under noise {sigma:g}", image_ids):
             for image_id, image in zip(ids, images, strict=True):
                 generator.manual_seed(derive_seed(random_seed, "noise", int(image_id), round(1000 * sigma)))
                 noise = torch.randn(image.shape, generator=generator, device=self._device)
                 image.add_(noise, alpha=sigma / 255)
-            detections |= self._detected(ids, images)
-        return [detections[i] for i in image_ids]
+            found |= self._detected(ids, images)
+        return [Detections(**found[i]) for i in image_ids]
 
-    def _detected(self, ids: Sequence[ImageId], images: list[Image]) -> dict[ImageId, Detections]:
+    def _detected(self, ids: Sequence[ImageId], images: list[Image]) -> dict[ImageId, Arrays]:
         results = zip(ids, self.detector.detect(images), strict=True)
         return {image_id: self._detections(image_id, result) for image_id, result in results}
 
@@ -70,8 +69,13 @@ class FittedTorchDetector(DifferentiableStream):
         detector = self.detector
         if not isinstance(detector, EmbeddingDetector):
             raise _unserved("embeddings", "`embed`", detector)
-        for ids, images in self._batches("embeddings", [i for i in image_ids if i not in self._embedded]):
-            self._embedded.update(zip(ids, detector.embed(images).float().cpu().numpy(), strict=True))
+
+        def embedded(ids: Sequence[ImageId], images: list[Image]) -> dict[ImageId, Arrays]:
+            vectors = detector.embed(images).float().cpu().numpy()
+            return {image_id: {"vector": vector} for image_id, vector in zip(ids, vectors, strict=True)}
+
+        found = self._scored("embeddings", [i for i in image_ids if i not in self._embedded], embedded)
+        self._embedded.update({image_id: arrays["vector"] for image_id, arrays in found.items()})
         return np.stack([self._embedded[i] for i in image_ids])
 
     def region_features(self, image_ids: Sequence[ImageId], boxes: Boxes) -> list[Float32[np.ndarray, "_ d"]]:

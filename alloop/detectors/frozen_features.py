@@ -40,7 +40,7 @@ class FrozenFeatureCache:
         """
         self._layers, self._pixels, self._kept = layers, pixels, kept
         self._dtype, self._device = dtype, device
-        self._shared_key = json.dumps([layers.sha256, str(dtype), *_computed_by(device)])
+        self._shared_key = json.dumps([layers.sha256, str(dtype), *computed_by(device)])
 
     def read(self, image_id: ImageId, *, mirrored: bool = False) -> FrozenFeatures:
         """Return the features of an image, or of its horizontal mirror image, in float32."""
@@ -66,7 +66,7 @@ class FrozenFeatureCache:
         return FrozenFeatures(tuple(level.to(self._dtype).float() for level in features.maps), features.shape)
 
     def _key(self, image_id: ImageId, *, mirrored: bool) -> str:
-        own = f"{_content(self._pixels, image_id)} {self._pixels.size(image_id)} {mirrored}"
+        own = f"{content_of(self._pixels, image_id)} {self._pixels.size(image_id)} {mirrored}"
         return hashlib.sha256(f"{self._shared_key} {own}".encode()).hexdigest()
 
 
@@ -75,14 +75,14 @@ def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(device).float().div_(255)
 
 
-def _content(pixels: PixelCache, image_id: ImageId) -> str:
+def content_of(pixels: PixelCache, image_id: ImageId) -> str:
     """Return the hash of an image: the recorded one of a file, which `pixels` refuses when it has another."""
     source = pixels.source
     recorded = source.expected.get(image_id) if isinstance(source, FolderImages) else None
     return recorded or source.sha256(image_id)
 
 
-def _computed_by(device: torch.device) -> list[str]:
+def computed_by(device: torch.device) -> list[str]:
     """Return what the last bits depend on besides weights and pixels."""
     return [device.type, torch.__version__, torch.backends.cpu.get_cpu_capability(), str(torch.get_num_threads())]
 

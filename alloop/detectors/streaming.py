@@ -11,10 +11,13 @@ from torch import Tensor
 from alloop.data.images import ImageSource
 from alloop.data.pixels import PixelCache
 from alloop.detectors.frozen_features import FrozenFeatureCache, to_tensor
+from alloop.detectors.kept_scores import Arrays, KeptScores
 from alloop.detectors.protocol import Detector, Image, ScoringDetector, Target
 from alloop.geometry.masks import scaled_masks
 from alloop.query import Need
-from alloop.values import Annotations, Detections, ImageId
+from alloop.values import Annotations, ImageId
+
+Results = Mapping[ImageId, Arrays]
 
 
 class StreamingDetector:
@@ -37,6 +40,7 @@ class StreamingDetector:
         progress: Callable[[str, int, int], None] = lambda *_: None,
         states: Sequence[Callable[[], bytes]] = (),
         frozen: FrozenFeatureCache | None = None,
+        scores: KeptScores | None = None,
     ) -> None:
         """Keep everything that images are read and detected with; nothing is computed yet.
 
@@ -51,8 +55,9 @@ class StreamingDetector:
             progress: called after each batch with the name of the work, the number of finished images, their total.
             states: each returns the weights at a known state of the training before its end, as safetensors.
             frozen: what the frozen layers of the network make of the images; None lets it read pixels.
+            scores: where detections and embeddings are kept; None computes them whenever they are asked for.
         """
-        self._trained, self.class_names, self._frozen = detector, class_names, frozen
+        self._trained, self.class_names, self._frozen, self._scores = detector, class_names, frozen, scores
         self._gives = gives | ({Need.SNAPSHOTS} if states else set())
         self._source, self._cache, self._states = source, cache, states
         self._batch_size, self._device, self._progress = batch_size, device, progress
@@ -72,25 +77,48 @@ class StreamingDetector:
 
     def _batches(self, task: str, image_ids: Sequence[ImageId]) -> Iterator[tuple[list[ImageId], list[Image]]]:
         """Yield batches of images of equal size, ids ascending: the same in whatever order the ids are given."""
-        return self._batches_of(self._image, task, image_ids)
+        return self._read(self._image, task, self._cut(image_ids))
 
     def _pixel_batches(self, task: str, image_ids: Sequence[ImageId]) -> Iterator[tuple[list[ImageId], list[Tensor]]]:
         """Yield batches as `_batches` does, always as pixels, which may be changed."""
-        return self._batches_of(self._pixels, task, image_ids)
+        return self._read(self._pixels, task, self._cut(image_ids))
 
-    def _batches_of(
-        self, read: Callable[[ImageId], Image], task: str, image_ids: Sequence[ImageId]
-    ) -> Iterator[tuple[list[ImageId], list[Image]]]:
+    def _scored(
+        self, task: str, image_ids: Sequence[ImageId], compute: Callable[[Sequence[ImageId], list[Image]], Results]
+    ) -> Results:
+        """Return what `compute` makes of each image. Where results are kept, each image is computed once."""
+        results: dict[ImageId, Arrays] = {}
+        if self._scores is None:
+            for ids, images in self._batches(task, image_ids):
+                results |= compute(ids, images)
+            return results
+        batches = self._scores.batches(task, image_ids, self._cut)
+        for batch in batches:
+            results |= self._scores.get(task, batch) or {}
+        missing = [list(batch) for batch in batches if batch[0] not in results]
+        for ids, images in self._read(self._image, task, missing):
+            computed = compute(ids, images)
+            self._scores.put(task, tuple(ids), computed)
+            results |= computed
+        return results
+
+    def _cut(self, image_ids: Sequence[ImageId]) -> list[list[ImageId]]:
+        """Return images as batches of one size each, ids ascending."""
         by_size: dict[tuple[int, int], list[ImageId]] = {}
         for image_id in sorted(image_ids):
             by_size.setdefault(self._cache.size(image_id), []).append(image_id)
-        done = 0
-        for _, ids in sorted(by_size.items()):
-            for start in range(0, len(ids), self._batch_size):
-                batch = ids[start : start + self._batch_size]
-                yield batch, [read(image_id) for image_id in batch]
-                done += len(batch)
-                self._progress(task, done, len(image_ids))
+        size = self._batch_size
+        return [ids[k : k + size] for _, ids in sorted(by_size.items()) for k in range(0, len(ids), size)]
+
+    def _read(
+        self, read: Callable[[ImageId], Image], task: str, batches: Sequence[list[ImageId]]
+    ) -> Iterator[tuple[list[ImageId], list[Image]]]:
+        """Yield each batch with its images, and report progress after it."""
+        done, total = 0, sum(map(len, batches))
+        for batch in batches:
+            yield batch, [read(image_id) for image_id in batch]
+            done += len(batch)
+            self._progress(task, done, total)
 
     def _image(self, image_id: ImageId) -> Image:
         """Return an image as the network reads it: what its frozen layers make of it, where they are known."""
@@ -108,17 +136,20 @@ class StreamingDetector:
         displayed: np.ndarray = boxes.float().numpy() / self._cache.box_scale(image_id)
         return displayed
 
-    def _detections(self, image_id: ImageId, result: Mapping[str, Tensor]) -> Detections:
-        """Return the result of `Detector.detect` for one image as a value on the CPU."""
+    def _detections(self, image_id: ImageId, result: Mapping[str, Tensor]) -> Arrays:
+        """Return the result of `Detector.detect` for one image as the fields of a `Detections`, on the CPU."""
         tensors = {key: value.detach().cpu() for key, value in result.items()}
-        return Detections(
-            boxes=self._displayed(image_id, tensors["boxes"]),
-            scores=tensors["scores"].float().numpy(),
-            labels=tensors["labels"].numpy(),
-            probabilities=tensors["probabilities"].float().numpy(),
-            masks=self._displayed_masks(image_id, tensors["masks"]) if "masks" in tensors else None,
-            proposals=self._displayed(image_id, tensors["proposals"]) if "proposals" in tensors else None,
-        )
+        found = {
+            "boxes": self._displayed(image_id, tensors["boxes"]),
+            "scores": tensors["scores"].float().numpy(),
+            "labels": tensors["labels"].numpy(),
+            "probabilities": tensors["probabilities"].float().numpy(),
+        }
+        if "masks" in tensors:
+            found["masks"] = self._displayed_masks(image_id, tensors["masks"])
+        if "proposals" in tensors:
+            found["proposals"] = self._displayed(image_id, tensors["proposals"])
+        return found
 
     def _displayed_masks(self, image_id: ImageId, masks: Tensor) -> UInt8[np.ndarray, "n h w"]:
         """Return masks at the size of the image as displayed."""

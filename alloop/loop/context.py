@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from alloop.data.cache_folder import CacheFolder
+from alloop.data.cache_folder import CacheFolder, RecentFolder
 from alloop.data.pixels import PixelCache
 from alloop.data.splits import Split
 from alloop.ledger.store import Ledger
@@ -29,7 +29,8 @@ class PixelCaches:
 class RunContext:
     """What the steps of a round work with. It never reaches a strategy.
 
-    `kept` holds what can be computed again, for all runs of a study.
+    `kept` and `scores` hold what can be computed again, for all runs of a study: `kept` what a study needs to its end,
+    `scores` what a round needs.
     """
 
     experiment: Experiment
@@ -37,6 +38,7 @@ class RunContext:
     oracle: RevealingOracle | HumanOracle
     caches: PixelCaches
     kept: CacheFolder
+    scores: RecentFolder
     shared: SharedModels | None
     progress: Progress
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alloop.config import ExperimentConfig
 from alloop.config.reading import refuse_people, with_all_labels
-from alloop.data.cache_folder import CacheFolder
+from alloop.data.cache_folder import CacheFolder, RecentFolder
 from alloop.data.splits import load_splits
 from alloop.detectors.protocol import Detector
 from alloop.files import run_lock
@@ -194,8 +194,10 @@ def _run_context(
     facts = ledger.facts()
     experiment = prepare(config, table, asdict(facts.environment) if facts else None)
     oracle = experiment.oracle.connect(experiment.splits.train)
-    kept = CacheFolder(cache, int(config.training.cache_gib * 2**30), progress.say)
-    return RunContext(experiment, ledger, oracle, pixel_caches(experiment, progress), kept, shared, progress)
+    limit = int(config.training.cache_gib * 2**30)
+    kept = CacheFolder(cache, limit * 3 // 4, progress.say)
+    scores = RecentFolder(cache / "scores", limit // 4, progress.say)
+    return RunContext(experiment, ledger, oracle, pixel_caches(experiment, progress), kept, scores, shared, progress)
 
 
 def _refuse_other_experiment(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from alloop.data.annotation_json import annotation_sha256
 from alloop.data.pixels import PixelCache
 from alloop.data.splits import Split
 from alloop.detectors.fitted import FittedTorchDetector
-from alloop.detectors.frozen_features import FrozenFeatureCache
+from alloop.detectors.frozen_features import FrozenFeatureCache, computed_by
+from alloop.detectors.kept_scores import KeptScores
 from alloop.detectors.plugin import DetectorPlugin, PseudoLabelPlugin
 from alloop.detectors.protocol import Detector, FrozenFeatureDetector
 from alloop.evaluation.coco_ap import evaluate
@@ -95,8 +97,24 @@ def fitted(
         device=context.experiment.device,
         progress=context.progress.step,
         frozen=_frozen(context, cache, detector),
+        scores=_kept_scores(context, cache, detector),
         states=[] if round_ is None else snapshot_readers(context.ledger, round_),
     )
+
+
+def _kept_scores(context: RunContext, cache: PixelCache, detector: Detector) -> KeptScores | None:
+    """Return where the scores of a detector are kept; None for one with masks, which would fill any disk."""
+    experiment = context.experiment
+    if Need.MASKS in experiment.detector.gives:
+        return None
+    identity = [
+        sha256_of(weights_of(detector.module)),
+        json.dumps(experiment.config.detector.with_siblings(), sort_keys=True, default=str),
+        experiment.config.training.frozen_features,
+        *computed_by(experiment.device),
+        *(f"{name} {version(name)}" for name in ("alloop", "torchvision")),
+    ]
+    return KeptScores(context.scores, cache, identity)
 
 
 def _made(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alloop.data.cache_folder import CacheFolder
+from alloop.data.cache_folder import CacheFolder, RecentFolder
 
 KEY = hashlib.sha256(b"one").hexdigest()
 OTHER = hashlib.sha256(b"two").hexdigest()
@@ -84,6 +84,26 @@ def test_nothing_is_kept_beyond_the_limit(tmp_path: Path) -> None:
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) == 1000 // 164
     assert not said  # that is no fault
+
+
+def test_a_recent_folder_forgets_what_is_oldest(tmp_path: Path) -> None:
+    kept = RecentFolder(tmp_path, 1000)
+    keys = [hashlib.sha256(bytes([number])).hexdigest() for number in range(40)]
+    for number, key in enumerate(keys):
+        kept.put(key, [bytes([number]) * 100])
+        os.utime(entry(tmp_path, key), ns=(number, number))
+        assert kept.get(key) is not None
+        assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= 1000
+    there = [key in kept for key in keys]
+    assert there == sorted(there)
+    assert 4 <= sum(there) <= 6
+
+
+def test_an_entry_larger_than_the_limit_is_not_kept(tmp_path: Path) -> None:
+    for cls in (CacheFolder, RecentFolder):
+        kept = cls(tmp_path / cls.__name__, 100)
+        kept.put(KEY, [bytes(200)])
+        assert kept.get(KEY) is None
 
 
 def test_the_limit_counts_what_other_processes_kept(tmp_path: Path) -> None:

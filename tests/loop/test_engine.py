@@ -357,7 +357,7 @@ def test_ask_again_costs_nothing(straight, tmp_path):
     """Law 3: the query of an open round may be asked any number of times."""
     shutil.copytree(straight, tmp_path / "run")
     experiment = prepare(parse_config(small_tree()), TABLE)
-    from alloop.data.cache_folder import CacheFolder
+    from alloop.data.cache_folder import CacheFolder, RecentFolder
     from alloop.loop.context import RunContext, pixel_caches
     from alloop.oracles.simulated import SimulatedOracle
     from alloop.progress import Progress
@@ -368,8 +368,9 @@ def test_ask_again_costs_nothing(straight, tmp_path):
         before = ledger.spent()
         detector = experiment.new_detector(0)
         load_weights_of(detector.module, ledger.stored("models/round_000.safetensors"))
-        kept = CacheFolder(tmp_path / "cache", 2**30)
-        context = RunContext(experiment, ledger, oracle, pixel_caches(experiment), kept, None, Progress(quiet=True))
+        folders = CacheFolder(tmp_path / "cache", 2**30), RecentFolder(tmp_path / "cache" / "scores", 2**30)
+        caches = pixel_caches(experiment)
+        context = RunContext(experiment, ledger, oracle, caches, *folders, None, Progress(quiet=True))
         answers = [query_and_reveal(context, oracle, 1, ledger.labeled(), detector) for _ in range(2)]
         assert answers[0].selection.image_ids == answers[1].selection.image_ids
         assert np.array_equal(answers[0].selection.utilities, answers[1].selection.utilities)
