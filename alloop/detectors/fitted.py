@@ -61,8 +61,9 @@ class FittedTorchDetector(DifferentiableStream):
         return [Detections(**found[i]) for i in image_ids]
 
     def _detected(self, ids: Sequence[ImageId], images: list[Image]) -> dict[ImageId, Arrays]:
-        results = zip(ids, self.detector.detect(images), strict=True)
-        return {image_id: self._detections(image_id, result) for image_id, result in results}
+        with self._autocast():
+            results = self.detector.detect(images)
+        return {i: self._detections(i, result) for i, result in zip(ids, results, strict=True)}
 
     def embeddings(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, "n d"]:
         """Return one feature vector per image."""
@@ -71,7 +72,8 @@ class FittedTorchDetector(DifferentiableStream):
             raise _unserved("embeddings", "`embed`", detector)
 
         def embedded(ids: Sequence[ImageId], images: list[Image]) -> dict[ImageId, Arrays]:
-            vectors = detector.embed(images).float().cpu().numpy()
+            with self._autocast():
+                vectors = detector.embed(images).float().cpu().numpy()
             return {image_id: {"vector": vector} for image_id, vector in zip(ids, vectors, strict=True)}
 
         found = self._scored("embeddings", [i for i in image_ids if i not in self._embedded], embedded)
@@ -85,7 +87,8 @@ class FittedTorchDetector(DifferentiableStream):
             raise _unserved("region_features", "`region_features`", detector)
         features: dict[ImageId, np.ndarray] = {}
         for ids, images in self._batches("region features", image_ids):
-            vectors = detector.region_features(images, [self._boxes(i, boxes[i]) for i in ids])
+            with self._autocast():
+                vectors = detector.region_features(images, [self._boxes(i, boxes[i]) for i in ids])
             features |= {i: v.float().cpu().numpy() for i, v in zip(ids, vectors, strict=True)}
         return [features[i] for i in image_ids]
 
@@ -98,7 +101,8 @@ class FittedTorchDetector(DifferentiableStream):
             raise _unserved("classifier_outputs", "a second stage (`classifier_outputs`)", detector)
         outputs: dict[ImageId, tuple[np.ndarray, np.ndarray]] = {}
         for ids, images in self._batches("classifier features", image_ids):
-            pairs = detector.classifier_outputs(images, [self._boxes(i, boxes[i]) for i in ids])
+            with self._autocast():
+                pairs = detector.classifier_outputs(images, [self._boxes(i, boxes[i]) for i in ids])
             for image_id, (features, probabilities) in zip(ids, pairs, strict=True):
                 outputs[image_id] = features.float().cpu().numpy(), probabilities.float().cpu().numpy()
         return [outputs[i] for i in image_ids]

@@ -1,6 +1,7 @@
 """Images streamed through a detector in batches of one size, so that nobody's padding changes a result."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 
 import numpy as np
@@ -41,6 +42,7 @@ class StreamingDetector:
         states: Sequence[Callable[[], bytes]] = (),
         frozen: FrozenFeatureCache | None = None,
         scores: KeptScores | None = None,
+        amp: bool = False,
     ) -> None:
         """Keep everything that images are read and detected with; nothing is computed yet.
 
@@ -56,7 +58,10 @@ class StreamingDetector:
             states: each returns the weights at a known state of the training before its end, as safetensors.
             frozen: what the frozen layers of the network make of the images; None lets it read pixels.
             scores: where detections and embeddings are kept; None computes them whenever they are asked for.
+            amp: whether detections, embeddings and features are computed under bfloat16 autocast, but for the last
+                layers. Losses and their derivatives never are.
         """
+        self._amp = amp
         self._trained, self.class_names, self._frozen, self._scores = detector, class_names, frozen, scores
         self._gives = gives | ({Need.SNAPSHOTS} if states else set())
         self._source, self._cache, self._states = source, cache, states
@@ -82,6 +87,11 @@ class StreamingDetector:
     def _pixel_batches(self, task: str, image_ids: Sequence[ImageId]) -> Iterator[tuple[list[ImageId], list[Tensor]]]:
         """Yield batches as `_batches` does, always as pixels, which may be changed."""
         return self._read(self._pixels, task, self._cut(image_ids))
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        """Return the context in which detections, embeddings and features are computed."""
+        context: AbstractContextManager[None] = torch.autocast(self._device.type, torch.bfloat16, enabled=self._amp)
+        return context
 
     def _scored(
         self, task: str, image_ids: Sequence[ImageId], compute: Callable[[Sequence[ImageId], list[Image]], Results]

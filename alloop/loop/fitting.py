@@ -98,8 +98,13 @@ def fitted(
         progress=context.progress.step,
         frozen=_frozen(context, cache, detector),
         scores=_kept_scores(context, cache, detector),
+        amp=_scores_in_half(context.experiment),
         states=[] if round_ is None else snapshot_readers(context.ledger, round_),
     )
+
+
+def _scores_in_half(experiment: Experiment) -> bool:
+    return experiment.config.training.amp and experiment.device.type == "cuda"
 
 
 def _kept_scores(context: RunContext, cache: PixelCache, detector: Detector) -> KeptScores | None:
@@ -111,6 +116,7 @@ def _kept_scores(context: RunContext, cache: PixelCache, detector: Detector) -> 
         sha256_of(weights_of(detector.module)),
         json.dumps(experiment.config.detector.with_siblings(), sort_keys=True, default=str),
         experiment.config.training.frozen_features,
+        f"amp {_scores_in_half(experiment)}",
         *computed_by(experiment.device),
         *(f"{name} {version(name)}" for name in ("alloop", "torchvision")),
     ]

@@ -15,10 +15,10 @@ from alloop.detectors.loss_prediction import NAME as LOSS_PREDICTION
 from alloop.detectors.loss_prediction import training_losses
 from alloop.detectors.protocol import Detector
 from alloop.detectors.seeding import seeded
-from alloop.errors import TrainingError
 from alloop.randomness import RoundSeed
 from alloop.training.batches import TrainingBatches
 from alloop.training.checkpoints import CheckpointStore, TrainingState
+from alloop.training.losses import LossReader, StepLoss
 from alloop.training.objective import TrainingObjective
 from alloop.training.schedule import lr_at
 from alloop.training.weights import WeightAverage
@@ -101,6 +101,7 @@ def train(
     state = TrainingState(module, optimizer, average, objective)
     first = state.restore(store.load())
     objective.begin(average.tensors)
+    losses = LossReader(device)
     saved = time.monotonic()
     for step in range(first, steps):
         done = step + 1
@@ -110,34 +111,21 @@ def train(
         with seeded(seed.derive("step", step)), amp:
             terms, image_ids = objective(step)
             loss = torch.stack([term.sum() for term in terms.values()]).sum()
-        value = _finite(loss, terms, step, image_ids)
+        losses.check()
+        losses.add(StepLoss(terms, step, image_ids))
         _update(optimizer, loss, config.clip_norm)
         average.update(step)
         objective.end_step(step)
-        progress(done, value)
+        progress(done, losses.latest)
         if done in store.snapshot_steps:
+            losses.check()
             store.snapshot(average.to_bytes(module), done)
         if done < steps and time.monotonic() - saved >= config.checkpoint_seconds:
+            losses.check()
             store.save(state.to_bytes(done), done)
             saved = time.monotonic()
+    losses.check()
     average.apply(module)
-
-
-def _finite(loss: Tensor, terms: Mapping[str, Tensor], step: int, image_ids: list[ImageId]) -> float:
-    """Return the loss as a number.
-
-    Raises:
-        TrainingError: it is not finite.
-    """
-    value = float(loss.detach())
-    if not abs(value) < float("inf"):
-        values = {name: float(term.detach().sum()) for name, term in terms.items()}
-        msg = (
-            f"training: the loss at step {step} is not finite ({values}); images of this batch: "
-            f"{sorted(set(image_ids))}. Look at their boxes, lower training.lr, or set training.clip_norm."
-        )
-        raise TrainingError(msg)
-    return value
 
 
 def _update(optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float | None) -> None:

@@ -1,5 +1,6 @@
 """Boxes keep float32 where the network computes in bfloat16, and float64 where it computes in that."""
 
+import numpy as np
 import pytest
 import torch
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -8,6 +9,8 @@ from torchvision.models.detection.image_list import ImageList
 from alloop.detectors.seeding import seeded
 from alloop.detectors.torchvision.catalogue import FCOS, FasterRCNN, RetinaNet
 from alloop.detectors.torchvision.precision import WideAnchors
+from alloop.values import ImageId
+from tests.support.detectors import confident, fitted
 
 SMALL = {"backbone": "tiny", "weights": "none", "channels": 32, "score_threshold": 0.0}
 PLUGINS = {
@@ -75,3 +78,23 @@ def test_losses_under_autocast_are_near_those_in_full_precision_far_from_the_ori
             half = detector.losses(images(), targets)
     for term, values in full.items():
         assert torch.allclose(half[term].float(), values, rtol=0.02), term
+
+
+@pytest.mark.parametrize("name", ["fcos", "retinanet", "faster_rcnn"])
+def test_scores_under_autocast_are_close_and_not_rounded_to_its_steps(name):
+    """The last layers compute in float32, so that scores do not tie."""
+    detector = confident(name)
+    ids = [ImageId(k) for k in range(4)]
+    wide = fitted(detector, [(96, 64)] * 4)
+    half = fitted(detector, [(96, 64)] * 4)
+    half._amp = True
+    plain, mixed = wide.detections(ids), half.detections(ids)
+    scores = np.concatenate([found.scores for found in mixed])
+    assert np.abs(np.sort(scores)[-20:] - np.sort(np.concatenate([found.scores for found in plain]))[-20:]).max() < 0.05
+    rounded = torch.from_numpy(scores).bfloat16().float().numpy()
+    assert (rounded != scores).mean() > 0.9
+    assert all(found.boxes.dtype == np.float32 for found in mixed)
+    assert not np.array_equal(scores, np.concatenate([found.scores for found in plain])[: len(scores)])
+    vectors, others = wide.embeddings(ids), half.embeddings(ids)
+    assert np.abs(vectors - others).max() < 0.05 * np.abs(vectors).max()
+    assert not np.array_equal(vectors, others)

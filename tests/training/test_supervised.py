@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from alloop.errors import TrainingError
+from alloop.training.losses import LossReader
 from alloop.training.supervised import SupervisedObjective, make_optimizer
 from tests.support.training import MemoryStore, batches_of, experiment, trained_weights
 
@@ -93,3 +94,35 @@ def test_a_fused_step_is_the_step_of_the_formula(optimizer, layout):
     for name, weight in results[0].items():
         if weight.is_floating_point():
             assert torch.allclose(weight, results[1][name], rtol=1e-3, atol=1e-4), name
+
+
+def test_a_loss_that_is_read_late_is_never_stored(monkeypatch):
+    """On a GPU losses are read one step late; a checkpoint or a snapshot must not hold what a bad one made."""
+
+    def late(self, loss):
+        self._pending = loss, torch.stack([term.detach().sum() for term in loss.terms.values()]), None
+
+    monkeypatch.setattr(LossReader, "add", late)
+    changes = {"training.lr": 1e30, "training.clip_norm": None, "training.optimizer": "sgd"}
+    made = experiment(**changes, **{"training.iterations": 50, "training.checkpoint_seconds": 0})
+    labeled = dict(list(made.splits.train.dataset.annotations.items())[:5])
+    store = MemoryStore(snapshot_steps=tuple(range(1, 50)))
+    with pytest.raises(TrainingError, match="not finite") as error:
+        run_training(made, store, 50, labeled)
+    bad = int(str(error.value).split("at step ")[1].split()[0])
+    assert max(step for step, _ in store.saved) <= bad
+    assert max(store.kept) <= bad
+
+
+def test_late_and_prompt_reading_train_the_same_weights(monkeypatch):
+    made = experiment(**{"training.checkpoint_seconds": 0})
+    prompt = run_training(made, MemoryStore(snapshot_steps=(2,)), 4)
+    monkeypatch.setattr(
+        LossReader,
+        "add",
+        lambda self, loss: setattr(
+            self, "_pending", (loss, torch.stack([t.detach().sum() for t in loss.terms.values()]), None)
+        ),
+    )
+    late = run_training(made, MemoryStore(snapshot_steps=(2,)), 4)
+    assert all(torch.equal(prompt[key], late[key]) for key in prompt)

@@ -13,7 +13,7 @@ from alloop.detectors.protocol import Image, LossOfWeights, Target
 from alloop.detectors.seeding import seeded
 from alloop.detectors.torchvision.features import GRAPH_TENSORS, batch_of, evaluating, one_based, with_weight
 from alloop.detectors.torchvision.loss_sums import LossSums, per_image
-from alloop.detectors.torchvision.region_detections import region_detections
+from alloop.detectors.torchvision.region_detections import predicted_regions, region_detections
 from alloop.detectors.torchvision.two_stage_losses import AnchorTargets, Regions
 
 # the weights that influence differentiates, with the scales of ISAL's released code for Faster R-CNN
@@ -121,7 +121,7 @@ class CachedRegionFeatures:
         heads, counts = self._model.roi_heads, [len(b) for b in boxes]
         with evaluating(self._model):
             vectors = heads.box_head(heads.box_roi_pool(self.features, boxes, self._sizes))
-            logits, deltas = heads.box_predictor(vectors)
+            logits, deltas = predicted_regions(heads, vectors)
             # torchvision keeps the background first
             probabilities = torch.split(torch.roll(logits.softmax(dim=1), -1, dims=1), counts)
             decoded = heads.box_coder.decode(deltas, boxes).reshape(*logits.shape, 4)

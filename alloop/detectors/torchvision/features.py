@@ -69,8 +69,13 @@ def one_based(targets: Sequence[Target]) -> list[dict[str, Any]]:
 
 
 def with_weight(layer: nn.Module, weight: Tensor, x: Tensor) -> Tensor:
-    """Return the output of a layer whose weight is replaced."""
-    result: Tensor = torch.func.functional_call(layer, {"weight": weight}, (x,))
+    """Return the output of a last layer whose weight is replaced, in the precision of the weight.
+
+    Under autocast the layers below compute in bfloat16, which has 256 steps between two powers of two. A last layer
+    does not: scores rounded so coarsely would tie.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        result: Tensor = torch.func.functional_call(layer, {"weight": weight}, (x.to(weight.dtype),))
     return result
 
 

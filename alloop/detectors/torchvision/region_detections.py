@@ -21,7 +21,8 @@ def region_detections(
         proposals: `[r, 4]` per image.
         shapes: (height, width) of each image.
     """
-    logits, deltas = heads.box_predictor(heads.box_head(heads.box_roi_pool(features, proposals, shapes)))
+    vectors = heads.box_head(heads.box_roi_pool(features, proposals, shapes))
+    logits, deltas = predicted_regions(heads, vectors)
     counts = [len(boxes) for boxes in proposals]
     decoded = heads.box_coder.decode(deltas, list(proposals)).split(counts)
     posterior = torch.split(softmax(logits, dim=-1), counts)
@@ -34,6 +35,16 @@ def region_detections(
         for result, mask in zip(detections, masks, strict=True):
             result["masks"] = mask
     return detections
+
+
+def predicted_regions(heads: Any, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits `[r, k + 1]` and deltas `[r, 4 (k + 1)]` of regions, in the precision of the weights.
+
+    Under autocast the vectors are bfloat16; scores rounded so coarsely would tie.
+    """
+    with torch.autocast(vectors.device.type, enabled=False):
+        logits, deltas = heads.box_predictor(vectors.to(heads.box_predictor.cls_score.weight.dtype))
+    return logits, deltas
 
 
 def _detections(

@@ -28,6 +28,7 @@ from alloop.detectors.torchvision.frozen_layers import frozen_layers_of
 from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.parameters import PyramidTwoStageParameters, TwoStageParameters
 from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder
+from alloop.detectors.torchvision.region_detections import predicted_regions
 from alloop.detectors.torchvision.region_pooling import RegionPooling
 from alloop.detectors.torchvision.two_stage_losses import PerImageRoIHeads, PerImageRPN
 
@@ -105,7 +106,7 @@ class TwoStageDetector:
         with evaluating(self.module):
             batch, features = batch_of(self.module, images)
             vectors = heads.box_head(heads.box_roi_pool(features, boxes, batch.image_sizes))
-            logits, _ = heads.box_predictor(vectors)
+            logits, _ = predicted_regions(heads, vectors)
         probabilities = torch.roll(logits.softmax(dim=1), -1, dims=1)  # torchvision keeps the background first
         counts = [len(b) for b in boxes]
         return list(zip(torch.split(vectors, counts), torch.split(probabilities, counts), strict=True))
