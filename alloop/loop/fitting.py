@@ -157,6 +157,8 @@ def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotat
     detector, steps = experiment.new_detector(round_), total_steps(config.training, len(labeled))
     checkpoints = Checkpoints(ledger, round_, _snapshots(experiment, len(labeled)))
     batches = _training_batches(context, round_, labeled, detector)
+    if round_ == 0 and config.training.short_sides and _frozen(context, context.caches.pool, detector):
+        context.progress.say("training.short_sides: training at several sizes keeps no features of frozen stages")
     semi_supervised = _semi_supervised(context, round_, detector, batches, steps)
     name = f"round {round_}: training on {len(labeled)} images"
     train(

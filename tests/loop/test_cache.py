@@ -10,6 +10,7 @@ from alloop.data.cache_folder import CacheFolder
 from alloop.errors import AlloopError
 from alloop.ledger.store import read_ledger
 from alloop.loop.engine import run_experiment
+from alloop.progress import Progress
 from strategies import TABLE
 from tests.support import small_tree
 from tests.support.frozen import random_weights
@@ -112,3 +113,10 @@ def test_frozen_features_are_part_of_what_a_run_is(straight, weights, tmp_path):
     assert record(out)[0] != record(straight)[0]
     with read_ledger(out) as ledger:
         assert yaml.safe_load(ledger.facts().config)["training"]["frozen_features"] == "float16"
+
+
+@pytest.mark.parametrize(("sides", "expected"), [([48, 64], True), ([], False)])
+def test_a_run_says_when_its_training_keeps_no_features(weights, tmp_path, capsys, sides, expected):
+    changes = {"training.short_sides": sides, "loop.rounds": 1, "training.iterations": 1}
+    run_experiment(config(weights, **changes), tmp_path, TABLE, progress=Progress())
+    assert ("keeps no features" in capsys.readouterr().err) == expected

@@ -96,13 +96,14 @@ def test_a_fused_step_is_the_step_of_the_formula(optimizer, layout):
             assert torch.allclose(weight, results[1][name], rtol=1e-3, atol=1e-4), name
 
 
+def late_add(self, loss):
+    """Read one step late, as on a GPU."""
+    self._pending = loss, torch.stack([term.detach().sum() for term in loss.terms.values()]), None
+
+
 def test_a_loss_that_is_read_late_is_never_stored(monkeypatch):
     """On a GPU losses are read one step late; a checkpoint or a snapshot must not hold what a bad one made."""
-
-    def late(self, loss):
-        self._pending = loss, torch.stack([term.detach().sum() for term in loss.terms.values()]), None
-
-    monkeypatch.setattr(LossReader, "add", late)
+    monkeypatch.setattr(LossReader, "add", late_add)
     changes = {"training.lr": 1e30, "training.clip_norm": None, "training.optimizer": "sgd"}
     made = experiment(**changes, **{"training.iterations": 50, "training.checkpoint_seconds": 0})
     labeled = dict(list(made.splits.train.dataset.annotations.items())[:5])
@@ -117,12 +118,6 @@ def test_a_loss_that_is_read_late_is_never_stored(monkeypatch):
 def test_late_and_prompt_reading_train_the_same_weights(monkeypatch):
     made = experiment(**{"training.checkpoint_seconds": 0})
     prompt = run_training(made, MemoryStore(snapshot_steps=(2,)), 4)
-    monkeypatch.setattr(
-        LossReader,
-        "add",
-        lambda self, loss: setattr(
-            self, "_pending", (loss, torch.stack([t.detach().sum() for t in loss.terms.values()]), None)
-        ),
-    )
+    monkeypatch.setattr(LossReader, "add", late_add)
     late = run_training(made, MemoryStore(snapshot_steps=(2,)), 4)
     assert all(torch.equal(prompt[key], late[key]) for key in prompt)
