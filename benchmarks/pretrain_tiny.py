@@ -47,7 +47,7 @@ def pretrain(scenes_count: int = SCENES, steps: int = STEPS, progress: Progress 
     with seeded(0):
         detector = plugin.build(classes=10)
     labeled = scenes.dataset.annotations
-    cache = PixelCache(scenes.images, sorted(labeled), 64, 64, 2**30)
+    cache = PixelCache(scenes.images, 64, 64)
     batches = TrainingBatches(
         cache,
         labeled,

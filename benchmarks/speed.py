@@ -61,7 +61,7 @@ def training() -> None:
     ids = sorted(pool.dataset.images)[:200]
     labeled = {i: pool.dataset.annotations[i] for i in ids}
     batches = TrainingBatches(
-        PixelCache(pool.images, ids, 64, 64, 2**30),
+        PixelCache(pool.images, 64, 64),
         labeled,
         config.training.model_copy(update={"flip": 0.0}),
         RoundSeed(0, 0),

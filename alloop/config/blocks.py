@@ -205,6 +205,11 @@ class TrainingConfig(Block):
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes CUDA where there is one")
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes all cores")
+    decoding: Literal["reduced", "full"] = Field(
+        "reduced",
+        description="decode a JPEG file of more than 2 megapixels at 1/2, 1/4 or 1/8 of its size, as long as that is "
+        "1.5 times what the detector sees; full decodes every image at its whole size",
+    )
     checkpoint_seconds: float = Field(60.0, ge=0, description="seconds between checkpoints inside a training")
     cache_gib: float = Field(
         8.0, gt=0, description="GiB of disk for what can be computed again: pixels, features, scores"

@@ -11,15 +11,13 @@ size. The image is taken as displayed, with its EXIF orientation. The cosines ar
 that the sums are exact in integers and the hash is the same on every machine. An image of one colour has the hash 0.
 """
 
-import warnings
 from typing import Final
 
 import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import Image, ImageOps
 
-from alloop.data.images import MAX_PIXELS, decode, opened_image
-from alloop.errors import DataError
+from alloop.data.images import MAX_PIXELS, damage_named, decode, opened_image
 
 SIDE: Final = 32  # pixels of the scaled image
 _DRAFT = 2 * SIDE  # a JPEG is decoded to at least this many pixels, so that scaling still averages over some
@@ -45,14 +43,9 @@ def perceptual_hash(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> in
     image = opened_image(data, where, max_pixels)
     if image.format != "JPEG":
         return hash_of_pixels(decode(data, where, max_pixels))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image.draft("L", (_DRAFT, _DRAFT))
-            return _hash(np.asarray(ImageOps.exif_transpose(_small(image.convert("L")))))
-    except Exception as error:
-        msg = f"{where}: the image data is damaged or cut short ({error})"
-        raise DataError(msg) from error
+    with damage_named(where):
+        image.draft("L", (_DRAFT, _DRAFT))
+        return _hash(np.asarray(ImageOps.exif_transpose(_small(image.convert("L")))))
 
 
 def hash_of_pixels(pixels: UInt8[np.ndarray, "h w 3"]) -> int:

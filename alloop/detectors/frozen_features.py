@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from alloop.data.cache_folder import CacheFolder
-from alloop.data.images import FolderImages
 from alloop.data.pixels import PixelCache
 from alloop.detectors.protocol import FrozenFeatures, FrozenLayers
 from alloop.values import ImageId
@@ -66,20 +65,13 @@ class FrozenFeatureCache:
         return FrozenFeatures(tuple(level.to(self._dtype).float() for level in features.maps), features.shape)
 
     def _key(self, image_id: ImageId, *, mirrored: bool) -> str:
-        own = f"{content_of(self._pixels, image_id)} {self._pixels.size(image_id)} {mirrored}"
-        return hashlib.sha256(f"{self._shared_key} {own}".encode()).hexdigest()
+        own = f"{self._shared_key} {self._pixels.key(image_id)} {mirrored}"
+        return hashlib.sha256(own.encode()).hexdigest()
 
 
 def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:
     """Return pixels `[h, w, 3]` of 0..255 as a float32 tensor `[3, h, w]` of 0..1."""
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(device).float().div_(255)
-
-
-def content_of(pixels: PixelCache, image_id: ImageId) -> str:
-    """Return the hash of an image: the recorded one of a file, which `pixels` refuses when it has another."""
-    source = pixels.source
-    recorded = source.expected.get(image_id) if isinstance(source, FolderImages) else None
-    return recorded or source.sha256(image_id)
 
 
 def computed_by(device: torch.device) -> list[str]:

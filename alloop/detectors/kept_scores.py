@@ -14,7 +14,6 @@ from safetensors.numpy import load, save
 
 from alloop.data.cache_folder import CacheFolder
 from alloop.data.pixels import PixelCache
-from alloop.detectors.frozen_features import content_of
 from alloop.values import ImageId
 
 Arrays = Mapping[str, np.ndarray]
@@ -76,8 +75,5 @@ class KeptScores:
         self._kept.put(self._key(kind, batch), [save(arrays)])
 
     def _key(self, kind: str, batch: Batch) -> str:
-        records = self._pixels.source.records
-        images = [
-            [content_of(self._pixels, i), *self._pixels.size(i), records[i].width, records[i].height] for i in batch
-        ]
+        images = [self._pixels.key(image_id) for image_id in batch]
         return hashlib.sha256(json.dumps([self._identity, kind, images]).encode()).hexdigest()

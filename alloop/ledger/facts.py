@@ -18,6 +18,7 @@ class Environment:
     torch: str = ""
     torchvision: str = ""
     numpy: str = ""
+    decoder: str = ""
     alloop: str = ""
     python: str = ""
     machine: str = ""

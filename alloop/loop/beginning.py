@@ -110,13 +110,18 @@ def refuse_other_config(
 
 
 def as_measured_before(recorded: str, config: ExperimentConfig) -> ExperimentConfig:
-    """Return the config of a run that goes on: one curve counts detections in one way.
+    """Return the config of a run that goes on: one curve counts detections, and decodes images, in one way.
 
-    A run of an older version, whose config has no block `evaluation`, counted 100 per image and class.
+    A run of an older version whose config has no block `evaluation` counted 100 detections per image and class; one
+    without `training.decoding` decoded every image at its whole size.
     """
-    if "evaluation" in yaml.safe_load(recorded) or config.evaluation.max_detections is not None:
-        return config
-    return changed(config, {"evaluation.max_detections": COCO_LIMIT})
+    begun = yaml.safe_load(recorded)
+    before: dict[str, Any] = {}
+    if "evaluation" not in begun and config.evaluation.max_detections is None:
+        before["evaluation.max_detections"] = COCO_LIMIT
+    if "decoding" not in begun.get("training", {}):
+        before["training.decoding"] = "full"
+    return changed(config, before) if before else config
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -59,23 +59,18 @@ class Timings:
             self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - started, 4)
 
 
-def pixel_caches(experiment: Experiment, progress: Progress | None = None) -> PixelCaches:
+def pixel_caches(experiment: Experiment, kept: CacheFolder | None = None) -> PixelCaches:
     """Return caches that decode each image when it is first read; splits of one size share one cache.
 
-    The first cache that finds no scratch space reports it to `progress`.
+    Args:
+        experiment: the experiment.
+        kept: where pixels are kept; None decodes image files at every read.
     """
-    reported: list[str] = []
-
-    def report(text: str) -> None:
-        if progress is not None and not reported:
-            progress.say(text)
-        reported.append(text)
-
     detector, training = experiment.detector, experiment.config.training
-    limit = int(training.cache_gib * 2**30)
 
     def cache(split: Split, short_side: int) -> PixelCache:
-        return PixelCache(split.images, sorted(split.dataset.images), short_side, detector.long_side, limit, report)
+        reduced = training.decoding == "reduced"
+        return PixelCache(split.images, short_side, detector.long_side, kept, reduced=reduced)
 
     splits, short_side = experiment.splits, detector.short_side
     largest = max((short_side, *training.short_sides))

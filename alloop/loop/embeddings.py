@@ -44,8 +44,7 @@ def embedder(
     detector.module.to(device)
 
     def embed(source: ImageSource, image_ids: Sequence[ImageId], name: str) -> np.ndarray:
-        limit = int(config.training.cache_gib * 2**30)
-        cache = PixelCache(source, sorted(image_ids), plugin.short_side, plugin.long_side, limit, progress.say)
+        cache = PixelCache(source, plugin.short_side, plugin.long_side)
         view = FittedTorchDetector(
             detector,
             source,

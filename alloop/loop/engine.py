@@ -197,7 +197,7 @@ def _run_context(
     limit = int(config.training.cache_gib * 2**30)
     kept = CacheFolder(cache, limit * 3 // 4, progress.say)
     scores = RecentFolder(cache / "scores", limit // 4, progress.say)
-    return RunContext(experiment, ledger, oracle, pixel_caches(experiment, progress), kept, scores, shared, progress)
+    return RunContext(experiment, ledger, oracle, pixel_caches(experiment, kept), kept, scores, shared, progress)
 
 
 def _refuse_other_experiment(

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from alloop.config.reading import ExperimentConfig
+from alloop.data.images import DECODER
 from alloop.data.splits import Splits, load_splits
 from alloop.detectors.loss_prediction import attach_module
 from alloop.detectors.plugin import DetectorPlugin, PseudoLabelPlugin
@@ -224,6 +225,7 @@ def environment(experiment: Experiment) -> dict[str, str]:
         "torch": torch.__version__,
         "torchvision": version("torchvision"),
         "numpy": version("numpy"),
+        "decoder": DECODER,
         "alloop": version("alloop"),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
@@ -246,7 +248,7 @@ def training_key(
     """
     config = experiment.config
     facts = environment(experiment)
-    same = ("device", "threads", "torch", "torchvision", "numpy", "alloop", "machine", "hardware")
+    same = ("device", "threads", "torch", "torchvision", "numpy", "decoder", "alloop", "machine", "hardware")
     key = {
         "round": round_,
         "random_seed": config.random_seed,

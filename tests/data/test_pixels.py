@@ -1,147 +1,207 @@
-"""Pixels are decoded once where there is space for them, and the same come out where there is not."""
+"""Pixels of a file are kept where there is room for them, and the same come out where there is not."""
 
 import errno
-import itertools
+import io
+import multiprocessing
 import os
+import shutil
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from alloop.config import parse_config
-from alloop.data import pixels
-from alloop.data.pixels import PixelCache, Scratch
-from alloop.ledger.store import read_ledger
-from alloop.loop.engine import run_experiment
+from alloop.data import pixels as pixels_module
+from alloop.data.cache_folder import CacheFolder
+from alloop.data.images import FolderImages, MemoryImages
+from alloop.data.pixels import PixelCache, resized, scaled_size
+from alloop.errors import DamagedFileError, DataError
+from alloop.files import sha256_of
 from alloop.values import ImageRecord
-from strategies import TABLE
-from tests.support import small_tree
+
+COUNT = 6
 
 
-class CountingSource:
-    def __init__(self, count):
-        self.records = {i: ImageRecord(i, "", 20, 10) for i in range(count)}
-        self.reads = 0
+class Counting(FolderImages):
+    """Images of a folder that count how often each is decoded."""
 
-    def sha256(self, image_id):
-        return ""
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.decoded = []
 
-    def read(self, image_id):
-        self.reads += 1
-        return np.full((10, 20, 3), image_id, dtype=np.uint8)
+    def decode_at(self, image_id, *arguments, **options):
+        self.decoded.append(image_id)
+        return super().decode_at(image_id, *arguments, **options)
 
 
-def test_the_second_epoch_decodes_nothing_and_space_is_bounded():
-    source = CountingSource(10)
-    cache = PixelCache(source, range(10), 10, 20, limit=10 * 600)
-    for _ in range(3):
-        assert [int(cache.read(i)[0, 0, 0]) for i in range(10)] == list(range(10))
-    assert source.reads == 10
-    small = PixelCache(source, range(10), 10, 20, limit=4 * 600)
-    source.reads = 0
+@pytest.fixture
+def source(tmp_path):
+    chance, root = np.random.default_rng(0), tmp_path / "images"
+    root.mkdir()
+    records = {}
+    for image_id in range(COUNT):
+        width, height = (40, 30) if image_id % 2 else (30, 40)
+        Image.fromarray(chance.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(root / f"{image_id}.png")
+        records[image_id] = ImageRecord(image_id, f"{image_id}.png", width, height)
+    source = Counting(root, records)
+    source.expected = {i: source.sha256(i) for i in records}
+    return source
+
+
+def expected(source, image_id, short_side=10):
+    record = source.records[image_id]
+    return resized(source.read(image_id), *scaled_size(record.width, record.height, short_side, 60))
+
+
+def cache_of(source, folder, limit=10**6, said=None, **options):
+    kept = None if folder is None else CacheFolder(folder, limit, [].append if said is None else said.append)
+    return PixelCache(source, 10, 60, kept, **options)
+
+
+def assert_same(cache, source):
+    for image_id in (0, 3, 0, *range(COUNT)):
+        np.testing.assert_array_equal(cache.read(image_id), expected(source, image_id))
+
+
+def test_each_file_is_decoded_once_and_never_again_by_another_process(source, tmp_path):
     for _ in range(2):
-        assert [int(small.read(i)[0, 0, 0]) for i in range(10)] == list(range(10))
-    assert source.reads == 4 + 2 * 6
+        assert_same(cache_of(source, tmp_path / "cache"), source)
+    assert sorted(source.decoded) == list(range(COUNT))
+    cache = cache_of(source, None)
+    assert_same(cache, source)
+    assert len(source.decoded) == 2 * COUNT + 3
+
+
+def test_pixels_in_memory_are_not_written_to_disk(tmp_path):
+    images = {0: np.arange(40 * 30 * 3, dtype=np.uint16).astype(np.uint8).reshape(30, 40, 3)}
+    source = MemoryImages(images, {0: ImageRecord(0, "", 40, 30)})
+    cache = cache_of(source, tmp_path / "cache")
+    np.testing.assert_array_equal(cache.read(0), resized(images[0], 13, 10))
+    assert not (tmp_path / "cache").exists()
 
 
 def test_scaling_keeps_the_long_side_below_its_limit():
-    source = CountingSource(1)
-    assert PixelCache(source, [0], 100, 120, 10**6).size(0) == (120, 60)
-    assert PixelCache(source, [0], 30, 120, 10**6).size(0) == (60, 30)
-
-
-def full_after(reservations, code=errno.ENOSPC):
-    """Return a `posix_fallocate` for a disk that has room for this many images."""
-    left = [reservations]
-    real = os.posix_fallocate
-
-    def reserve(file, offset, size):
-        if left[0] == 0:
-            raise OSError(code, os.strerror(code))
-        left[0] -= 1
-        real(file, offset, size)
-
-    return reserve
+    assert scaled_size(20, 10, 100, 120) == (120, 60)
+    assert scaled_size(20, 10, 30, 120) == (60, 30)
 
 
 @pytest.mark.parametrize("room", [0, 1, 4])
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-def test_a_disk_that_is_or_becomes_full_costs_time_and_one_sentence(monkeypatch, room, code):
-    monkeypatch.setattr(os, "posix_fallocate", full_after(room, code))
-    source, reported = CountingSource(10), []
-    cache = PixelCache(source, range(10), 10, 20, 10**6, reported.append)
-    for _ in range(3):
-        assert [int(cache.read(i)[0, 0, 0]) for i in range(10)] == list(range(10))
-    assert source.reads == room + 3 * (10 - room)
-    (text,) = reported
-    assert f"{room} of 10 are kept" in text
-    assert "TMPDIR" in text
+def test_what_does_not_fit_is_decoded_at_each_read(source, tmp_path, room):
+    cache = cache_of(source, tmp_path / "cache", limit=room * (64 + 10 * 13 * 3))
+    assert_same(cache, source)
+    source.decoded.clear()
+    assert_same(cache, source)
+    kept = [0, 3, 1, 2, 4, 5][:room]  # those that were read first
+    assert set(source.decoded) == set(range(COUNT)) - set(kept)
 
 
-def test_a_part_has_blocks_before_it_is_written():
-    """The file itself is sparse: what was not reserved takes no space."""
-    scratch = Scratch(2**22)
-    blocks = [os.fstat(scratch._file).st_blocks * 512]
-    for part in range(3):
-        scratch.reserve(part * 2**20, 2**20)
-        blocks.append(os.fstat(scratch._file).st_blocks * 512)
-    assert blocks[0] < 2**20
-    assert all(after - before >= 2**20 for before, after in itertools.pairwise(blocks))
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
+def test_a_full_disk_costs_time_and_one_sentence(source, tmp_path, monkeypatch, code):
+    left, real = [3], Path.open
 
+    def full(path, mode="r", *arguments, **options):
+        if "w" in mode:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(code, os.strerror(code))
+        return real(path, mode, *arguments, **options)
 
-@pytest.mark.parametrize("code", [None, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
-def test_where_blocks_cannot_be_reserved_zeros_are_written(monkeypatch, code):
-    if code is None:
-        monkeypatch.delattr(os, "posix_fallocate")
-    else:
-        monkeypatch.setattr(os, "posix_fallocate", full_after(0, code))
-    scratch = Scratch(2**22)
-    scratch.reserve(5, 2**21 + 7)
-    assert os.fstat(scratch._file).st_blocks * 512 >= 2**21
-    source = CountingSource(3)
-    cache = PixelCache(source, range(3), 10, 20, 10**6)
+    said = []
+    cache = cache_of(source, tmp_path / "cache", said=said)
+    monkeypatch.setattr(Path, "open", full)
     for _ in range(2):
-        assert [int(cache.read(i)[9, 19, 2]) for i in range(3)] == [0, 1, 2]
-    assert source.reads == 3
+        assert_same(cache, source)
+    (text,) = said
+    assert str(tmp_path / "cache") in text
+    assert os.strerror(code) in text
 
 
-@pytest.mark.parametrize("kind", ["missing", "file", "read-only"])
-def test_a_temporary_folder_that_cannot_be_used_is_reported(tmp_path, monkeypatch, kind):
-    folder = tmp_path / "scratch"
-    if kind == "file":
-        folder.write_text("")
-    elif kind == "read-only":
-        folder.mkdir()
-        monkeypatch.setattr(pixels.tempfile, "TemporaryFile", refuses_to_write)
-    monkeypatch.setenv("TMPDIR", str(folder))
-    source, reported = CountingSource(2), []
-    cache = PixelCache(source, range(2), 10, 20, 10**6, reported.append)
-    assert [int(cache.read(i)[0, 0, 0]) for i in (0, 1, 0)] == [0, 1, 0]
-    assert source.reads == 3
-    assert len(reported) == 1
-    assert str(folder) in reported[0]
+@pytest.mark.parametrize("harm", ["cut", "garbage", "empty", "other", "folder gone"])
+def test_a_damaged_entry_is_decoded_again(source, tmp_path, harm):
+    folder = tmp_path / "cache"
+    cache = cache_of(source, folder)
+    assert_same(cache, source)
+    paths = sorted(folder.glob("??/*"))
+    for path in paths:
+        data = path.read_bytes()
+        path.write_bytes({"cut": data[:100], "garbage": data[:70] + b"!" + data[71:], "empty": b""}.get(harm, data))
+    if harm == "other":
+        for path, other in zip(paths, paths[1:] + paths[:1], strict=True):
+            other.with_name("swapped").write_bytes(path.read_bytes())
+        for path in paths:
+            path.with_name("swapped").replace(path)
+    if harm == "folder gone":
+        shutil.rmtree(folder)
+    assert_same(cache, source)
 
 
-def refuses_to_write(**_):
-    raise PermissionError(errno.EACCES, "Permission denied")  # root, who may run the tests, may write anywhere
+def test_what_determines_the_pixels_is_in_the_key(source, tmp_path, monkeypatch):
+    cache = cache_of(source, tmp_path)
+    keys = {cache.key(0), cache.key(1), cache_of(source, tmp_path, reduced=False).key(0)}
+    keys.add(PixelCache(source, 11, 60).key(0))
+    keys.add(PixelCache(source, 10, 12).key(0))
+    monkeypatch.setattr(pixels_module, "DECODER", "another version")
+    keys.add(cache.key(0))
+    record = source.records[0]
+    source.records[0] = ImageRecord(0, record.file_name, record.width + 1, record.height)
+    keys.add(cache.key(0))
+    source.records[0] = record
+    source.expected = {**source.expected, 0: sha256_of(b"another file")}
+    keys.add(cache.key(0))
+    assert len(keys) == 8
 
 
-def test_a_run_gives_the_same_without_scratch_space(tmp_path, monkeypatch):
-    config = parse_config(small_tree(**{"loop.rounds": 2, "training.short_sides": [48, 64, 96]}))
-    records = []
-    for name, room in (("with", None), ("half", 20), ("without", 0)):
-        with monkeypatch.context() as patch:
-            if room is not None:
-                patch.setattr(os, "posix_fallocate", full_after(room))
-            rounds = run_experiment(config, tmp_path / name, TABLE)
-        with read_ledger(tmp_path / name) as ledger:
-            records.append(([r.metrics for r in rounds], ledger.charges(), ledger.files()))
-    assert records[0] == records[1] == records[2]
+def test_a_changed_file_is_refused_also_where_its_pixels_are_kept(source, tmp_path):
+    assert_same(cache_of(source, tmp_path / "cache"), source)
+    path = source.root / "2.png"
+    path.write_bytes(path.read_bytes() + b"\0")
+    resumed = cache_of(source, tmp_path / "cache")
+    with pytest.raises(DamagedFileError, match="image 2 changed"):
+        resumed.read(2)
+    path.unlink()
+    with pytest.raises(DamagedFileError, match="image 2 was there"):
+        cache_of(source, tmp_path / "cache").read(2)
 
 
-def test_the_sentence_is_said_once_for_all_caches_of_a_run(tmp_path, monkeypatch, capsys):
-    from alloop.progress import Progress
+def test_a_file_of_another_size_than_declared_is_refused_also_where_its_pixels_are_kept(source, tmp_path):
+    cache = cache_of(source, tmp_path / "cache")
+    cache.read(0)
+    source.records[0] = ImageRecord(0, "0.png", 31, 40)
+    with pytest.raises(DataError, match="declared 31 x 40, but shows 30 x 40"):
+        cache.read(0)
 
-    monkeypatch.setattr(os, "posix_fallocate", full_after(0))
-    config = parse_config(small_tree(**{"loop.rounds": 1, "training.short_sides": [48, 96]}))
-    run_experiment(config, tmp_path / "run", TABLE, progress=Progress())
-    assert capsys.readouterr().err.count("no room for decoded images") == 1
+
+def test_a_file_whose_hash_was_never_recorded_is_kept_under_its_hash_of_now(source, tmp_path):
+    source.expected = {}
+    cache = cache_of(source, tmp_path / "cache")
+    assert_same(cache, source)
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 40), (1, 2, 3)).save(buffer, "PNG")
+    (source.root / "0.png").write_bytes(buffer.getvalue())
+    assert cache.read(0)[0, 0].tolist() == [1, 2, 3]
+
+
+def _read_all(root, records, hashes, folder, killed):
+    source = FolderImages(root, records)
+    source.expected = hashes
+    cache = PixelCache(source, 10, 60, CacheFolder(folder, 10**6))
+    for image_id in records:
+        cache.read(image_id)
+        if image_id == killed:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_processes_may_share_the_folder_and_be_killed(source, tmp_path):
+    spawn, folder = multiprocessing.get_context("spawn"), tmp_path / "cache"
+    processes = [
+        spawn.Process(target=_read_all, args=(source.root, source.records, source.expected, folder, killed))
+        for killed in (3, None)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [-signal.SIGKILL, 0]
+    assert_same(cache_of(source, folder), source)
+    assert source.decoded == []

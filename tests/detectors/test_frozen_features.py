@@ -34,7 +34,7 @@ class Hashed(Source):
 
 def features(layers, folder, *, source=None, limit=10**8, said=None, **changes):
     source = source or Hashed([(96, 64), (64, 64), (192, 128)])
-    pixels = PixelCache(source, list(source.records), 64, 96, 10**7)
+    pixels = PixelCache(source, 64, 96)
     kept = None if folder is None else CacheFolder(folder, limit, (said if said is not None else []).append)
     return FrozenFeatureCache(layers, pixels, kept, device=CPU, **changes)
 
@@ -96,7 +96,7 @@ def test_other_weights_sizes_images_threads_and_precisions_are_other_entries(tmp
     assert not features(Layers(), tmp_path, source=source).is_kept(1)
     assert not features(Layers("b"), tmp_path, source=source).is_kept(0)
     assert not features(Layers(), tmp_path, source=source, dtype=torch.float16).is_kept(0)
-    larger = PixelCache(source, [0, 1], 32, 96, 10**7)
+    larger = PixelCache(source, 32, 96)
     assert not FrozenFeatureCache(Layers(), larger, CacheFolder(tmp_path, 10**8), device=CPU).is_kept(0)
     threads = torch.get_num_threads()
     try:

@@ -46,7 +46,7 @@ def network():
 
 def fitted(network, folder, *, identity="a", limit=10**8):
     counted, source = Counted(network), Hashed(SIZES)
-    pixels = PixelCache(source, IDS, 64, 96, 10**7)
+    pixels = PixelCache(source, 64, 96)
     kept = folder and KeptScores(RecentFolder(folder, limit, lambda _: None), pixels, [identity])
     seen = FittedTorchDetector(
         counted,

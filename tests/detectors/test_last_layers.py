@@ -186,7 +186,7 @@ def test_scoring_real_images_equals_a_backward_pass_each(name, backbone, real_da
     experiment = prepare(parse_config(tree), TABLE)
     detector, pool = experiment.new_detector(0), experiment.splits.train
     ids = sorted(pool.dataset.images)[:4]
-    cache = PixelCache(pool.images, ids, 120, 160, 2**28)
+    cache = PixelCache(pool.images, 120, 160)
     seen = FittedTorchDetector(
         detector,
         pool.images,

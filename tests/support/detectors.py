@@ -60,7 +60,7 @@ class Source:
 def fitted(detector, sizes, batch_size=4, gives=None):
     """Return a detector as strategies get it, over random images of some sizes."""
     source = Source(sizes)
-    cache = PixelCache(source, list(source.records), 64, 96, 10**7)
+    cache = PixelCache(source, 64, 96)
     masks = {Need.MASKS} if isinstance(detector, MaskDetector) else set()
     return FittedTorchDetector(
         detector,

@@ -27,7 +27,7 @@ def objective_of(made, detector, labeled, steps, truth=None, flip=0.5):
         made.new_detector(0),
         batches_of(made, labeled),
         UnlabeledBatches(
-            PixelCache(pool.images, unlabeled, 64, 64, 10**8),
+            PixelCache(pool.images, 64, 64),
             unlabeled,
             RoundSeed(0, 0),
             batch_size=config.semi_supervised.unlabeled_ratio * config.batch_size,

@@ -37,7 +37,7 @@ def experiment(**changes):
 def batches_of(prepared, labeled, *, masks=False, short_sides=(), repeat_threshold=None):
     """Return the training batches of labeled images."""
     pool = prepared.splits.train
-    cache = PixelCache(pool.images, sorted(labeled), 64, 64, 10**8)
+    cache = PixelCache(pool.images, 64, 64)
     return TrainingBatches(
         cache,
         labeled,

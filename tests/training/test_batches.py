@@ -88,7 +88,7 @@ def test_unlabeled_images_are_shown_as_often_as_their_repeats_say():
     pool = made.splits.train
     ids = sorted(pool.images.records)[:5]
     batches = UnlabeledBatches(
-        PixelCache(pool.images, ids, 64, 64, 10**8),
+        PixelCache(pool.images, 64, 64),
         ids,
         RoundSeed(0, 0),
         batch_size=3,
