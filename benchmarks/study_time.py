@@ -2,8 +2,8 @@
 
     ALLOOP_DATA=... TORCH_HOME=... python benchmarks/study_time.py CONFIG --before CHECKOUT [--set key=value]...
 
-Both versions run at the same time with one thread each, so that a busy machine disturbs both alike. Prints wall time and
-CPU time with their ratios: the wall time is what a user waits for, the CPU time does not depend on who else computes.
+Both versions run at the same time with one thread each, so that a busy machine disturbs both alike. Prints wall time
+and CPU time with their ratios: the wall time is what a user waits for; the CPU time depends less on who else computes.
 """
 
 import argparse
