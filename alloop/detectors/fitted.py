@@ -62,7 +62,7 @@ class FittedTorchDetector(DifferentiableStream):
 
     def _detected(self, ids: Sequence[ImageId], images: list[Image]) -> dict[ImageId, Arrays]:
         with self._autocast():
-            results = self.detector.detect(images)
+            results = _on_cpu(self.detector.detect(images))
         return {i: self._detections(i, result) for i, result in zip(ids, results, strict=True)}
 
     def embeddings(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, "n d"]:
@@ -148,6 +148,15 @@ class FittedTorchDetector(DifferentiableStream):
         for ids, images in self._batches("predicted losses", image_ids):
             predictions |= zip(ids, predicted_losses(detector, images).float().cpu().tolist(), strict=True)
         return np.array([predictions[i] for i in image_ids], dtype=np.float32)
+
+
+def _on_cpu(results: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """Return the results of a batch on the CPU; each key is copied once, since every copy waits for the device."""
+    counts = [len(result["scores"]) for result in results]
+    moved = {
+        key: torch.split(torch.cat([result[key] for result in results]).detach().cpu(), counts) for key in results[0]
+    }
+    return [{key: parts[row] for key, parts in moved.items()} for row in range(len(results))]
 
 
 def _unserved(method: str, requirement: str, detector: Detector) -> StrategyError:

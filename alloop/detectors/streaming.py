@@ -146,9 +146,8 @@ class StreamingDetector:
         displayed: np.ndarray = boxes.float().numpy() / self._cache.box_scale(image_id)
         return displayed
 
-    def _detections(self, image_id: ImageId, result: Mapping[str, Tensor]) -> Arrays:
-        """Return the result of `Detector.detect` for one image as the fields of a `Detections`, on the CPU."""
-        tensors = {key: value.detach().cpu() for key, value in result.items()}
+    def _detections(self, image_id: ImageId, tensors: Mapping[str, Tensor]) -> Arrays:
+        """Return the result of `Detector.detect` for one image, moved to the CPU, as the fields of a `Detections`."""
         found = {
             "boxes": self._displayed(image_id, tensors["boxes"]),
             "scores": tensors["scores"].float().numpy(),

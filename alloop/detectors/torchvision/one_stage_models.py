@@ -17,17 +17,15 @@ class PosteriorFCOS(FCOS):  # type: ignore[misc]
         self, head_outputs: dict[str, list[Tensor]], anchors: list[list[Tensor]], image_shapes: list[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
         """Return detections whose score is `sqrt(class probability x centerness)`, as in torchvision."""
-        detections = []
-        for index, size in enumerate(image_shapes):
-            probabilities = [torch.sigmoid(level[index]) for level in head_outputs["cls_logits"]]
-            centerness = [torch.sigmoid(level[index]) for level in head_outputs["bbox_ctrness"]]
-            scores = [torch.sqrt(p * c) for p, c in zip(probabilities, centerness, strict=True)]
-            boxes = [
-                self.box_coder.decode(level[index], locations)
-                for level, locations in zip(head_outputs["bbox_regression"], anchors[index], strict=True)
-            ]
-            detections.append(_detections(scores, probabilities, boxes, size, self))
-        return detections
+        outputs = (head_outputs[name] for name in ("cls_logits", "bbox_regression", "bbox_ctrness"))
+        levels = zip(*outputs, anchors[0], strict=True)  # images of one batch have the same locations
+        candidates = []
+        for logits, distances, centerness, locations in levels:
+            probabilities = torch.sigmoid(logits)
+            scores = torch.sqrt(probabilities * torch.sigmoid(centerness))
+            boxes = self.box_coder.decode(distances, locations)
+            candidates.append(_candidates(scores, probabilities, boxes, self))
+        return _detections(candidates, image_shapes, self)
 
 
 class PosteriorRetinaNet(RetinaNet):  # type: ignore[misc]
@@ -47,49 +45,63 @@ class PosteriorRetinaNet(RetinaNet):  # type: ignore[misc]
         self, head_outputs: dict[str, list[Tensor]], anchors: list[list[Tensor]], image_shapes: list[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
         """Return detections whose score is the class probability, as in torchvision."""
-        detections = []
-        for index, size in enumerate(image_shapes):
-            probabilities = [torch.sigmoid(level[index]) for level in head_outputs["cls_logits"]]
-            boxes = [
-                self.box_coder.decode_single(level[index], level_anchors)
-                for level, level_anchors in zip(head_outputs["bbox_regression"], anchors[index], strict=True)
-            ]
-            detections.append(_detections(probabilities, probabilities, boxes, size, self))
-        return detections
+        outputs = (head_outputs[name] for name in ("cls_logits", "bbox_regression"))
+        levels = zip(*outputs, anchors[0], strict=True)  # images of one batch have the same anchors
+        candidates = []
+        for logits, deltas, of_level in levels:
+            probabilities = torch.sigmoid(logits)
+            repeated = of_level.repeat(len(deltas), 1)
+            boxes = self.box_coder.decode_single(deltas.reshape(-1, 4), repeated).reshape(deltas.shape)
+            candidates.append(_candidates(probabilities, probabilities, boxes, self))
+        return _detections(candidates, image_shapes, self)
+
+
+def _candidates(scores: Tensor, probabilities: Tensor, boxes: Tensor, model: Any) -> dict[str, Tensor]:
+    """Return the best (location, class) pairs of one level in each image of a batch, best first.
+
+    Some may be below the score threshold: how many are above it in each image is asked for once, for all levels, since
+    a GPU has to finish its work before it can answer.
+
+    Args:
+        scores: `[n, a, k]`.
+        probabilities: `[n, a, k]`.
+        boxes: `[n, a, 4]`, decoded.
+        model: the torchvision detector that holds the thresholds.
+    """
+    flat = scores.flatten(start_dim=1)
+    best, pair = flat.topk(min(model.topk_candidates, flat.shape[1]), dim=1)
+    location, label = pair // scores.shape[-1], pair % scores.shape[-1]
+    image = torch.arange(len(scores), device=scores.device)[:, None]
+    return {
+        "boxes": boxes[image, location],
+        "scores": best,
+        "labels": label,
+        "probabilities": probabilities[image, location],
+    }
 
 
 def _detections(
-    scores: Sequence[Tensor],
-    probabilities: Sequence[Tensor],
-    boxes: Sequence[Tensor],
-    image_size: tuple[int, int],
-    model: Any,
-) -> dict[str, Tensor]:
-    """Return the detections of one image with the class posterior of the location that made each.
+    levels: Sequence[dict[str, Tensor]], image_shapes: Sequence[tuple[int, int]], model: Any
+) -> list[dict[str, Tensor]]:
+    """Return the detections of each image with the class posterior of the location that made each.
 
     Selection, order and suppression are torchvision's own: per level the best `topk_candidates`
     (location, class) pairs above `score_thresh`, then class-wise NMS, then the best `detections_per_img`.
 
     Args:
-        scores: one `[a, k]` per level.
-        probabilities: one `[a, k]` per level.
-        boxes: one `[a, 4]` per level, decoded.
-        image_size: (height, width) for clipping.
+        levels: what `_candidates` returns for each level.
+        image_shapes: (height, width) of each image for clipping.
         model: the torchvision detector that holds the thresholds.
     """
-    levels = [_candidates(*level, model) for level in zip(scores, probabilities, boxes, strict=True)]
-    candidates = {key: torch.cat([level[key] for level in levels]) for key in levels[0]}
-    candidates["boxes"] = clip_boxes_to_image(candidates["boxes"], image_size)
-    keep = batched_nms(candidates["boxes"], candidates["scores"], candidates["labels"], model.nms_thresh)
-    keep = keep[: model.detections_per_img]
-    return {key: values[keep] for key, values in candidates.items()}
-
-
-def _candidates(scores: Tensor, probabilities: Tensor, boxes: Tensor, model: Any) -> dict[str, Tensor]:
-    """Return the best (location, class) pairs of one level above the score threshold."""
-    flat = scores.flatten()
-    above = torch.where(flat > model.score_thresh)[0]
-    best, order = flat[above].topk(min(model.topk_candidates, above.numel()))
-    pair = above[order]
-    location, label = pair // scores.shape[-1], pair % scores.shape[-1]
-    return {"boxes": boxes[location], "scores": best, "labels": label, "probabilities": probabilities[location]}
+    counts = torch.stack([(level["scores"] > model.score_thresh).sum(dim=1) for level in levels], dim=1).tolist()
+    detections = []
+    for image, (size, above) in enumerate(zip(image_shapes, counts, strict=True)):
+        found = {
+            key: torch.cat([level[key][image, :count] for level, count in zip(levels, above, strict=True)])
+            for key in levels[0]
+        }
+        found["boxes"] = clip_boxes_to_image(found["boxes"], size)
+        keep = batched_nms(found["boxes"], found["scores"], found["labels"], model.nms_thresh)
+        keep = keep[: model.detections_per_img]
+        detections.append({key: values[keep] for key, values in found.items()})
+    return detections
