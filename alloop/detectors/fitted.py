@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 from safetensors.torch import load as load_safetensors
+from torch import Tensor
 
 from alloop.detectors.fitted_derivatives import DifferentiableStream
 from alloop.detectors.kept_scores import Arrays
