@@ -74,6 +74,16 @@ class PixelCache:
         parts = ["pixels", DECODER, self._reduced, content, declared, self.size(image_id)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
+    def refuse_changed(self, image_id: ImageId) -> None:
+        """Compare a file with its recorded hash, once, for who uses what was made of its pixels before.
+
+        Raises:
+            DamagedFileError: the file is not the one that was recorded.
+        """
+        if isinstance(self.source, FolderImages) and image_id not in self._compared:
+            self.source.verified(image_id)
+            self._compared.add(image_id)
+
     def read(self, image_id: ImageId) -> UInt8[np.ndarray, "h w 3"]:
         """Return the pixels at the scaled size; they must not be changed.
 

@@ -42,13 +42,19 @@ class FrozenFeatureCache:
         self._shared_key = json.dumps([layers.sha256, str(dtype), *computed_by(device)])
 
     def read(self, image_id: ImageId, *, mirrored: bool = False) -> FrozenFeatures:
-        """Return the features of an image, or of its horizontal mirror image, in float32."""
+        """Return the features of an image, or of its horizontal mirror image, in float32.
+
+        Raises:
+            DataError: the image cannot be read.
+            DamagedFileError: its file is not the one that was recorded.
+        """
         if self._kept is None:
             return self._computed(image_id, mirrored=mirrored)
         key = self._key(image_id, mirrored=mirrored)
         width, height = self._pixels.size(image_id)
         data = self._kept.get(key)
         if data is not None:
+            self._pixels.refuse_changed(image_id)
             maps = tuple(level.to(self._device).float() for level in _maps_of(data, self._dtype))
             return FrozenFeatures(maps, (3, height, width))
         features = self._computed(image_id, mirrored=mirrored)

@@ -125,3 +125,27 @@ def test_what_a_real_network_computes_is_kept_as_it_is(tmp_path):
     cold, warm = (all_of(features(layers, tmp_path / "cache")) for _ in range(2))
     assert equal(cold, warm)
     assert made.detect([cold[0]])[0]["scores"].tolist() == made.detect([warm[0]])[0]["scores"].tolist()
+
+
+def test_a_file_that_changed_is_refused_although_its_features_are_kept(tmp_path):
+    from PIL import Image
+
+    from alloop.data.images import FolderImages
+    from alloop.errors import DamagedFileError
+    from alloop.files import sha256_file
+    from alloop.values import ImageRecord
+
+    path = tmp_path / "a.png"
+    Image.fromarray(np.full((64, 96, 3), 7, np.uint8)).save(path)
+    for changed in (False, True):
+        source = FolderImages(tmp_path, {0: ImageRecord(0, "a.png", 96, 64)})
+        source.expected = {0: sha256_file(path)} if not changed else recorded
+        recorded = source.expected
+        read = FrozenFeatureCache(Layers(), PixelCache(source, 64, 96), CacheFolder(tmp_path / "c", 10**8), device=CPU)
+        if not changed:
+            read.read(0)
+            Image.fromarray(np.full((64, 96, 3), 8, np.uint8)).save(path)
+            read.read(0)  # it was compared in this process
+            continue
+        with pytest.raises(DamagedFileError, match="changed"):
+            read.read(0)
