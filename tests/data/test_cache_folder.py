@@ -193,6 +193,8 @@ def test_a_killed_writer_leaves_whole_entries_or_none(tmp_path: Path, delay: flo
     process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
+    while not any(path.suffix != ".tmp" for path in tmp_path.glob("??/*")):
+        threading.Event().wait(0.005)
     threading.Event().wait(delay)
     process.send_signal(signal.SIGKILL)
     process.wait()
