@@ -213,7 +213,7 @@ class _Moves:
         images, own = self._images[first:end, None], self._splits[first:end]
         before = self._deviation[-1]
         left, taken = before[own, None] - images, before + images
-        far = (left < -self._farthest) | (taken > self._farthest)
+        far = (left < -self._farthest - LEAST) | (taken > self._farthest + LEAST)
         return np.asarray(far & (self._groups[-1] > 0))
 
     def _move_if_it_helps(self, group: int) -> None:
