@@ -159,6 +159,9 @@ class SemiSupervisedConfig(Block):
     momentum: float = Field(0.999, ge=0, lt=1, description="momentum of the running means of GbR and GbT")
 
 
+CHANGES_NO_RESULT = frozenset({"checkpoint_seconds", "cache_gib", "decoding_threads"})  # keys of `training`
+
+
 class TrainingConfig(Block):
     """The training of a round."""
 
@@ -209,6 +212,9 @@ class TrainingConfig(Block):
         "reduced",
         description="decode a JPEG file of more than 2 megapixels at 1/2, 1/4 or 1/8 of its size, as long as that is "
         "1.5 times what the detector sees; full decodes every image at its whole size",
+    )
+    decoding_threads: int = Field(
+        0, ge=0, description="threads that read images ahead of the step; 0 takes 1 on the CPU, and up to 8 for a GPU"
     )
     checkpoint_seconds: float = Field(60.0, ge=0, description="seconds between checkpoints inside a training")
     cache_gib: float = Field(

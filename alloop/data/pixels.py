@@ -2,15 +2,23 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image as PillowImage
 
+from alloop.data.ahead import Ahead
 from alloop.data.cache_folder import CacheFolder
 from alloop.data.images import DECODER, FolderImages, ImageSource
 from alloop.geometry.boxes import box_scale
 from alloop.values import ImageId
+
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+
+Read = tuple[ImageId, Size]
+"""An image and the size at which it is needed."""
 
 
 def scaled_size(width: int, height: int, short_side: int, long_side: int) -> tuple[int, int]:
@@ -41,6 +49,7 @@ class PixelCache:
         kept: CacheFolder | None = None,
         *,
         reduced: bool = True,
+        threads: int = 0,
     ) -> None:
         """Read nothing yet.
 
@@ -50,10 +59,13 @@ class PixelCache:
             long_side: in pixels.
             kept: where the pixels of image files are kept; None decodes them at every read.
             reduced: decode large JPEG files at a reduced size, see `alloop.data.images.decoded_at`.
+            threads: that read the images which `expect` names.
         """
         self.source, self.long_side = source, long_side
         self._short_side, self._kept, self._reduced = short_side, kept, reduced
         self._compared: set[ImageId] = set()
+        self._threads = threads if isinstance(source, FolderImages) else 0
+        self._ahead = Ahead(self._at, self._threads)
 
     def size(self, image_id: ImageId) -> tuple[int, int]:
         """Return (width, height) of the scaled image."""
@@ -84,14 +96,31 @@ class PixelCache:
             self.source.verified(image_id)
             self._compared.add(image_id)
 
-    def read(self, image_id: ImageId) -> UInt8[np.ndarray, "h w 3"]:
-        """Return the pixels at the scaled size; they must not be changed.
+    def expect(self, reader: str, wanted: Callable[[int], Sequence[Read]], batch_size: int) -> None:
+        """Begin to read the images that are needed next; this changes nothing that `read` returns.
+
+        Args:
+            reader: who needs them, see `alloop.data.ahead`.
+            wanted: returns what is needed now and, after it, a number of images that are needed next.
+            batch_size: images that are needed at once.
+        """
+        if self._threads:
+            self._ahead.expect(reader, wanted(max(4 * self._threads, 2 * batch_size)))
+
+    def read(self, image_id: ImageId, size: Size | None = None) -> UInt8[np.ndarray, "h w 3"]:
+        """Return the pixels at the scaled size, or at another one; they must not be changed.
 
         Raises:
             DataError: the image cannot be read.
             DamagedFileError: the file is not the one that was recorded. It is compared when this object first reads
                 the image, also where pixels are kept.
         """
+        return self._ahead.read((image_id, size or self.size(image_id)))
+
+    def _at(self, read: Read) -> UInt8[np.ndarray, "h w 3"]:
+        return resized(self._kept_or_decoded(read[0]), *read[1])
+
+    def _kept_or_decoded(self, image_id: ImageId) -> UInt8[np.ndarray, "h w 3"]:
         if not isinstance(self.source, FolderImages):
             return resized(self.source.read(image_id), *self.size(image_id))
         data = None if image_id in self._compared else self.source.verified(image_id)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from alloop.data.images import ImageSource
-from alloop.data.pixels import PixelCache
+from alloop.data.pixels import PixelCache, Read
 from alloop.detectors.frozen_features import FrozenFeatureCache, to_tensor
 from alloop.detectors.kept_scores import Arrays, KeptScores
 from alloop.detectors.protocol import Detector, Image, ScoringDetector, Target
@@ -82,11 +83,11 @@ class StreamingDetector:
 
     def _batches(self, task: str, image_ids: Sequence[ImageId]) -> Iterator[tuple[list[ImageId], list[Image]]]:
         """Yield batches of images of equal size, ids ascending: the same in whatever order the ids are given."""
-        return self._read(self._image, task, self._cut(image_ids))
+        return self._read(self._frozen, task, self._cut(image_ids))
 
     def _pixel_batches(self, task: str, image_ids: Sequence[ImageId]) -> Iterator[tuple[list[ImageId], list[Tensor]]]:
         """Yield batches as `_batches` does, always as pixels, which may be changed."""
-        return self._read(self._pixels, task, self._cut(image_ids))
+        return self._read(None, task, self._cut(image_ids))
 
     def _autocast(self) -> AbstractContextManager[None]:
         """Return the context in which detections, embeddings and features are computed."""
@@ -106,7 +107,7 @@ class StreamingDetector:
         for batch in batches:
             results |= self._scores.get(task, batch) or {}
         missing = [list(batch) for batch in batches if batch[0] not in results]
-        for ids, images in self._read(self._image, task, missing):
+        for ids, images in self._read(self._frozen, task, missing):
             computed = compute(ids, images)
             self._scores.put(task, tuple(ids), computed)
             results |= computed
@@ -121,14 +122,23 @@ class StreamingDetector:
         return [ids[k : k + size] for _, ids in sorted(by_size.items()) for k in range(0, len(ids), size)]
 
     def _read(
-        self, read: Callable[[ImageId], Image], task: str, batches: Sequence[list[ImageId]]
+        self, frozen: FrozenFeatureCache | None, task: str, batches: Sequence[list[ImageId]]
     ) -> Iterator[tuple[list[ImageId], list[Image]]]:
-        """Yield each batch with its images, and report progress after it."""
-        done, total = 0, sum(map(len, batches))
-        for batch in batches:
-            yield batch, [read(image_id) for image_id in batch]
-            done += len(batch)
-            self._progress(task, done, total)
+        """Yield each batch with its images, pixels where `frozen` is None, and report progress after it."""
+        order, done = list(chain.from_iterable(batches)), 0
+
+        def wanted(ahead: int) -> list[Read]:
+            ids = order[done : done + self._batch_size + ahead]
+            return [(i, self._cache.size(i)) for i in ids if frozen is None or not frozen.is_kept(i)]
+
+        try:
+            for batch in batches:
+                self._cache.expect("scoring", wanted, self._batch_size)
+                yield batch, [self._pixels(i) if frozen is None else frozen.read(i) for i in batch]
+                done += len(batch)
+                self._progress(task, done, len(order))
+        finally:
+            self._cache.expect("scoring", lambda _: [], 0)
 
     def _image(self, image_id: ImageId) -> Image:
         """Return an image as the network reads it: what its frozen layers make of it, where they are known."""

@@ -9,6 +9,7 @@ import yaml
 
 from alloop.budget.amounts import buy
 from alloop.config import ExperimentConfig, parse_config
+from alloop.config.blocks import CHANGES_NO_RESULT
 from alloop.config.reading import changed
 from alloop.data.splits import Splits
 from alloop.data.summary import note_lines, untrained_boxes, unused_classes
@@ -29,7 +30,7 @@ from alloop.oracles.oracle import RevealingOracle
 from alloop.strategy import uses_labels
 from alloop.values import Annotations, ImageId
 
-FREE_KEYS = frozenset({"training.checkpoint_seconds", "training.cache_gib"})  # they change no result
+FREE_KEYS = frozenset(f"training.{key}" for key in CHANGES_NO_RESULT)
 
 
 def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, report_warnings: bool = True) -> None:

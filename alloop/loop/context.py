@@ -1,5 +1,6 @@
 """What the steps of a round work with: the experiment, its ledger, its oracle, its decoded images."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,8 +70,8 @@ def pixel_caches(experiment: Experiment, kept: CacheFolder | None = None) -> Pix
     detector, training = experiment.detector, experiment.config.training
 
     def cache(split: Split, short_side: int) -> PixelCache:
-        reduced = training.decoding == "reduced"
-        return PixelCache(split.images, short_side, detector.long_side, kept, reduced=reduced)
+        reduced, threads = training.decoding == "reduced", decoding_threads(experiment)
+        return PixelCache(split.images, short_side, detector.long_side, kept, reduced=reduced, threads=threads)
 
     splits, short_side = experiment.splits, detector.short_side
     largest = max((short_side, *training.short_sides))
@@ -81,3 +82,9 @@ def pixel_caches(experiment: Experiment, kept: CacheFolder | None = None) -> Pix
         test=test,
         reference=test if splits.shared else cache(splits.reference, short_side),
     )
+
+
+def decoding_threads(experiment: Experiment) -> int:
+    """Return the number of threads that read images ahead; on the CPU one, since the network needs the others."""
+    configured = experiment.config.training.decoding_threads
+    return configured or (1 if experiment.device.type == "cpu" else min(8, os.cpu_count() or 1))

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from alloop.config.blocks import CHANGES_NO_RESULT
 from alloop.config.reading import ExperimentConfig
 from alloop.data.images import DECODER
 from alloop.data.splits import Splits, load_splits
@@ -253,7 +254,7 @@ def training_key(
         "round": round_,
         "random_seed": config.random_seed,
         "detector": config.detector.with_siblings(),
-        "training": config.training.model_dump(mode="json", exclude={"checkpoint_seconds", "cache_gib"}),
+        "training": config.training.model_dump(mode="json", exclude=set(CHANGES_NO_RESULT)),
         "data": experiment.splits.fingerprint(),
         "loss_prediction": str(loss_prediction_of(experiment.strategy)),
         "labeled": sorted((int(i), sha256) for i, sha256 in labeled.items()),

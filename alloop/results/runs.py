@@ -11,7 +11,7 @@ import yaml
 
 from alloop.budget.charges import RoundCharges
 from alloop.budget.prices import BOXES, CostModel
-from alloop.config.blocks import Block, LoopConfig, TrainingConfig
+from alloop.config.blocks import CHANGES_NO_RESULT, Block, LoopConfig, TrainingConfig
 from alloop.config.tables import DETECTORS
 from alloop.errors import ConfigError
 from alloop.ledger.facts import RunFacts
@@ -20,7 +20,7 @@ from alloop.plugins import load_class, sibling_parameters
 from alloop.results.names import Metric
 
 # may differ between runs that are compared; what `seed_images` names is compared as the seed set
-_UNCOMPARED = {"checkpoint_seconds", "cache_gib", "rounds", "seed_images"}
+_UNCOMPARED = {*CHANGES_NO_RESULT, "rounds", "seed_images"}
 
 
 @dataclass(frozen=True, slots=True)

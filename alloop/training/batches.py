@@ -1,7 +1,9 @@
 """From stored images to training batches: decoded once, scaled once, augmented as a function of the step."""
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -9,7 +11,7 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from alloop.config.blocks import TrainingConfig
-from alloop.data.pixels import PixelCache, resized, scaled_size
+from alloop.data.pixels import PixelCache, Read, Size, resized, scaled_size
 from alloop.detectors.frozen_features import FrozenFeatureCache, to_tensor
 from alloop.detectors.protocol import Image, Target
 from alloop.geometry.boxes import box_scale
@@ -127,33 +129,51 @@ class TrainingBatches:
 
     def __call__(self, step: int) -> tuple[list[Image], list[Target], list[ImageId]]:
         """Return images, targets and image ids of one step."""
-        rows = batch_rows(self._seed, len(self.image_ids), self._config.batch_size, step)
-        image_ids = [self.image_ids[row] for row in rows]
-        generator = self._seed.rng("augment", step)
-        examples = [self._example(image_id, generator) for image_id in image_ids]
-        return [image for image, _ in examples], [target for _, target in examples], image_ids
+        self._cache.expect("training", lambda ahead: self._wanted(step, ahead), self._config.batch_size)
+        planned = self._planned(step)
+        examples = [self._example(*example) for example in planned]
+        return [image for image, _ in examples], [target for _, target in examples], [i for i, *_ in planned]
 
-    def _example(self, image_id: ImageId, generator: np.random.Generator) -> tuple[Image, Target]:
+    def _planned(self, step: int) -> list[tuple[ImageId, Size, bool]]:
+        """Return each image of a step, the size at which it is shown, and whether it is mirrored."""
+        rows = batch_rows(self._seed, len(self.image_ids), self._config.batch_size, step)
+        generator = self._seed.rng("augment", step)
+        return [self._augmented(self.image_ids[row], generator) for row in rows]
+
+    def _augmented(self, image_id: ImageId, generator: np.random.Generator) -> tuple[ImageId, Size, bool]:
+        size = self._cache.size(image_id)
+        if self._config.short_sides:
+            record = self._cache.source.records[image_id]
+            short_side = int(generator.choice(self._config.short_sides))
+            size = scaled_size(record.width, record.height, short_side, self._cache.long_side)
+        return image_id, size, bool(generator.random() < self._config.flip)
+
+    def _wanted(self, step: int, ahead: int) -> list[Read]:
+        """Return the pixels that a step needs, and those of the steps after it that show at least `ahead` images."""
+        steps = range(step, step + 1 + math.ceil(ahead / self._config.batch_size))
+        return [
+            (image_id, size)
+            for image_id, size, mirrored in chain.from_iterable(map(self._planned, steps))
+            if self._frozen is None or not self._frozen.is_kept(image_id, mirrored=mirrored)
+        ]
+
+    def _example(self, image_id: ImageId, size: Size, mirrored: bool) -> tuple[Image, Target]:  # noqa: FBT001
         """Return one image and its target, augmented."""
         record = self._cache.source.records[image_id]
         truth = self._labeled[image_id]
-        size = cached_size = self._cache.size(image_id)
-        if self._config.short_sides:
-            short_side = int(generator.choice(self._config.short_sides))
-            size = scaled_size(record.width, record.height, short_side, self._cache.long_side)
+        cached_size = self._cache.size(image_id)
         masks = None
         if self._with_masks:
             kept = [mask for mask, trainable in zip(truth.masks, truth.trainable, strict=True) if trainable]
             masks = scaled_masks(kept, record, *cached_size)
         boxes = truth.boxes[truth.trainable] * self._cache.box_scale(image_id)
-        mirrored = bool(generator.random() < self._config.flip)
         boxes, masks = training_target(boxes, masks, cached_size, size, mirrored=mirrored)
         return self._image(image_id, size, mirrored=mirrored), self._target(boxes, truth.labels[truth.trainable], masks)
 
-    def _image(self, image_id: ImageId, size: tuple[int, int], *, mirrored: bool) -> Image:
+    def _image(self, image_id: ImageId, size: Size, *, mirrored: bool) -> Image:
         if self._frozen is not None:
             return self._frozen.read(image_id, mirrored=mirrored)
-        return to_tensor(training_pixels(self._cache.read(image_id), size, mirrored=mirrored), self._device)
+        return to_tensor(training_pixels(self._cache.read(image_id, size), size, mirrored=mirrored), self._device)
 
     def _target(self, boxes: np.ndarray, labels: np.ndarray, masks: np.ndarray | None) -> Target:
         target = Target(
@@ -208,10 +228,19 @@ class UnlabeledBatches:
 
     def __call__(self, step: int) -> tuple[list[Tensor], list[ImageId]]:
         """Return images and image ids of one step, which is not before `since`."""
+        self._cache.expect("unlabeled", lambda ahead: self._wanted(step, ahead), self._batch_size)
+        image_ids = self._ids(step)
+        return [to_tensor(self._cache.read(i), self._device) for i in image_ids], image_ids
+
+    def _ids(self, step: int) -> list[ImageId]:
         seed = RoundSeed(derive_seed(self._seed.random_seed, "unlabeled", self.since), self._seed.round)
         positions = batch_rows(seed, len(self._epoch), self._batch_size, step - self.since)
-        image_ids = [self.image_ids[self._epoch[position]] for position in positions]
-        return [to_tensor(self._cache.read(i), self._device) for i in image_ids], image_ids
+        return [self.image_ids[self._epoch[position]] for position in positions]
+
+    def _wanted(self, step: int, ahead: int) -> list[Read]:
+        """Return what a step needs, and the steps after it, if `repeats` stay as they are."""
+        steps = range(step, step + 1 + math.ceil(ahead / self._batch_size))
+        return [(i, self._cache.size(i)) for i in chain.from_iterable(map(self._ids, steps))]
 
     def row(self, image_id: ImageId) -> int:
         """Return the position of an image in `image_ids`."""

@@ -205,3 +205,30 @@ def test_processes_may_share_the_folder_and_be_killed(source, tmp_path):
     assert [process.exitcode for process in processes] == [-signal.SIGKILL, 0]
     assert_same(cache_of(source, folder), source)
     assert source.decoded == []
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_reading_ahead_changes_no_pixel(source, tmp_path, threads):
+    for folder in (None, tmp_path / "cache", tmp_path / "cache"):
+        cache = cache_of(source, folder, threads=threads)
+        for first in range(COUNT):
+            following = [(i, cache.size(i)) for i in range(first, COUNT)]
+            cache.expect("a", lambda _, following=following: following, 2)
+            np.testing.assert_array_equal(cache.read(first), expected(source, first))
+            smaller = cache.read(first, (5, 4))
+            np.testing.assert_array_equal(smaller, resized(expected(source, first), 5, 4))
+
+
+def test_a_damaged_image_ends_in_its_own_error_when_it_is_needed(source, tmp_path):
+    (source.root / "2.png").write_bytes(b"changed")
+    cache = cache_of(source, tmp_path / "cache", threads=2)
+    cache.expect("a", lambda _: [(i, cache.size(i)) for i in range(COUNT)], 2)
+    for image_id in (0, 1, 3, 4):
+        np.testing.assert_array_equal(cache.read(image_id), expected(source, image_id))
+    with pytest.raises(DamagedFileError, match="image 2 changed"):
+        cache.read(2)
+
+
+def test_pixels_in_memory_are_not_read_ahead():
+    source = MemoryImages({0: np.zeros((30, 40, 3), np.uint8)}, {0: ImageRecord(0, "", 40, 30)})
+    PixelCache(source, 10, 60, threads=4).expect("a", lambda _: pytest.fail("asked"), 2)

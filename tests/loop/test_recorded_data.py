@@ -144,6 +144,16 @@ def test_a_run_of_an_older_version_goes_on_counting_100_detections():
     assert as_measured_before(yaml.safe_dump(tree), asked) == asked
 
 
+def test_a_run_of_an_older_version_goes_on_decoding_whole_images():
+    """Its config has no key `training.decoding`; a run sees an image in one way."""
+    config = parse_config(small_tree())
+    tree = yaml.safe_load(config.to_yaml())
+    del tree["training"]["decoding"]
+    resumed = as_measured_before(yaml.safe_dump(tree), config)
+    assert resumed == config.model_copy(update={"training": resumed.training})
+    assert resumed.training == config.training.model_copy(update={"decoding": "full"})
+
+
 def test_shared_models_are_not_shared_between_runs_whose_test_images_differ(tmp_path):
     config, shared = write_project(tmp_path), tmp_path / "shared"
     run(config, tmp_path / "a", "loop.rounds=1", shared=shared)
