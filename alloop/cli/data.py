@@ -69,18 +69,23 @@ def _validated(annotations: Path, images: Path | None, from_: str | None) -> tup
     from alloop.data import summary  # noqa: PLC0415
     from alloop.data.image_index import index_of_folder  # noqa: PLC0415
     from alloop.data.reading import read_annotations, with_file_names  # noqa: PLC0415
-    from alloop.data.validation import find_problems, validate  # noqa: PLC0415
+    from alloop.data.validation import data_set_of, find_problems  # noqa: PLC0415
 
     index = None if images is None else index_of_folder(images)
     records = read_annotations(annotations, annotation_format(from_ or guess_format(annotations), "--from"), index)
-    findings = [str(problem) for problem in find_problems(records, annotations.name)]
-    refused = sum(finding.startswith("refused") for finding in findings)
-    if images is not None and index is not None and not refused:
-        records = with_file_names(records, index, annotations.name)
-        dataset = validate(records, annotations.name)
+    problems = find_problems(records, annotations.name)
+    refused = sum(problem.verdict == "refused" for problem in problems)
+    of_images: list[str] = []
+    if index is not None and not refused:
+        named = with_file_names(records, index, annotations.name)
+        if named.images != records.images:  # names that were found by less than all of them
+            problems = find_problems(named, annotations.name)
+        records = named
+    dataset = None if refused else data_set_of(records, annotations.name, problems)
+    if images is not None and dataset is not None:
         of_images = summary.image_findings(dataset, images)
-        findings = [*(str(problem) for problem in dataset.problems), *of_images]
         refused = sum(finding.startswith("refused") for finding in of_images)
+    findings = [*map(str, problems), *of_images]
     lines = [*summary.count_lines(records), *summary.problem_lines(findings)]
     tree = {
         "images": len(records.images),
@@ -88,8 +93,7 @@ def _validated(annotations: Path, images: Path | None, from_: str | None) -> tup
         "problems": findings,
         "usable": not refused,
     }
-    if not refused:
-        dataset = validate(records, annotations.name)
+    if dataset is not None and not refused:
         lines += [
             summary.verdict_line(dataset),
             *summary.untrained_boxes(dataset, annotations.name),

@@ -11,7 +11,7 @@ from alloop.data.image_index import index_of_folder
 from alloop.data.reading import read_annotations, with_file_names
 from alloop.data.records import Records
 from alloop.data.summary import note_lines
-from alloop.data.validation import validate
+from alloop.data.validation import refuse_unusable, validate
 from alloop.errors import DataError
 from alloop.files import atomic_write
 
@@ -39,11 +39,12 @@ def convert_annotations(source: Path, target: Path, from_: str, to: str, images:
         raise DataError(msg)
     index = index_of_folder(images) if images else None
     records = read_annotations(source, reader, index)
-    dataset = validate(records, str(source))
     if index is not None:
+        refuse_unusable(records, str(source))
         records = with_file_names(records, index, str(source))
+    dataset = validate(records, str(source))
     written = write_checked(records, dataset, writer, target)
-    lines = [f"noted: {line}" for line in note_lines(validate(records, str(source)))]
+    lines = [f"noted: {line}" for line in note_lines(dataset)]
     lost = len(records.groups) - len(written.groups)
     left = [f"noted: the groups of {lost} images stay behind, {to} has no place for them"] if lost else []
     return [_summary(dataset, target, "" if writer.keeps_masks else to), *lines, *left]

@@ -125,6 +125,11 @@ def digit_scenes(parameters: DigitScenes, part: Part, count: int) -> Scenes:
     return Scenes(dataset, records, MemoryImages(pixels, dataset.images))
 
 
+def digit_pixels(parameters: DigitScenes, part: Part, image_id: ImageId) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw one image of a part alone."""
+    return _image(parameters, part, image_id - _ID_BASE[part])[0]
+
+
 def _file_name(parameters: DigitScenes, part: Part, number: int) -> str:
     """Return the name of an image; the frames of a clip lie in a folder that is named after the first of them."""
     base = _ID_BASE[part]

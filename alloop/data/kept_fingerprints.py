@@ -3,7 +3,8 @@
 The fingerprints of a few images are one entry of a `CacheFolder`. Its key holds what the file system says about each
 file: name, device, inode, size, and the times of the last change of its bytes and of its entry. A file that was changed
 in place has another time, also where somebody set the first one back, so its fingerprint is computed anew. A file that
-changed within the last two seconds is not kept: a second change might bear the same time.
+changed within the last two seconds is not kept: a second change might bear the same time. One that changes while it is
+hashed has other times afterwards, so what was kept is not found again.
 """
 
 import time
@@ -71,7 +72,7 @@ def _of_block(source: ImageSource, image_ids: Sequence[ImageId], kept: CacheFold
         # one that cannot be decoded is read again, which says why
         return [one or fingerprint(source, image_id) for image_id, one in zip(image_ids, known, strict=True)]
     found = [fingerprint(source, image_id) for image_id in image_ids]
-    if all(one.sha256 for one in found) and _key(source, image_ids) == key:  # no file changed meanwhile
+    if all(one.sha256 for one in found):
         kept.put(key, [_packed(one) for one in found])
     return found
 

@@ -19,7 +19,7 @@ from alloop.data.reading import read_annotations, with_file_names
 from alloop.data.records import Records
 from alloop.data.split_counts import Counts, counted
 from alloop.data.splitting import split_records
-from alloop.data.validation import validate
+from alloop.data.validation import refuse_unusable, validate
 from alloop.errors import DataError
 from alloop.files import atomic_folder, atomic_write
 from alloop.tables import csv_text
@@ -113,10 +113,10 @@ class FileSplitting:
         index = index_of_folder(self.images) if self.images else None
         name = str(self.annotations)
         records = read_annotations(self.annotations, reader, index, groups=self.groups)
-        dataset = validate(records, name)
         if index is not None:
+            refuse_unusable(records, name)
             records = with_file_names(records, index, name)
-            dataset = validate(records, name)
+        dataset = validate(records, name)
         records = with_groups(records, self.groups or (GROUP_FIELD if records.groups else None), name)
         return records, replace(dataset, groups=records.groups)
 

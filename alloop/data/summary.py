@@ -16,15 +16,18 @@ NOTED = 5  # notes of a split that a run warns of
 
 def count_lines(records: Records) -> list[str]:
     """Count images, boxes, crowd boxes, empty and unlabeled images, boxes per labeled image and boxes per class."""
-    per_class = Counter(box.category_id for box in records.annotations)
-    per_image = Counter(box.image_id for box in records.annotations)
+    per_class, per_image, crowd = Counter[int](), Counter[int](), 0
+    for box in records.annotations:
+        per_class[box.category_id] += 1
+        per_image[box.image_id] += 1
+        crowd += box.iscrowd
     labeled = [image.image_id for image in records.images if image.image_id not in records.unlabeled]
     counts = sorted(per_image.get(image_id, 0) for image_id in labeled)
     unlabeled = f", not labeled {len(records.images) - len(labeled)}" if records.unlabeled else ""
     ordered = sorted(records.categories, key=lambda category: -per_class[category.id])
     return [
         f"images {len(records.images)}, boxes {len(records.annotations)}, classes {len(records.categories)}",
-        f"crowd {sum(box.iscrowd for box in records.annotations)}, images without a box {counts.count(0)}{unlabeled}",
+        f"crowd {crowd}, images without a box {counts.count(0)}{unlabeled}",
         *_per_image_line(counts, len(records.annotations)),
         *(f"  {category.name} (id {category.id}): {per_class[category.id]}" for category in ordered),
     ]

@@ -32,6 +32,7 @@ from alloop.values import ImageRecord
 MAX_SIDE = 100_000  # pixels; a larger declared image is a typing error
 CLIP_TOLERANCE = 1e-3  # pixels; what the rounding of a format shaves off is not worth a message
 INT64 = range(-(2**63), 2**63)
+_LEAST, _MOST = INT64[0], INT64[-1]
 LISTED = 10  # refused records that the error message lists
 
 T = TypeVar("T", int, str)
@@ -48,7 +49,21 @@ def validate(records: Records, name: str) -> DataSet:
     Raises:
         DataError: when any record is refused; the message lists the first ones.
     """
-    problems = refuse_unusable(records, name)
+    return data_set_of(records, name, find_problems(records, name))
+
+
+def data_set_of(records: Records, name: str, problems: Sequence[Problem]) -> DataSet:
+    """Turn records into a data set.
+
+    Args:
+        records: what a format has read.
+        name: how messages call the file.
+        problems: what `find_problems` found in them.
+
+    Raises:
+        DataError: when any record is refused; the message lists the first ones.
+    """
+    _raise_refused(problems, name)
     images = {image.image_id: image for image in records.images}
     return DataSet(
         name=name,
@@ -150,8 +165,10 @@ def _box_problems(records: Records, name: str) -> Iterator[Problem]:
     seen: set[int] = set()  # hashes: a million boxes would fill the memory
     twice: list[Box] = []
     for box in records.annotations:
-        for verdict, reason in _box_findings(box, images.get(box.image_id), categories):
-            yield Problem(verdict, f"{name}: annotations: id {box.id}", reason)
+        image = images.get(box.image_id)
+        if not (image and _is_plainly_inside(box, image) and box.category_id in categories):
+            for verdict, reason in _box_findings(box, image, categories):
+                yield Problem(verdict, f"{name}: annotations: id {box.id}", reason)
         if box.image_id in records.unlabeled:
             reason = f"image {box.image_id} is listed as unlabeled and has this box; take it off that list"
             yield Problem("refused", f"{name}: annotations: id {box.id}", reason)
@@ -162,6 +179,25 @@ def _box_problems(records: Records, name: str) -> Iterator[Problem]:
     if twice:
         reason = f"{len(twice)} boxes stand twice, with the same image, class and place; each of them is paid"
         yield Problem("noted", f"{name}: annotations: id {twice[0].id}", reason)
+
+
+def _is_plainly_inside(box: Box, image: ImageRecord) -> bool:
+    """Return whether a box is surely one about which `_box_findings` finds nothing but perhaps its category.
+
+    Nearly all boxes are, and this takes a fifth of the time. A box within a pixel of a limit is looked at closely.
+    """
+    x, y, width, height = box.bbox
+    return (
+        x >= 0
+        and y >= 0
+        and width >= MIN_SIDE + 1
+        and height >= MIN_SIDE + 1
+        and x + width <= image.width
+        and y + height <= image.height
+        and box.iscrowd in {0, 1}
+        and not box.ignore
+        and _LEAST <= box.id <= _MOST
+    )
 
 
 def _box_findings(box: Box, image: ImageRecord | None, categories: Collection[int]) -> Iterator[Finding]:

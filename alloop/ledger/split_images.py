@@ -23,6 +23,13 @@ def record_images(ledger: Ledger, split: str, images: Sequence[HashedImage]) -> 
         ledger.database.write_all("INSERT INTO split_image VALUES (?, ?, ?, ?)", [(split, *image) for image in images])
 
 
+def pool_images(ledger: Ledger, image_ids: Sequence[ImageId]) -> dict[ImageId, HashedImage]:
+    """Return what is recorded of some images of the pool."""
+    sql = "SELECT image_id, file_name, sha256 FROM image WHERE image_id = ?"
+    rows = [row for image_id in image_ids for row in ledger.database.read(sql, int(image_id))]
+    return {ImageId(row["image_id"]): (ImageId(row["image_id"]), row["file_name"], row["sha256"]) for row in rows}
+
+
 def recorded_images(ledger: Ledger) -> dict[str, list[HashedImage]]:
     """Return the recorded images of each split: `train`, which is the pool, `reference` and `test`.
 

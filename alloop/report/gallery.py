@@ -2,17 +2,19 @@
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
-from alloop.data.images import FolderImages, ImageSource
-from alloop.data.splits import load_splits
+from alloop.data.digits import digit_pixels, digit_scenes_parameters
+from alloop.data.image_folder import ImageFolder
+from alloop.data.images import decode
 from alloop.errors import AlloopError, DataError
-from alloop.ledger.image_audit import data_of
+from alloop.ledger.image_audit import data_of, image_folders
+from alloop.ledger.split_images import HashedImage, pool_images
 from alloop.ledger.store import read_ledger
 from alloop.results.runs import Run
 from alloop.values import Annotations, ImageId
@@ -20,6 +22,9 @@ from alloop.values import Annotations, ImageId
 SIDE = 176  # pixels of the long side
 MOST_PICTURES = 240  # on a page, so that it stays small
 _INK, _HALO = (255, 212, 0), (0, 0, 0)  # yellow on black stands out from any picture
+
+Read = Callable[[HashedImage], UInt8[np.ndarray, "h w 3"]]
+"""Returns the pixels of an image of the pool, given as the ledger records it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,46 +69,53 @@ def galleries(runs: Sequence[Run]) -> tuple[list[Gallery], str]:
     if not first_runs or not each:
         return [], ""
     try:
-        images = _pool_images(first_runs[0])
-        built = [_gallery(run, images, each) for run in first_runs]
+        read = _reader(first_runs[0])
+        built = [_gallery(run, read, each) for run in first_runs]
         return [gallery for gallery in built if gallery is not None], ""
     except (AlloopError, OSError) as error:
         return [], f"The images could not be read: {error}"
 
 
-def _pool_images(run: Run) -> ImageSource:
-    """Return the images of the pool, also where the data were moved together with the run."""
+def _reader(run: Run) -> Read:
+    """Return what reads an image of the pool, also where the data were moved together with the run.
+
+    Annotations are not read: the ledger has the name and the hash of each file, and the boxes that were paid for.
+    """
     data = data_of(run.facts, run.folder)
     if data is None:
         msg = "the config of the run names no data"
         raise DataError(msg)
-    return load_splits(data, for_people=True).train.images
+    if data.digit_scenes is not None:
+        parameters = digit_scenes_parameters(data.digit_scenes, "data.digit_scenes.")
+        return lambda image: digit_pixels(parameters, "pool", image[0])
+    folder = ImageFolder(image_folders(data)["train"])
+
+    def read(image: HashedImage) -> UInt8[np.ndarray, "h w 3"]:
+        return decode(folder.verified(*image), f"{folder.root / image[1]} (image {image[0]})")
+
+    return read
 
 
-def _gallery(run: Run, images: ImageSource, each: int) -> Gallery | None:
+def _gallery(run: Run, read: Read, each: int) -> Gallery | None:
     """Return the gallery of one run with up to `each` pictures of a purchase; None where nothing was bought."""
     with read_ledger(run.folder) as ledger:
         selections = ledger.selections()
         if not selections:
             return None
-        if isinstance(images, FolderImages):
-            images.expected = ledger.image_hashes()
         last_round = selections[-1][0]
         first = [chosen for chosen in selections if chosen[0] == selections[0][0]][:each]
         last = [chosen for chosen in selections if chosen[0] == last_round][-each:]
-        truths = ledger.annotations([image_id for _, _, image_id, _, _ in (*first, *last)])
+        shown = [image_id for _, _, image_id, _, _ in (*first, *last)]
+        truths, images = ledger.annotations(shown), pool_images(ledger, shown)
     pictures = [
-        [_picture(images, image_id, utility, truths[image_id]) for _, _, image_id, utility, _ in part]
+        [_picture(image_id, read(images[image_id]), utility, truths[image_id]) for _, _, image_id, utility, _ in part]
         for part in (first, last)
     ]
     return Gallery(run.strategy, run.name, *pictures)
 
 
-def _picture(images: ImageSource, image_id: ImageId, utility: float, truth: Annotations) -> Picture:
-    if image_id not in images.records:
-        msg = f"image {image_id} is not in the data any more"
-        raise DataError(msg)
-    uri = f"data:image/jpeg;base64,{base64.b64encode(_drawn(images.read(image_id), truth.boxes)).decode()}"
+def _picture(image_id: ImageId, pixels: UInt8[np.ndarray, "h w 3"], utility: float, truth: Annotations) -> Picture:
+    uri = f"data:image/jpeg;base64,{base64.b64encode(_drawn(pixels, truth.boxes)).decode()}"
     boxes = f"{len(truth)} box{'' if len(truth) == 1 else 'es'}"
     return Picture(uri, f"image {image_id} with {boxes}", f"{image_id}: {boxes}, {utility:.3g}")
 

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from alloop.data import validation
 from alloop.data.formats.coco import read_coco
 from alloop.data.records import Box, Category, Records
 from alloop.data.validation import find_problems, validate
 from alloop.errors import DataError
-from alloop.values import ImageRecord
+from alloop.values import ImageId, ImageRecord
 from tests.support.annotations import coco_tree, read_valid, write_json
 
 
@@ -97,3 +100,31 @@ def test_a_repeated_annotation_id_is_noted_and_both_boxes_count(tmp_path):
     assert [p.verdict for p in data.problems] == ["noted", "noted"]
     assert "several records share this id" in str(data.problems[0])
     assert "1 boxes stand twice" in str(data.problems[1])
+
+
+side = st.one_of(st.floats(), st.sampled_from([-1, -1e-9, 0.0, 1.0, 1 - 1e-9, 2.0, 29.0, 30.0, 30 + 1e-9, 31.0]))
+
+
+@given(
+    st.tuples(side, side, side, side), st.sampled_from([0, 1, 2]), st.sampled_from([0, 1]), st.sampled_from([5, 2**63])
+)
+def test_a_box_that_is_plainly_inside_has_no_finding(bbox, iscrowd, ignore, number):
+    box = Box(number, ImageId(1), 1, bbox, iscrowd=iscrowd, ignore=ignore)
+    image = ImageRecord(ImageId(1), "a.png", 31, 30)
+    if validation._is_plainly_inside(box, image):
+        assert list(validation._box_findings(box, image, {1})) == []
+
+
+def test_most_boxes_are_plainly_inside():
+    image = ImageRecord(ImageId(1), "a.png", 31, 30)
+    assert validation._is_plainly_inside(Box(5, ImageId(1), 1, (0.0, 0.0, 31.0, 30.0)), image)
+
+
+def test_findings_that_are_known_are_not_searched_again(monkeypatch):
+    own = Records([ImageRecord(ImageId(1), "a.png", 31, 30)], [Category(1, "x")], [])
+    problems = validation.find_problems(own, "x")
+    monkeypatch.setattr(validation, "find_problems", None)
+    assert validation.data_set_of(own, "x", problems).problems == ()
+    refused = validation.Problem("refused", "x: images", "ugly")
+    with pytest.raises(DataError, match="ugly"):
+        validation.data_set_of(own, "x", [refused])
