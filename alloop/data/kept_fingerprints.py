@@ -8,14 +8,13 @@ hashed has other times afterwards, so what was kept is not found again.
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from filelock import FileLock
 from PIL import __version__ as pillow_version
 from PIL import features
 
 from alloop.data.cache_folder import CacheFolder
+from alloop.data.cache_lock import one_at_a_time
 from alloop.data.fingerprints import Fingerprint, fingerprint
 from alloop.data.images import FolderImages, ImageSource
 from alloop.data.threads import blocks, in_order
@@ -54,7 +53,7 @@ def fingerprints(
     def read(some: Sequence[ImageId]) -> list[tuple[ImageId, Fingerprint]]:
         return list(zip(some, _of_block(source, some, kept), strict=True))
 
-    with _alone(kept):
+    with one_at_a_time(kept, "hashing"):
         for results in in_order(read, blocks(image_ids), workers):
             found.update(results)
             progress.step(f"hashing images ({name})", len(found), len(image_ids))
@@ -75,28 +74,6 @@ def _of_block(source: ImageSource, image_ids: Sequence[ImageId], kept: CacheFold
     if all(one.sha256 for one in found):
         kept.put(key, [_packed(one) for one in found])
     return found
-
-
-@contextmanager
-def _alone(kept: CacheFolder | None) -> Iterator[None]:
-    """Let one process of a study hash at a time; the others wait, and then the fingerprints are there.
-
-    Where the folder cannot be written nobody waits.
-    """
-    if kept is None:
-        yield
-        return
-    lock = FileLock(kept.folder / "hashing.lock")
-    try:
-        kept.folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except (OSError, NotImplementedError):
-        yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _key(source: ImageSource, image_ids: Sequence[ImageId]) -> str | None:

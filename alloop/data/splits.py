@@ -5,13 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alloop.config.blocks import DataConfig, GroupsConfig, SplitConfig
+from alloop.data.cache_folder import CacheFolder
 from alloop.data.common_classes import class_names_of, with_common_classes
 from alloop.data.data_set import DataSet
-from alloop.data.digits import digit_scenes, digit_scenes_parameters
+from alloop.data.digits import digit_scenes_parameters
 from alloop.data.formats.table import annotation_format
 from alloop.data.groups import groups_of, refuse_straddling, with_groups
 from alloop.data.image_index import index_of_folder
 from alloop.data.images import FolderImages, ImageSource
+from alloop.data.kept_digits import kept_digit_scenes
 from alloop.data.reading import labeled_only, read_annotations, unlabeled_as_empty, with_file_names
 from alloop.data.records import Records
 from alloop.data.validation import validate
@@ -40,19 +42,20 @@ class Splits:
         return " ".join(split.dataset.fingerprint() for split in (self.train, self.reference, self.test))
 
 
-def load_splits(config: DataConfig, *, for_people: bool = False) -> Splits:
+def load_splits(config: DataConfig, *, for_people: bool = False, kept: CacheFolder | None = None) -> Splits:
     """Read and validate the splits, and give them the same classes.
 
     Args:
         config: the data block.
         for_people: keep the images of the pool that nobody has annotated, because people will be asked about them.
+        kept: where the embedded set is found if another process has drawn it.
 
     Raises:
         DataError: a file that cannot be used, or a box whose class is not among the classes.
         ConfigError: a missing split, an unknown format, or unknown parameters of `digit_scenes`.
     """
     if config.digit_scenes is not None:
-        return _embedded(config.digit_scenes, config.groups)
+        return _embedded(config.digit_scenes, config.groups, kept)
     if config.train is None:
         msg = "data.train: this key is required and missing"
         raise ConfigError(msg)
@@ -113,11 +116,13 @@ def _image_folder(config: SplitConfig, key: str) -> Path:
     return config.images or annotation_format(config.format, f"{key}.format").image_folder(config.annotations)
 
 
-def _embedded(tree: Mapping[str, object], rule: GroupsConfig | None) -> Splits:
+def _embedded(tree: Mapping[str, object], rule: GroupsConfig | None, kept: CacheFolder | None) -> Splits:
     parameters = digit_scenes_parameters(tree, "data.digit_scenes.")
     pool, reference, test = (
-        Split(_grouped(scenes.dataset, rule), scenes.images)
-        for scenes in (digit_scenes(parameters, part, count) for part, count in parameters.parts().items())
+        Split(_grouped(dataset, rule), images)
+        for dataset, images in (
+            kept_digit_scenes(parameters, part, count, kept) for part, count in parameters.parts().items()
+        )
     )
     refuse_straddling({split.dataset.name: split.dataset.groups for split in (pool, reference, test)})
     return Splits(pool, reference, test, shared=False)

@@ -192,11 +192,11 @@ def _run_context(
     progress: Progress,
 ) -> RunContext:
     facts = ledger.facts()
-    experiment = prepare(config, table, asdict(facts.environment) if facts else None)
-    oracle = experiment.oracle.connect(experiment.splits.train)
     limit = int(config.training.cache_gib * 2**30)
     kept = CacheFolder(cache, limit * 3 // 4, progress.say)
     scores = RecentFolder(cache / "scores", limit // 4, progress.say)
+    experiment = prepare(config, table, asdict(facts.environment) if facts else None, kept)
+    oracle = experiment.oracle.connect(experiment.splits.train)
     return RunContext(experiment, ledger, oracle, pixel_caches(experiment, kept), kept, scores, shared, progress)
 
 

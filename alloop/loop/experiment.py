@@ -13,6 +13,7 @@ import torch
 
 from alloop.config.blocks import CHANGES_NO_RESULT
 from alloop.config.reading import ExperimentConfig
+from alloop.data.cache_folder import CacheFolder
 from alloop.data.images import DECODER
 from alloop.data.splits import Splits, load_splits
 from alloop.detectors.loss_prediction import attach_module
@@ -51,7 +52,10 @@ class Experiment:
 
 
 def prepare(
-    config: ExperimentConfig, table: Mapping[str, str], recorded: Mapping[str, str] | None = None
+    config: ExperimentConfig,
+    table: Mapping[str, str],
+    recorded: Mapping[str, str] | None = None,
+    kept: CacheFolder | None = None,
 ) -> Experiment:
     """Read the data and check config, detector and strategy against each other; nothing is built or trained.
 
@@ -60,6 +64,7 @@ def prepare(
         table: strategies by name.
         recorded: facts of a run that goes on; its device and threads are kept, since others would
             change the last bits.
+        kept: what can be computed again, and other runs of a study may have computed.
 
     Raises:
         ConfigError: a strategy that needs what the detector does not give, an amount larger than the pool.
@@ -70,7 +75,7 @@ def prepare(
     device = choose_device(recorded.get("device", config.training.device))
     threads = int(recorded.get("threads", config.training.threads or os.cpu_count() or 1))
     torch.set_num_threads(threads)
-    splits = load_splits(config.data, for_people=config.oracle.asks_people)
+    splits = load_splits(config.data, for_people=config.oracle.asks_people, kept=kept)
     experiment = Experiment(config, splits, make_detector(config), strategy, make_oracle(config), device, threads)
     _check_needs(experiment)
     _check_semi_supervised(experiment)

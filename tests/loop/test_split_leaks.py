@@ -2,6 +2,7 @@
 
 import pytest
 
+from alloop.config import parse_config
 from alloop.data.data_set import DataSet
 from alloop.data.grouped_annotations import GroupedAnnotations
 from alloop.data.images import FolderImages
@@ -10,9 +11,12 @@ from alloop.errors import DataError
 from alloop.ledger.facts import RunFacts, SplitLeaks
 from alloop.ledger.perceptual_hashes import record_perceptual_hashes, recorded_perceptual_hashes
 from alloop.ledger.store import open_ledger
+from alloop.loop.engine import run_experiment
 from alloop.loop.split_leaks import checked_images, leak_warnings
 from alloop.progress import Progress
 from alloop.values import ImageRecord
+from strategies import TABLE
+from tests.support import small_tree
 from tests.support.photographs import data_set, photograph
 
 QUIET = Progress(quiet=True)
@@ -71,3 +75,21 @@ def test_what_was_found_is_recorded_and_read_again(splits, tmp_path):
         assert recorded_perceptual_hashes(ledger) == {}
         record_perceptual_hashes(ledger, found.perceptual | {9: 0, 10: 2**64 - 1})
         assert recorded_perceptual_hashes(ledger) == found.perceptual | {9: 0, 10: 2**64 - 1}
+
+
+def test_a_run_keeps_its_fingerprints_and_digits_in_its_cache_folder(tmp_path, monkeypatch):
+    class ReachedError(Exception):
+        pass
+
+    folders = []
+
+    def spy(*_, kept, **__):
+        folders.append(kept.folder)
+        raise ReachedError
+
+    monkeypatch.setattr("alloop.loop.split_leaks.fingerprints", spy)
+    for cache in (None, tmp_path / "study" / "cache"):
+        with pytest.raises(ReachedError):
+            run_experiment(parse_config(small_tree()), tmp_path / "run", TABLE, cache=cache)
+        assert len([*folders[-1].glob("??/*")]) == 3, "the three splits of the digits"
+    assert folders == [tmp_path / "run" / "cache", tmp_path / "study" / "cache"]
