@@ -15,7 +15,6 @@ from strategies.streaming import stream_detections
 
 Aggregation = Literal["max", "min", "mean", "sum"]
 Belief = Literal["posterior", "score"]
-_CHUNK = 2048  # number of images whose detections are in memory at once
 _AGGREGATE: dict[Aggregation, Callable[[np.ndarray], np.floating]] = {
     "max": np.max,
     "min": np.min,
@@ -54,7 +53,7 @@ def select_uncertain(
     """
     image_ids = sorted(query.unlabeled)
     utilities, scored = np.zeros(len(image_ids)), np.zeros(len(image_ids), dtype=np.bool_)
-    for row, (_, detections) in enumerate(stream_detections(query, image_ids, _CHUNK)):
+    for row, (_, detections) in enumerate(stream_detections(query, image_ids)):
         values = uncertainty(detections)[detections.scores >= score_threshold]
         if len(values):
             scored[row] = True

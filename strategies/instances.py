@@ -11,8 +11,6 @@ from alloop.strategy import AnnotationSource
 from alloop.values import Annotations, Detections, ImageId
 from strategies.streaming import stream_detections
 
-CHUNK = 256  # number of images whose detections or region features are in memory at once
-
 
 def instances_of(
     query: Query, image_ids: Sequence[ImageId], source: AnnotationSource, score_threshold: float
@@ -23,7 +21,7 @@ def instances_of(
         StrategyError: true annotations are asked for where there are none.
     """
     if source == "predicted":
-        stream = stream_detections(query, sorted(image_ids), CHUNK)
+        stream = stream_detections(query, sorted(image_ids))
         return {image_id: as_annotations(detections, score_threshold) for image_id, detections in stream}
     if not all(image_id in query.truth for image_id in image_ids):
         msg = (

@@ -15,9 +15,7 @@ from jaxtyping import Float64
 from alloop.geometry.boxes import pairwise_iou
 from alloop.query import Need, Query
 from alloop.values import Detections, ImageId, Selection
-from strategies.streaming import chunked
-
-_CHUNK = 512  # number of images whose detections at all noise levels are in memory at once
+from strategies.streaming import chunked, images_at_once
 
 
 def confidence(detections: Detections) -> Float64[np.ndarray, " n"]:
@@ -106,7 +104,8 @@ class LocalizationStability:
 
     def _detections(self, query: Query, image_ids: Sequence[ImageId]) -> Iterator[tuple[Detections, list[Detections]]]:
         """Yield for each image its detections without noise and those at each noise level."""
-        for chunk in chunked(image_ids, _CHUNK):
+        at_once = max(1, images_at_once(query) // (1 + len(self.sigmas)))
+        for chunk in chunked(image_ids, at_once):
             clean = query.detector.detections(chunk)
             levels = [query.detector.noisy_detections(chunk, sigma, query.random_seed) for sigma in self.sigmas]
             for row, detections in enumerate(clean):

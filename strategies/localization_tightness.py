@@ -17,8 +17,6 @@ from alloop.values import Detections, Selection
 from strategies.localization_stability import confidence
 from strategies.streaming import stream_detections
 
-_CHUNK = 2048  # number of images whose detections are in memory at once
-
 
 def contradiction(detections: Detections) -> float:
     """Return T_I of one image.
@@ -49,5 +47,5 @@ class LocalizationTightness:
     def select(self, query: Query) -> Selection:
         """Rank by T_I, smallest first."""
         image_ids = sorted(query.unlabeled)
-        stream = stream_detections(query, image_ids, _CHUNK)
+        stream = stream_detections(query, image_ids)
         return query.top(image_ids, np.array([-contradiction(detections) for _, detections in stream]))

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from alloop.query import Need, Query
 from alloop.strategy import AnnotationSource
 from alloop.values import ImageId, InstanceScores, MaskPixels, Selection
-from strategies.instances import CHUNK, instances_of
-from strategies.streaming import chunked
+from strategies.instances import instances_of
+from strategies.streaming import IMAGES_WITH_MASKS, chunked
 
 Definition = Literal["paper", "released"]
 MASK_NEEDS = frozenset({Need.DETECTIONS, Need.MASKS})
@@ -67,7 +67,7 @@ def score_instances(
     instances = instances_of(query, image_ids, source, score_threshold)
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
     finished = 0
-    for chunk in chunked(image_ids, CHUNK):
+    for chunk in chunked(image_ids, IMAGES_WITH_MASKS):
         annotations = {image_id: instances[image_id] for image_id in chunk}
         states = [list(map(score, query.detector.mask_pixels(chunk, annotations, number))) for number in snapshots]
         for image_id, image_states in zip(chunk, zip(*states, strict=True), strict=True):

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int64
 from alloop.errors import StrategyError
 from alloop.query import Need, Query
 from alloop.values import Annotations, ImageId
-from strategies.instances import CHUNK, trainable
-from strategies.streaming import chunked
+from strategies.instances import trainable
+from strategies.streaming import IMAGES_WITH_REGIONS, chunked
 
 Features = Literal["pooled", "classifier", "gradient"]
 
@@ -40,7 +40,7 @@ def stream_region_vectors(
 ) -> Iterator[tuple[ImageId, Int64[np.ndarray, " n"], Float[np.ndarray, "n d"]]]:
     """Yield each image, ascending by id, with labels and vectors of its boxes that may be trained on."""
     finished = 0
-    for chunk in chunked(sorted(image_ids), CHUNK):
+    for chunk in chunked(sorted(image_ids), IMAGES_WITH_REGIONS):
         boxes = {image_id: trainable(annotations[image_id]) for image_id in chunk}
         for image_id, vectors in zip(chunk, region_vectors(query, boxes, features), strict=True):
             yield image_id, boxes[image_id].labels, vectors

@@ -1,9 +1,17 @@
-"""Images in chunks, so that the detections of a whole pool are never held at once."""
+"""Images in chunks, so that the results of a whole pool are never held at once.
+
+A detector puts images of one size into a batch, so the more images it is asked for at once, the fuller its batches are:
+with the 26 sizes of 53 COCO images at 800 pixels, 8,192 images fill 99 % of batches of 8, and 256 images fill 76 %.
+"""
 
 from collections.abc import Iterator, Sequence
 
-from alloop.query import Query
+from alloop.query import Need, Query
 from alloop.values import Detections, ImageId
+
+IMAGES = 8192  # whose detections are in memory at once: 300 MB where each has 100 boxes and 80 classes
+IMAGES_WITH_MASKS = 256  # a mask has as many bytes as its image has pixels
+IMAGES_WITH_REGIONS = 2048  # whose region features are in memory at once
 
 
 def chunked(image_ids: Sequence[ImageId], size: int) -> Iterator[Sequence[ImageId]]:
@@ -12,7 +20,12 @@ def chunked(image_ids: Sequence[ImageId], size: int) -> Iterator[Sequence[ImageI
         yield image_ids[start : start + size]
 
 
-def stream_detections(query: Query, image_ids: Sequence[ImageId], size: int) -> Iterator[tuple[ImageId, Detections]]:
-    """Yield each image with its detections, computed for `size` images at a time."""
-    for chunk in chunked(image_ids, size):
+def images_at_once(query: Query) -> int:
+    """Return for how many images detections may be asked for at once."""
+    return IMAGES_WITH_MASKS if Need.MASKS in query.detector.gives else IMAGES
+
+
+def stream_detections(query: Query, image_ids: Sequence[ImageId]) -> Iterator[tuple[ImageId, Detections]]:
+    """Yield each image with its detections, computed for many images at a time."""
+    for chunk in chunked(image_ids, images_at_once(query)):
         yield from zip(chunk, query.detector.detections(chunk), strict=True)
