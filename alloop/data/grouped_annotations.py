@@ -18,6 +18,7 @@ from alloop.values import Annotations, ImageId, ImageRecord, Segmentation, read_
 
 MIN_SIDE = 1.0  # pixels inside the image; a detector can neither match nor regress a thinner box
 FARTHEST = 1e9  # pixels; coordinates beyond are cut to this, so that x + width cannot overflow
+_AT_ONCE = 65_536  # boxes that are converted at once, so that little memory is needed beside the columns
 
 
 class GroupedAnnotations(Mapping[ImageId, Annotations]):
@@ -65,8 +66,9 @@ class GroupedAnnotations(Mapping[ImageId, Annotations]):
         image_ids = [image.image_id for image in records.images]
         columns = _Columns(records, {image_id: row for row, image_id in enumerate(image_ids)})
         image_rows = np.frombuffer(columns.image_rows, dtype=np.int64)
-        order = np.argsort(image_rows, kind="stable")  # within an image, file order is kept
+        order = _order(image_rows)
         boxes = _clipped(np.frombuffer(columns.bbox, dtype=np.float64).reshape(-1, 4), image_rows, records.images)
+        columns.bbox = array("d")  # the largest column is not needed any more
         crowd = np.frombuffer(columns.crowd, dtype=np.bool_)
         trainable = wide_enough(boxes) & ~crowd & ~np.frombuffer(columns.ignored, dtype=np.bool_)
         grouped = Annotations(
@@ -74,7 +76,7 @@ class GroupedAnnotations(Mapping[ImageId, Annotations]):
             labels=read_only(np.frombuffer(columns.labels, dtype=np.int64)[order]),
             crowd=read_only(crowd[order]),
             trainable=read_only(trainable[order]),
-            masks=tuple(columns.masks[row] for row in order) if columns.has_masks else (),
+            masks=tuple(map(columns.masks.get, np.arange(len(boxes))[order].tolist())) if columns.masks else (),
             ids=read_only(np.frombuffer(columns.ids, dtype=np.int64)[order]),
         )
         return cls(image_ids, np.bincount(image_rows, minlength=len(image_ids)), grouped)
@@ -152,8 +154,7 @@ class _Columns:
         self.image_rows, self.labels, self.ids = array("q"), array("q"), array("q")
         self.bbox = array("d")
         self.crowd, self.ignored = bytearray(), bytearray()
-        self.masks: list[msgspec.Raw | None] = []
-        self.has_masks = False
+        self.masks: dict[int, msgspec.Raw] = {}  # by row
         labels = {category.id: label for label, category in enumerate(records.categories)}
         for box in records.annotations:
             self._append(box, image_rows[box.image_id], labels[box.category_id])
@@ -165,21 +166,29 @@ class _Columns:
         self.bbox.extend(box.bbox)
         self.crowd.append(box.iscrowd == 1)
         self.ignored.append(box.ignore != 0)
-        mask = None if _is_empty(box.segmentation) else box.segmentation
-        self.has_masks = self.has_masks or mask is not None
-        self.masks.append(mask)
+        if not _is_empty(box.segmentation):
+            self.masks[len(self.ids) - 1] = box.segmentation
 
 
 def _clipped(
     bbox: Float64[np.ndarray, "n 4"], image_rows: Int64[np.ndarray, " n"], images: Sequence[ImageRecord]
 ) -> Float32[np.ndarray, "n 4"]:
-    """Convert xywh to corners that are cut to their images. `bbox` is changed in place."""
+    """Convert xywh to corners that are cut to their images."""
     sizes = np.array([(image.width, image.height) for image in images], dtype=np.float64).reshape(-1, 2)
-    np.clip(bbox, -FARTHEST, FARTHEST, out=bbox)
-    corners = from_xywh(bbox)
-    for side in range(4):
-        np.clip(corners[:, side], 0, sizes[image_rows, side % 2], out=corners[:, side])
-    return corners.astype(np.float32)
+    clipped = np.empty(bbox.shape, dtype=np.float32)
+    for begin in range(0, len(bbox), _AT_ONCE):
+        rows = slice(begin, begin + _AT_ONCE)
+        corners = from_xywh(np.clip(bbox[rows], -FARTHEST, FARTHEST))
+        for side in range(4):
+            np.clip(corners[:, side], 0, sizes[image_rows[rows], side % 2], out=corners[:, side])
+        clipped[rows] = corners
+    return clipped
+
+
+def _order(image_rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"] | slice:
+    """Return the order that puts the boxes of an image together and keeps their order in the file."""
+    is_ordered = bool((image_rows[1:] >= image_rows[:-1]).all())
+    return slice(None) if is_ordered else np.argsort(image_rows, kind="stable")
 
 
 def wide_enough(boxes: Float32[np.ndarray, "n 4"]) -> np.ndarray:

@@ -135,7 +135,9 @@ def rules_of(
 def rules_of_round(context: RunContext, session: QuerySession) -> Rules:
     """Return the rules of the purchase that a query makes; they know what is labeled and the trained detector."""
     query, groups = session.query, context.experiment.splits.train.dataset.groups
-    loop, hashes = context.experiment.config.loop, recorded_perceptual_hashes(context.ledger)
+    loop = context.experiment.config.loop
+    by_hash = loop.min_distance is not None and loop.min_distance.unit == "bits"
+    hashes = recorded_perceptual_hashes(context.ledger) if by_hash else {}
     return rules_of(loop, query.labeled.keys(), hashes, groups, query.detector.embeddings)
 
 

@@ -128,3 +128,28 @@ def test_findings_that_are_known_are_not_searched_again(monkeypatch):
     refused = validation.Problem("refused", "x: images", "ugly")
     with pytest.raises(DataError, match="ugly"):
         validation.data_set_of(own, "x", [refused])
+
+
+@given(st.lists(st.integers(-3, 3), max_size=20))
+def test_repetitions_are_the_rows_whose_value_was_seen(values):
+    expected = [row for row, value in enumerate(values) if value in values[:row]]
+    assert validation.repetitions(np.array(values, dtype=np.int64)).tolist() == expected
+
+
+@given(st.lists(st.sampled_from([1, 2, 3, 2**70]), max_size=8))
+def test_repeated_ids_are_found_in_any_order_and_of_any_size(ids):
+    assert sorted(validation._repeated(ids)) == sorted({i for i in ids if ids.count(i) > 1})
+
+
+def test_boxes_that_stand_twice_are_counted_and_the_first_repetition_is_named():
+    image = ImageRecord(ImageId(1), "a.png", 31, 30)
+    bbox = [
+        (1.0, 1.0, 5.0, 5.0),
+        (2.0, 1.0, 5.0, 5.0),
+        (1.0, 1.0, 5.0, 5.0),
+        (2.0, 1.0, 5.0, 5.0),
+        (1.0, 1.0, 5.0, 5.0),
+    ]
+    boxes = [Box(10 - row, ImageId(1), 1, place) for row, place in enumerate(bbox)]
+    (problem,) = find_problems(Records([image], [Category(1, "x")], boxes), "x")
+    assert str(problem).startswith("noted: x: annotations: id 8: 3 boxes stand twice")
