@@ -11,6 +11,7 @@ what the round takes beside training, scoring and evaluation.
 """
 
 import argparse
+import contextlib
 import hashlib
 import io
 import json
@@ -91,7 +92,7 @@ def experiment_tree(folder: Path) -> dict[str, Any]:
         "data": {"train": split("train"), "test": split("test")},
         "detector": {"name": "fcos", "backbone": "tiny", "weights": "none"},
         "training": {"device": "cpu", "threads": 1, "iterations": 1},
-        "loop": {"seed_set": "1000 images", "query_size": "1000 images", "rounds": 3},
+        "loop": {"seed_set": "50 images", "query_size": "30 images", "rounds": 3},
         "strategy": {"name": "random"},
         "oracle": {"name": "simulated"},
         "random_seed": 0,
@@ -126,8 +127,7 @@ def measure(folder: Path, out: Path) -> dict[str, float]:
     took["floor of hashing, one thread"] = _timed(lambda: [_floor(path) for path in paths])[1]
     splits = splits_by_name(experiment.splits)
     images, took["hashing"] = _timed(lambda: beginning.checked_images(splits, quiet))
-    with mock.patch.object(beginning, "checked_images", return_value=images), NewRun(experiment, out, quiet) as context:
-        took["begin_run beside reading the images"] = _timed(lambda: beginning.begin_run(context, TABLE, 0))[1]
+    took["begin_run beside reading the images"] = _begin_run(folder, out, images)
     return {part: seconds / len(paths) * US for part, seconds in took.items()}
 
 
@@ -140,35 +140,30 @@ def _floor(path: str) -> None:
     image.load()
 
 
-class NewRun:
-    """The context of a run in a new folder, in this checkout or in an older one."""
+class BegunError(Exception):
+    """The run has begun; nothing more is measured."""
 
-    def __init__(self, experiment: Any, out: Path, progress: Any) -> None:
-        from alloop.ledger.store import open_ledger
 
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
-        self._opened, self._experiment, self._out, self._progress = open_ledger(out), experiment, out, progress
+def _begin_run(folder: Path, out: Path, images: Any) -> float:
+    """Begin a run whose images are hashed already; return the seconds."""
+    from alloop.config import parse_config
+    from alloop.loop import beginning, engine
+    from strategies import TABLE
 
-    def __enter__(self) -> Any:
-        from alloop.loop.context import RunContext, pixel_caches
+    begin_run, took = engine.begin_run, []
 
-        known = {
-            "experiment": self._experiment,
-            "ledger": self._opened.__enter__(),
-            "oracle": self._experiment.oracle.connect(self._experiment.splits.train),
-            "caches": pixel_caches(self._experiment),
-            "shared": None,
-            "progress": self._progress,
-        }
-        if "kept" in RunContext.__dataclass_fields__:
-            from alloop.data.cache_folder import CacheFolder
+    def timed(*arguments: Any, **options: Any) -> None:
+        took.append(_timed(lambda: begin_run(*arguments, **options))[1])
+        raise BegunError
 
-            known["kept"] = CacheFolder(self._out / "cache", 1 << 30)
-        return RunContext(**known)
-
-    def __exit__(self, *error: object) -> None:
-        self._opened.__exit__(*error)
+    shutil.rmtree(out, ignore_errors=True)
+    with (
+        mock.patch.object(beginning, "checked_images", return_value=images),
+        mock.patch.object(engine, "begin_run", timed),
+        contextlib.suppress(BegunError),
+    ):
+        engine.run_experiment(parse_config(experiment_tree(folder)), out, TABLE)
+    return took[0]
 
 
 def again(folder: Path, out: Path) -> dict[str, float]:
