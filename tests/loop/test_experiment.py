@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 
 from alloop.config import parse_config
+from alloop.data.grouped_annotations import GroupedAnnotations
 from alloop.detectors.torchvision.catalogue import FCOS, MaskRCNN
 from alloop.errors import ConfigError, TrainingError
 from alloop.ledger.store import read_ledger
@@ -116,7 +117,9 @@ def test_a_detector_that_gives_masks_needs_one_for_every_trainable_box(gives, ma
     experiment = SimpleNamespace(
         config=SimpleNamespace(detector=SimpleNamespace(name="own:Masks")),
         detector=SimpleNamespace(gives=gives),
-        splits=SimpleNamespace(train=SimpleNamespace(dataset=SimpleNamespace(annotations={7: truth}))),
+        splits=SimpleNamespace(
+            train=SimpleNamespace(dataset=SimpleNamespace(annotations=GroupedAnnotations.of_mapping({7: truth})))
+        ),
     )
     if not refused:
         experiment_module._check_masks(experiment)
