@@ -50,6 +50,11 @@ class Ahead(Generic[Key, Value]):
             if key not in self._started:
                 self._started[key] = self._pool.submit(self._function, key)
 
+    def forget(self) -> None:
+        """Expect nothing any more, whoever it was that did."""
+        for reader in list(self._expected):
+            self.expect(reader, [])
+
     def read(self, key: Key) -> Value:
         """Return the value of a key, or raise what reading it raised."""
         future = self._started.get(key)

@@ -107,6 +107,10 @@ class PixelCache:
         if self._threads:
             self._ahead.expect(reader, wanted(max(4 * self._threads, 2 * batch_size)))
 
+    def forget_expected(self) -> None:
+        """Hold no image any more that was read ahead."""
+        self._ahead.forget()
+
     def read(self, image_id: ImageId, size: Size | None = None) -> UInt8[np.ndarray, "h w 3"]:
         """Return the pixels at the scaled size, or at another one; they must not be changed.
 

@@ -77,7 +77,16 @@ class FrozenFeatureCache:
 
 def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:
     """Return pixels `[h, w, 3]` of 0..255 as a float32 tensor `[3, h, w]` of 0..1."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(device).float().div_(255)
+    if device.type != "cuda":
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(device).float().div_(255)
+    pinned = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)  # from there the copy needs no waiting
+    pinned.numpy()[:] = pixels
+    return channels_first(pinned.to(device, non_blocking=True))
+
+
+def channels_first(pixels: Tensor) -> Tensor:
+    """Return bytes `[h, w, 3]` of 0..255 as a contiguous float32 tensor `[3, h, w]` of 0..1, on their device."""
+    return pixels.permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def computed_by(device: torch.device) -> list[str]:

@@ -176,6 +176,8 @@ def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotat
         ledger.store(training_log_path(round_), log.encode(), round_)
     ledger.store(model_path(round_), weights_of(detector.module), round_)
     checkpoints.clear()
+    for cache in (context.caches.training, context.caches.pool):
+        cache.forget_expected()
     return detector
 
 

@@ -67,7 +67,8 @@ def test_values_are_held_only_while_somebody_expects_them():
     assert set(ahead._started) == {1, 2, 3}
     ahead.expect("a", [])
     assert set(ahead._started) == {2, 3}
-    ahead.expect("b", [])
+    ahead.expect("a", [4])
+    ahead.forget()
     assert not ahead._started
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from alloop.data.cache_folder import CacheFolder
 from alloop.data.images import FolderImages
 from alloop.data.pixels import PixelCache
-from alloop.detectors.frozen_features import FrozenFeatureCache, to_tensor
+from alloop.detectors.frozen_features import FrozenFeatureCache, channels_first, to_tensor
 from alloop.detectors.protocol import FrozenFeatures
 from alloop.errors import DamagedFileError
 from alloop.files import sha256_file
@@ -147,3 +147,15 @@ def test_a_file_that_changed_is_refused_although_its_features_are_kept(tmp_path)
     first.read(0)  # a process compares a file once
     with pytest.raises(DamagedFileError, match="changed"):
         in_a_process().read(0)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_bytes_that_a_device_turns_and_scales_are_the_same_numbers(mirrored):
+    """On CUDA the bytes are copied as they lie and turned there; here the same is done on the CPU."""
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    pixels = pixels[:, ::-1] if mirrored else pixels
+    staged = torch.empty(pixels.shape, dtype=torch.uint8)
+    staged.numpy()[:] = pixels
+    turned = channels_first(staged)
+    assert torch.equal(turned, to_tensor(pixels, CPU))
+    assert turned.is_contiguous()
