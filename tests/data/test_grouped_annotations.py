@@ -149,3 +149,12 @@ def test_annotations_without_ids_keep_none():
     grouped = GroupedAnnotations.of_mapping({ImageId(2): bare, ImageId(1): truth})
     assert [len(grouped[i].ids) for i in (2, 1)] == [0, 0], "only where every box has one"
     assert grouped[ImageId(1)].boxes.tolist() == truth.boxes.tolist()
+
+
+def test_boxes_that_are_converted_part_by_part_are_those_that_are_converted_at_once(monkeypatch):
+    images = [ImageRecord(ImageId(i), f"{i}.png", 10 + 7 * i, 40 - 5 * i) for i in range(4)]
+    boxes = [Box(row, ImageId(3 * row % 4), 9, (float(row), 2.0, 60.0, 60.0)) for row in range(9)]
+    own = Records(images, CLASSES, boxes)
+    whole = GroupedAnnotations.of_records(own).boxes
+    monkeypatch.setattr("alloop.data.grouped_annotations._AT_ONCE", 2)
+    assert GroupedAnnotations.of_records(own).boxes.tolist() == whole.tolist()

@@ -1,5 +1,8 @@
 """The rules that annotation records must pass, and what is counted as paid."""
 
+import math
+
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -153,3 +156,28 @@ def test_boxes_that_stand_twice_are_counted_and_the_first_repetition_is_named():
     boxes = [Box(10 - row, ImageId(1), 1, place) for row, place in enumerate(bbox)]
     (problem,) = find_problems(Records([image], [Category(1, "x")], boxes), "x")
     assert str(problem).startswith("noted: x: annotations: id 8: 3 boxes stand twice")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bbox": (-0.5, 5.0, 10.0, 10.0)},
+        {"bbox": (5.0, -0.5, 10.0, 10.0)},
+        {"bbox": (5.0, 5.0, 10.0, 26.0)},
+        {"bbox": (22.0, 5.0, 10.0, 10.0)},
+        {"bbox": (5.0, 5.0, 0.5, 10.0)},
+        {"bbox": (5.0, 5.0, 10.0, 0.5)},
+        {"bbox": (5.0, 5.0, math.nan, 10.0)},
+        {"iscrowd": 2},
+        {"ignore": 1},
+        {"id": 2**63},
+        {"id": -(2**63) - 1},
+    ],
+)
+def test_a_box_with_one_fault_is_looked_at_closely(change):
+    image = ImageRecord(ImageId(1), "a.png", 31, 30)
+    box = Box(5, ImageId(1), 1, (5.0, 5.0, 10.0, 10.0))
+    assert validation._is_plainly_inside(box, image)
+    faulty = msgspec.structs.replace(box, **change)
+    assert not validation._is_plainly_inside(faulty, image)
+    assert len(list(validation._box_findings(faulty, image, {1}))) == 1
