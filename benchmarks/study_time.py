@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent.parent
-STRATEGIES = "random,entropy,margin,k_center,localization_tightness"
+STRATEGIES = "random,entropy,margin,k_center,least_confidence"
 
 
 def started(checkout: Path, config: Path, sets: list[str], strategies: str, seeds: str, out: Path) -> subprocess.Popen:

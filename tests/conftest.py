@@ -49,6 +49,12 @@ def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log)
 
 
+@pytest.fixture(autouse=True)
+def same_random_numbers():
+    """Let each test draw the same random numbers, whichever tests ran before it in its process."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """The folder of real data sets; tests that need it say so when they are skipped."""

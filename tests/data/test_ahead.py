@@ -81,6 +81,8 @@ def test_what_no_thread_has_begun_is_read_at_once_and_what_is_dropped_is_never_r
         pass
     threading.Timer(0.05, slow.gate.set).start()
     assert ahead.read(3) == -3
+    assert threading.main_thread() in slow.threads
+    assert 3 not in ahead._started, "whoever expects it again gets it read ahead"
     ahead.expect("a", [4])
     assert ahead.read(4) == -4
     ahead._pool.shutdown(wait=True)

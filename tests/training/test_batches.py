@@ -1,5 +1,7 @@
 """Batches are a function of the step, and boxes and masks move with the pixels."""
 
+from itertools import chain
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -101,3 +103,60 @@ def test_unlabeled_images_are_shown_as_often_as_their_repeats_say():
     assert sorted(shown) == [ids[0], *[ids[1]] * 3, ids[2], *[ids[3]] * 2, *[ids[4]] * 2]
     batches.set_repeats(np.ones(5, dtype=np.int64), 8)
     assert [i for step in range(8, 13) for i in batches(step)[1]] != first, "counted anew, ordered anew"
+
+
+class Spied(PixelCache):
+    """A cache that notes what is expected and what is read."""
+
+    def expect(self, reader, wanted, batch_size):
+        self.expected, self.asked = wanted(2 * batch_size), []
+
+    def read(self, image_id, size=None):
+        self.asked.append((image_id, size or self.size(image_id)))
+        return super().read(image_id, size)
+
+
+class Kept:
+    """Frozen features of which those of mirrored images are kept."""
+
+    def is_kept(self, _image_id, *, mirrored):
+        return mirrored
+
+    def read(self, _image_id, *, mirrored):
+        return mirrored
+
+
+def labeled_images(made):
+    pool = made.splits.train
+    return {i: pool.dataset.annotations[i] for i in sorted(pool.images.records)[:7]}
+
+
+def test_what_a_step_and_the_next_ones_read_is_expected():
+    made = experiment()
+    batches = batches_of(made, labeled_images(made), short_sides=(48, 64))
+    batches._cache = cache = Spied(made.splits.train.images, 64, 64)
+    read = [batches(step) and cache.asked for step in range(6)]
+    for step in range(4):
+        batches(step)
+        assert cache.expected == list(chain(*read[step : step + 3]))
+    assert len({size for _, size in chain(*read)}) == 2
+
+
+def test_where_features_are_kept_no_pixels_are_expected():
+    made = experiment()
+    batches = batches_of(made, labeled_images(made))
+    batches._cache, batches._frozen = cache, _ = Spied(made.splits.train.images, 64, 64), Kept()
+    steps = [batches(step) for step in range(3)]
+    needed = [i for mirrored, _, ids in steps for i, kept in zip(ids, mirrored, strict=True) if not kept]
+    batches(0)
+    assert [image_id for image_id, _ in cache.expected] == needed
+    assert 0 < len(needed) < sum(len(ids) for *_, ids in steps)
+
+
+def test_what_unlabeled_batches_read_is_expected():
+    images = experiment().splits.train.images
+    cache, ids = Spied(images, 64, 64), sorted(images.records)[:5]
+    batches = UnlabeledBatches(cache, ids, RoundSeed(0, 0), batch_size=3, device=torch.device("cpu"))
+    read = [batches(step) and cache.asked for step in range(3)]
+    batches(0)
+    assert cache.expected == list(chain(*read))

@@ -1,6 +1,5 @@
 """Images as torchvision's detectors take them, without hidden resizing, and features pooled from their backbones."""
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +11,6 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from alloop.detectors.protocol import FrozenFeatures, Image, Target
-from alloop.detectors.torchvision.folding import fold_norms
 from alloop.detectors.torchvision.frozen_layers import FrozenBatch
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -49,11 +47,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for name, child in module.named_modules():
             child.training = modes[name]
-
-
-def scoring_module(module: Any) -> Any:
-    """Return a copy that scores faster: batch norms are folded into convolutions, and channels lie last in memory."""
-    return fold_norms(copy.deepcopy(module)).to(memory_format=torch.channels_last)
 
 
 def batch_of(module: Any, images: list[Image]) -> tuple[ImageList, dict[str, Tensor]]:

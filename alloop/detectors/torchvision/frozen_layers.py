@@ -6,6 +6,7 @@ so the features depend on the image and on the weights and on nothing else.
 
 import copy
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,7 @@ def _stacked(maps: Sequence[Tensor]) -> Tensor:
     return torch.stack(padded).contiguous(memory_format=torch.channels_last)
 
 
-class StagedBackbone(nn.Module):
+class StagedBackbone(nn.Module, ABC):
     """A backbone whose stages are called one after the other, so that it can begin behind its frozen ones.
 
     Subclasses say which stages there are, which of them give levels, and how levels are joined.
@@ -60,17 +61,17 @@ class StagedBackbone(nn.Module):
 
     frozen: int = 0
 
+    @abstractmethod
     def stages(self) -> list[tuple[str, nn.Module]]:
         """Return the stages by name, in order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def level_names(self) -> Mapping[str, str]:
         """Return the names of the levels by the names of the stages that give them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def joined(self, levels: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what the backbone returns from the outputs of its stages."""
-        raise NotImplementedError
 
     def count_frozen(self) -> None:
         """Find the frozen stages; call it once the weights that are not trained are marked."""

@@ -1,18 +1,17 @@
 """FCOS (Tian et al. 2019) and RetinaNet (Lin et al. 2017) on torchvision, with losses split by image."""
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from alloop.detectors.protocol import CachedFeatures, Detector, FrozenLayers, Image, Target
+from alloop.detectors.protocol import CachedFeatures, Detector, Image, Target
 from alloop.detectors.torchvision.backbones import Pyramid, build_backbone
 from alloop.detectors.torchvision.cached_locations import CENTERNESS, LAST_LAYERS, CachedLocations, last_weights
-from alloop.detectors.torchvision.features import NormalizeOnly, pool_regions, pooled_levels, scoring_module
+from alloop.detectors.torchvision.detector import TorchvisionDetector
+from alloop.detectors.torchvision.features import NormalizeOnly, pool_regions, pooled_levels
 from alloop.detectors.torchvision.folding import absorb_frozen_norms
-from alloop.detectors.torchvision.frozen_layers import frozen_layers_of
 from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.one_stage_losses import PerImageFCOSHead, PerImageRetinaNetHead
 from alloop.detectors.torchvision.one_stage_models import PosteriorFCOS, PosteriorRetinaNet
@@ -20,25 +19,15 @@ from alloop.detectors.torchvision.parameters import TorchvisionParameters
 from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder, WideLinearCoder
 
 
-class OneStageDetector:
+class OneStageDetector(TorchvisionDetector):
     """A torchvision FCOS or RetinaNet behind the detector protocols."""
 
     def __init__(self, module: nn.Module, pyramid: Pyramid) -> None:
         """Wrap a built model; `pyramid` is its backbone."""
-        self.module: Any = module
+        self.module = module
         self.levels = pyramid.levels
         self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
         self.score_power = 0.5 if CENTERNESS in self.last_layers else 1.0  # sqrt(class x centerness), or the class
-
-    def frozen_layers(self) -> FrozenLayers | None:
-        """Return the frozen stages of the backbone; None where its first stage is trained."""
-        return frozen_layers_of(self.module)
-
-    def scoring_copy(self) -> Detector:
-        """Return a copy with batch norms folded into convolutions, in channels-last format."""
-        result = copy.copy(self)
-        result.module = scoring_module(self.module)
-        return result
 
     def losses(self, images: list[Image], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Return each loss term split by image."""

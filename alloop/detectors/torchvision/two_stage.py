@@ -1,6 +1,5 @@
 """Faster R-CNN (Ren et al. 2015) and Mask R-CNN (He et al. 2017) on torchvision, with losses split by image."""
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,9 +10,10 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredict
 from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
-from alloop.detectors.protocol import CachedRegions, Detector, FrozenLayers, Image, PseudoBoxes, RegionLoss, Target
+from alloop.detectors.protocol import CachedRegions, Detector, Image, PseudoBoxes, RegionLoss, Target
 from alloop.detectors.torchvision.backbones import Pyramid, build_backbone, build_c4_backbone
 from alloop.detectors.torchvision.cached_regions import LAST_LAYERS, CachedRegionFeatures, last_weights
+from alloop.detectors.torchvision.detector import TorchvisionDetector
 from alloop.detectors.torchvision.features import (
     NormalizeOnly,
     batch_of,
@@ -21,10 +21,8 @@ from alloop.detectors.torchvision.features import (
     one_based,
     pool_regions,
     pooled_levels,
-    scoring_module,
 )
 from alloop.detectors.torchvision.folding import absorb_frozen_norms
-from alloop.detectors.torchvision.frozen_layers import frozen_layers_of
 from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.parameters import PyramidTwoStageParameters, TwoStageParameters
 from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder
@@ -33,25 +31,15 @@ from alloop.detectors.torchvision.region_pooling import RegionPooling
 from alloop.detectors.torchvision.two_stage_losses import PerImageRoIHeads, PerImageRPN
 
 
-class TwoStageDetector:
+class TwoStageDetector(TorchvisionDetector):
     """A torchvision Faster R-CNN behind the detector protocols."""
 
     def __init__(self, module: nn.Module, pyramid: Pyramid) -> None:
         """Wrap a built model; `pyramid` is its backbone."""
-        self.module: Any = module
+        self.module = module
         self.levels = tuple(_regions_from(pyramid))
         self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
         self.score_power = 1.0
-
-    def frozen_layers(self) -> FrozenLayers | None:
-        """Return the frozen stages of the backbone; None where its first stage is trained."""
-        return frozen_layers_of(self.module)
-
-    def scoring_copy(self) -> Detector:
-        """Return a copy with batch norms folded into convolutions, in channels-last format."""
-        result = copy.copy(self)
-        result.module = scoring_module(self.module)
-        return result
 
     def losses(self, images: list[Image], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Return each loss term split by image; anchors and proposals are sampled from torch's generator."""

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from alloop.detectors.torchvision.features import scoring_module
 from alloop.detectors.torchvision.folding import absorb_frozen_norms, fold_norms
 from tests.support.detectors import make
 from tests.support.frozen import random_norms, random_weights
@@ -54,10 +53,11 @@ def test_a_detector_computes_and_learns_what_torchvision_s_own_norms_would(backb
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_scoring_copy_computes_the_same_and_holds_no_norm(backbone, weights, tmp_path):
     weights = "none" if weights == "none" else random_weights(backbone, tmp_path)
-    module = make("fcos", backbone, weights=weights).module.double()
+    detector = make("fcos", backbone, weights=weights)
+    module = detector.module.double()
     random_norms(module)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    folded = scoring_module(module)
+    folded = detector.scoring_copy().module
     assert not any(isinstance(m, nn.BatchNorm2d | FrozenBatchNorm2d) for m in folded.modules())
     assert not any(parameter.requires_grad for parameter in folded.parameters())
     images = torch.rand(2, 3, 64, 96, dtype=torch.float64)
@@ -86,12 +86,12 @@ def test_a_convolution_with_a_bias_keeps_it():
 
 
 def test_copies_of_an_absorbed_norm_are_their_own():
-    module = absorb_frozen_norms(nn.Sequential(nn.Conv2d(3, 4, 1), FrozenBatchNorm2d(4)))
+    module = absorb_frozen_norms(nn.Sequential(nn.Conv2d(3, 4, 1), FrozenBatchNorm2d(4)).double())
     other = copy.deepcopy(module)
     with torch.no_grad():
         other[1].bias.add_(1)
-    x = torch.rand(1, 3, 2, 2)
-    assert torch.allclose(other(x), module(x) + 1)
+    x = torch.rand(1, 3, 2, 2, dtype=torch.float64)
+    assert close(other(x), module(x) + 1, 1e-12)
 
 
 def test_weights_loaded_after_building_reach_the_convolutions(tmp_path):
