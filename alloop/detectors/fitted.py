@@ -145,19 +145,25 @@ class FittedTorchDetector(DifferentiableStream):
         detector = self.detector
         if not isinstance(detector, PyramidDetector) or attached_module(detector) is None:
             raise _unserved("loss_predictions", "a loss prediction module trained beside it", detector)
-        predictions: dict[ImageId, float] = {}
-        for ids, images in self._batches("predicted losses", image_ids):
-            predictions |= zip(ids, predicted_losses(detector, images).float().cpu().tolist(), strict=True)
-        return np.array([predictions[i] for i in image_ids], dtype=np.float32)
+
+        def predicted(ids: Sequence[ImageId], images: list[Image]) -> dict[ImageId, Arrays]:
+            losses = predicted_losses(detector, images).float().cpu().numpy()
+            return {image_id: {"loss": loss} for image_id, loss in zip(ids, losses[:, None], strict=True)}
+
+        found = self._scored("predicted losses", image_ids, predicted)
+        return np.array([found[i]["loss"][0] for i in image_ids], dtype=np.float32)
 
 
 def _on_cpu(results: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
     """Return the results of a batch on the CPU; each key is copied once, since every copy waits for the device."""
-    counts = [len(result["scores"]) for result in results]
-    moved = {
-        key: torch.split(torch.cat([result[key] for result in results]).detach().cpu(), counts) for key in results[0]
-    }
+    moved = {key: _moved([result[key] for result in results]) for key in results[0]}
     return [{key: parts[row] for key, parts in moved.items()} for row in range(len(results))]
+
+
+def _moved(parts: Sequence[Tensor]) -> list[Tensor]:
+    if len({part.shape[1:] for part in parts}) > 1:  # masks of images of several sizes
+        return [part.detach().cpu() for part in parts]
+    return list(torch.split(torch.cat(list(parts)).detach().cpu(), [len(part) for part in parts]))
 
 
 def _unserved(method: str, requirement: str, detector: Detector) -> StrategyError:

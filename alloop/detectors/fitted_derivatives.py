@@ -17,6 +17,7 @@ from alloop.query import PseudoLabels, Weights
 from alloop.values import Annotations, ImageId
 
 KEPT_BYTES = 1 << 30  # memory for the curvature of labeled images, which influence visits again and again
+KEPT_SHARE = 1 / 8  # of the memory of a GPU, where that is more
 Product = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
@@ -47,6 +48,12 @@ class DifferentiableStream(StreamingDetector):
     def _kept(self) -> OrderedDict[tuple[ImageId, Annotations], tuple[Product, int]]:
         """Curvature of labeled images with its size in bytes, the one that was used last at the end."""
         return OrderedDict()
+
+    @cached_property
+    def _kept_bytes(self) -> int:
+        if self._device.type != "cuda":
+            return KEPT_BYTES
+        return max(KEPT_BYTES, int(KEPT_SHARE * torch.cuda.get_device_properties(self._device).total_memory))
 
     @property
     def last_layers(self) -> Mapping[str, float]:
@@ -136,9 +143,9 @@ class DifferentiableStream(StreamingDetector):
             return self._kept[key][0]
         cached = self._cached([self._image(image_id)])
         loss, weights = self._losses(cached, [image_id], {image_id: truth}), self._weights()
-        if cached.graph_bytes > KEPT_BYTES // 8:
+        if cached.graph_bytes > self._kept_bytes // 8:
             return lambda vector: derivatives.curvature_product(loss, weights, vector)
         self._kept[key] = (derivatives.curvature(loss, weights), cached.graph_bytes)
-        while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > KEPT_BYTES:
+        while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > self._kept_bytes:
             self._kept.popitem(last=False)
         return self._kept[key][0]

@@ -91,6 +91,19 @@ class ScoringDetector(Detector, Protocol):
 
 
 @runtime_checkable
+class PaddingDetector(Detector, Protocol):
+    """A detector that pads images below and to the right, to sides that are multiples of a number of pixels.
+
+    Images with the same padded sides can share a batch: each gets the result that it would get alone.
+
+    Attributes:
+        size_divisible: the number of pixels.
+    """
+
+    size_divisible: int
+
+
+@runtime_checkable
 class FrozenLayers(Protocol):
     """The first layers of a detector, which no training changes.
 

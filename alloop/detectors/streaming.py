@@ -1,4 +1,4 @@
-"""Images streamed through a detector in batches of one size, so that nobody's padding changes a result."""
+"""Images streamed through a detector in batches of one padded size, so that no image changes another's result."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,7 +14,7 @@ from alloop.data.images import ImageSource
 from alloop.data.pixels import PixelCache, Read
 from alloop.detectors.frozen_features import FrozenFeatureCache, to_tensor
 from alloop.detectors.kept_scores import Arrays, KeptScores
-from alloop.detectors.protocol import Detector, Image, ScoringDetector, Target
+from alloop.detectors.protocol import Detector, Image, PaddingDetector, ScoringDetector, Target
 from alloop.geometry.masks import scaled_masks
 from alloop.query import Need
 from alloop.values import Annotations, ImageId
@@ -67,6 +67,7 @@ class StreamingDetector:
         self._gives = gives | ({Need.SNAPSHOTS} if states else set())
         self._source, self._cache, self._states = source, cache, states
         self._batch_size, self._device, self._progress = batch_size, device, progress
+        self._size_divisible = detector.size_divisible if isinstance(detector, PaddingDetector) else 1
 
     @property
     def gives(self) -> frozenset[Need]:
@@ -82,7 +83,7 @@ class StreamingDetector:
         return detector.scoring_copy() if isinstance(detector, ScoringDetector) else detector
 
     def _batches(self, task: str, image_ids: Sequence[ImageId]) -> Iterator[tuple[list[ImageId], list[Image]]]:
-        """Yield batches of images of equal size, ids ascending: the same in whatever order the ids are given."""
+        """Yield batches of images of one padded size, ids ascending: the same in whatever order the ids are given."""
         return self._read(self._frozen, task, self._cut(image_ids))
 
     def _pixel_batches(self, task: str, image_ids: Sequence[ImageId]) -> Iterator[tuple[list[ImageId], list[Tensor]]]:
@@ -114,10 +115,11 @@ class StreamingDetector:
         return results
 
     def _cut(self, image_ids: Sequence[ImageId]) -> list[list[ImageId]]:
-        """Return images as batches of one size each, ids ascending."""
-        by_size: dict[tuple[int, int], list[ImageId]] = {}
+        """Return images as batches of one padded size each, ids ascending."""
+        by_size: dict[tuple[int, ...], list[ImageId]] = {}
         for image_id in sorted(image_ids):
-            by_size.setdefault(self._cache.size(image_id), []).append(image_id)
+            padded = tuple(-(-side // self._size_divisible) for side in self._cache.size(image_id))
+            by_size.setdefault(padded, []).append(image_id)
         size = self._batch_size
         return [ids[k : k + size] for _, ids in sorted(by_size.items()) for k in range(0, len(ids), size)]
 

@@ -107,11 +107,9 @@ def _scores_in_half(experiment: Experiment) -> bool:
     return experiment.config.training.amp and experiment.device.type == "cuda"
 
 
-def _kept_scores(context: RunContext, cache: PixelCache, detector: Detector) -> KeptScores | None:
-    """Return where the scores of a detector are kept; None for one with masks, which would fill any disk."""
+def _kept_scores(context: RunContext, cache: PixelCache, detector: Detector) -> KeptScores:
+    """Return where the scores of a detector with these weights are kept."""
     experiment = context.experiment
-    if Need.MASKS in experiment.detector.gives:
-        return None
     identity = [
         sha256_of(weights_of(detector.module)),
         json.dumps(experiment.config.detector.with_siblings(), sort_keys=True, default=str),
@@ -224,6 +222,7 @@ def _semi_supervised(
         RoundSeed(config.random_seed, round_),
         batch_size=settings.unlabeled_ratio * config.training.batch_size,
         device=experiment.device,
+        frozen=_frozen(context, context.caches.pool, detector),
     )
     return SemiSupervisedObjective(
         detector,

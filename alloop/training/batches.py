@@ -202,6 +202,7 @@ class UnlabeledBatches:
         *,
         batch_size: int,
         device: torch.device,
+        frozen: FrozenFeatureCache | None = None,
     ) -> None:
         """Begin with every image once per epoch.
 
@@ -211,8 +212,9 @@ class UnlabeledBatches:
             seed: of this round.
             batch_size: images per step.
             device: of the returned tensors.
+            frozen: what the frozen layers of the detector make of the images; None where there are none.
         """
-        self._cache = cache
+        self._cache, self._frozen = cache, frozen
         self._seed = seed
         self._batch_size = batch_size
         self._device = device
@@ -231,6 +233,10 @@ class UnlabeledBatches:
         self._cache.expect("unlabeled", lambda ahead: self._wanted(step, ahead), self._batch_size)
         image_ids = self._ids(step)
         return [to_tensor(self._cache.read(i), self._device) for i in image_ids], image_ids
+
+    def unchanged(self, image_ids: Sequence[ImageId], images: list[Tensor]) -> list[Image]:
+        """Return images as nobody changes them: what frozen layers make of them, where they are known."""
+        return [*images] if self._frozen is None else [self._frozen.read(i) for i in image_ids]
 
     def _ids(self, step: int) -> list[ImageId]:
         seed = RoundSeed(derive_seed(self._seed.random_seed, "unlabeled", self.since), self._seed.round)

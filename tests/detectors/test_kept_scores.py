@@ -5,13 +5,17 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from alloop.data.cache_folder import RecentFolder
 from alloop.data.pixels import PixelCache
 from alloop.detectors.fitted import FittedTorchDetector
-from alloop.detectors.kept_scores import KeptScores
+from alloop.detectors.kept_scores import KeptScores, _with_masks, _with_runs
+from alloop.detectors.loss_prediction import attach_module
+from alloop.strategy import LossPrediction
 from alloop.values import ImageId
-from tests.support.detectors import Source, confident
+from tests.support.detectors import Source, confident, make
 
 SIZES = [(96, 64)] * 7 + [(64, 64)] * 4 + [(192, 128)] * 2
 IDS = [ImageId(k) for k in range(len(SIZES))]
@@ -156,3 +160,61 @@ def test_noise_is_never_kept(network, tmp_path):
         seen.noisy_detections(IDS[:4], 8.0, 0)
     assert sum(counts) == 8
     assert not list(tmp_path.glob("??/*"))
+
+
+def test_masks_are_kept_bit_by_bit(tmp_path):
+    seen, _ = fitted(make("mask_rcnn"), tmp_path)
+    first = seen.detections(IDS)
+    again, counts = fitted(make("mask_rcnn"), tmp_path)
+    assert all_same([first], [again.detections(IDS)])
+    assert counts == []
+    for image_id, a, b in zip(IDS, first, again.detections(IDS), strict=True):
+        width, height = SIZES[image_id]
+        assert a.masks.shape == (len(a.boxes), height, width)
+        assert a.masks.dtype == b.masks.dtype == np.uint8
+        assert np.array_equal(a.masks, b.masks)
+    assert any(detections.masks.any() and not detections.masks.all() for detections in first)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 999), shape=st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(1, 9)))
+def test_masks_come_back_from_their_runs(seed, shape):
+    chance = np.random.default_rng(seed)
+    masks = (chance.random(shape) < chance.random()).astype(np.uint8)
+    arrays = {"masks": masks, "scores": chance.random(shape[0])}
+    back = _with_masks(_with_runs(arrays))
+    assert set(back) == set(arrays)
+    assert np.array_equal(back["scores"], arrays["scores"])
+    assert back["masks"].shape == shape
+    assert np.array_equal(back["masks"], masks)
+
+
+def test_predicted_losses_are_kept(tmp_path):
+    detector = make("fcos")
+    attach_module(detector, LossPrediction())
+
+    def seen():
+        source = Hashed(SIZES)
+        pixels = PixelCache(source, 64, 96)
+        kept = KeptScores(RecentFolder(tmp_path, 10**8, lambda _: None), pixels, ["a"])
+        return FittedTorchDetector(
+            detector,
+            source,
+            pixels,
+            ("a", "b", "c"),
+            gives=frozenset(),
+            batch_size=4,
+            device=torch.device("cpu"),
+            scores=kept,
+        )
+
+    first, again = seen(), seen()
+    losses = first.loss_predictions(IDS)
+
+    def nothing_missing(_frozen, _task, missing):
+        assert missing == []
+        return iter([])
+
+    again._read = nothing_missing
+    assert np.array_equal(again.loss_predictions(IDS[::-1]), losses[::-1])
+    assert len(set(losses.tolist())) > 1

@@ -2,13 +2,14 @@
 
 from itertools import chain
 
+import numpy as np
 import pytest
 import torch
 
 from alloop.data.pixels import PixelCache
 from alloop.detectors.frozen_features import FrozenFeatureCache
 from alloop.detectors.protocol import FrozenFeatures
-from tests.support.detectors import Source, confident, fitted
+from tests.support.detectors import NAMES, Source, confident, fitted
 
 SIZES = [(96, 64), (64, 64), (96, 64), (64, 96), (64, 64), (96, 64), (96, 64), (64, 64)]
 IDS = list(range(len(SIZES)))
@@ -74,3 +75,30 @@ def test_whoever_stops_early_holds_nothing(seen):
     next(batches)
     batches.close()
     assert seen._cache.expected[-1] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_that_are_padded_alike_share_a_batch_and_change_nobody_s_result(name):
+    """The short side is 64; long sides of 65 to 96 pixels are all padded to 96, those of 64 are not padded."""
+    sizes = [(64 + 5 * k, 64) for k in range(7)]
+    seen = fitted(confident(name), sizes, batch_size=8)
+    assert [ids for ids, _ in seen._batches("a task", range(7))] == [[0], [1, 2, 3, 4, 5, 6]]
+    together, features = seen.detections(range(7)), seen.embeddings(range(7))
+    for image_id in range(7):
+        alone = seen.detections([image_id])[0]
+        assert len(alone.boxes) == len(together[image_id].boxes) > 0
+        for field in ("boxes", "scores", "probabilities"):
+            assert np.allclose(getattr(alone, field), getattr(together[image_id], field), rtol=1e-4, atol=1e-4)
+    assert features.shape[0] == 7
+
+
+def test_a_detector_that_does_not_say_how_it_pads_gets_images_of_one_size():
+    class Plain:
+        module = torch.nn.Identity()
+
+        def losses(self, images, targets): ...
+
+        def detect(self, images): ...
+
+    seen = fitted(Plain(), [(64, 64), (80, 64), (96, 64), (80, 64)], gives=frozenset())
+    assert [ids for ids, _ in seen._batches("a task", range(4))] == [[0], [1, 3], [2]]

@@ -120,3 +120,17 @@ def test_a_run_says_when_its_training_keeps_no_features(weights, tmp_path, capsy
     changes = {"training.short_sides": sides, "loop.rounds": 1, "training.iterations": 1}
     run_experiment(config(weights, **changes), tmp_path, TABLE, progress=Progress())
     assert ("keeps no features" in capsys.readouterr().err) == expected
+
+
+def test_a_teacher_reads_the_features_of_unlabeled_images_and_any_cache_gives_the_same_run(weights, tmp_path):
+    teacher = {"unlabeled_ratio": 1, "threshold": 0.06, "burn_in": 0.2}
+    taught = config(weights, **{"detector.name": "faster_rcnn", "training.semi_supervised": teacher})
+    run_experiment(taught, tmp_path / "straight", TABLE)
+    kept = tmp_path / "straight" / "cache"
+    run_experiment(taught, tmp_path / "warm", TABLE, cache=kept)
+    run_experiment(taught, tmp_path / "empty", TABLE, cache=tmp_path / "elsewhere")
+    for path in entries(kept)[::2]:
+        path.unlink()
+    run_experiment(taught, tmp_path / "half", TABLE, cache=kept)
+    expected = record(tmp_path / "straight")
+    assert all(record(tmp_path / name) == expected for name in ("warm", "empty", "half"))

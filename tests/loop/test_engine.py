@@ -30,6 +30,7 @@ from alloop.tables import plain
 from alloop.values import Annotations
 from strategies import TABLE
 from tests.support import small_tree
+from tests.support.frozen import random_weights
 
 
 def record(folder):
@@ -137,11 +138,14 @@ TEACHER = {"unlabeled_ratio": 1, "threshold": 0.06, "gradient_balance": True, "r
     [
         {"evaluation.keep_detections": True},
         {"detector.name": "faster_rcnn", "loop.rounds": 2, "training.semi_supervised": TEACHER},
+        {"detector.backbone": "mobilenet_v3_small", "detector.weights": "random", "training.iterations": 30},
     ],
-    ids=["supervised", "taught"],
+    ids=["supervised", "taught", "frozen"],
 )
 def test_sigkill_at_random_moments(tmp_path, changes):
     """A real process, really killed, until it is done; the record equals a run that was never stopped."""
+    if changes.get("detector.weights") == "random":
+        changes = {**changes, "detector.weights": random_weights("mobilenet_v3_small", tmp_path)}
     tree = small_tree(**{"training.iterations": 12, "training.checkpoint_seconds": 0, "loop.rounds": 4, **changes})
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(tree))

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alloop.data.pixels import PixelCache
+from alloop.detectors.frozen_features import FrozenFeatureCache
+from alloop.detectors.protocol import FrozenFeatures
 from alloop.randomness import RoundSeed
 from alloop.training.batches import UnlabeledBatches, batch_rows, training_pixels, training_target
 from alloop.training.repeat_factors import image_repeats
@@ -160,3 +162,24 @@ def test_what_unlabeled_batches_read_is_expected():
     read = [batches(step) and cache.asked for step in range(3)]
     batches(0)
     assert cache.expected == list(chain(*read))
+
+
+def test_the_teacher_s_view_of_unlabeled_images_is_their_frozen_features_where_there_are_some():
+    images = experiment().splits.train.images
+    ids, cache = sorted(images.records)[:4], PixelCache(images, 64, 64)
+
+    class Numbers(FrozenFeatureCache):
+        def __init__(self):
+            pass
+
+        def read(self, image_id, *, mirrored=False):
+            return FrozenFeatures((torch.tensor(float(image_id)),), (3, 64, 64))
+
+    for frozen in (None, Numbers()):
+        batches = UnlabeledBatches(cache, ids, RoundSeed(0, 0), batch_size=2, device=torch.device("cpu"), frozen=frozen)
+        pixels, shown = batches(0)
+        seen = batches.unchanged(shown, pixels)
+        if frozen is None:
+            assert all(a is b for a, b in zip(seen, pixels, strict=True))
+        else:
+            assert [features.maps[0].item() for features in seen] == [float(image_id) for image_id in shown]

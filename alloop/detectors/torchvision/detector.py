@@ -1,4 +1,4 @@
-"""What all torchvision detectors do alike: name their frozen layers, and be copied for scoring."""
+"""What all torchvision detectors do alike: pad images, name their frozen layers, and be copied for scoring."""
 
 import copy
 from typing import Any, cast
@@ -18,6 +18,12 @@ class TorchvisionDetector:
     """
 
     module: Any
+
+    @property
+    def size_divisible(self) -> int:
+        """Padded sides are multiples of this number of pixels."""
+        pixels: int = self.module.transform.size_divisible
+        return pixels
 
     def frozen_layers(self) -> FrozenLayers | None:
         """Return the frozen stages of the backbone; None where its first stage is trained."""

@@ -1,6 +1,6 @@
 """Images as torchvision's detectors take them, without hidden resizing, and features pooled from their backbones."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import MultiScaleRoIAlign
 
 from alloop.detectors.protocol import FrozenFeatures, Image, Target
 from alloop.detectors.torchvision.frozen_layers import FrozenBatch
+from alloop.detectors.torchvision.region_pooling import RegionPooling
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GRAPH_TENSORS = 60  # approximate number of output-sized tensors that the graph of a gradient holds
@@ -78,11 +78,11 @@ def pooled_levels(levels: Sequence[Tensor]) -> Tensor:
 
 
 def pool_regions(
-    module: nn.Module, levels: Sequence[str], images: list[Image], boxes: list[Tensor], cells: int = 7
+    module: nn.Module, strides: Mapping[str, int], images: list[Image], boxes: list[Tensor], cells: int = 7
 ) -> list[Tensor]:
-    """Return RoIAlign over the pyramid, averaged over its cells: one `[n, channels]` per image."""
+    """Return RoIAlign over levels with these strides, averaged over its cells: one `[n, channels]` per image."""
     with evaluating(module):
         batch, features = batch_of(module, images)
-        pool = MultiScaleRoIAlign(featmap_names=list(levels), output_size=cells, sampling_ratio=2)
+        pool = RegionPooling(strides, output_size=cells, sampling_ratio=2)
         pooled = pool(features, boxes, batch.image_sizes).mean(dim=(2, 3))
     return list(pooled.split([len(b) for b in boxes]))

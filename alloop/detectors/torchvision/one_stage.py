@@ -26,6 +26,7 @@ class OneStageDetector(TorchvisionDetector):
         """Wrap a built model; `pyramid` is its backbone."""
         self.module = module
         self.levels = pyramid.levels
+        self.strides = dict(zip(pyramid.levels, pyramid.strides, strict=True))
         self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
         self.score_power = 0.5 if CENTERNESS in self.last_layers else 1.0  # sqrt(class x centerness), or the class
 
@@ -52,7 +53,7 @@ class OneStageDetector(TorchvisionDetector):
 
     def region_features(self, images: list[Image], boxes: list[Tensor]) -> list[Tensor]:
         """Return RoIAlign over the pyramid, averaged over its cells."""
-        return pool_regions(self.module, self.levels, images, boxes)
+        return pool_regions(self.module, self.strides, images, boxes)
 
 
 def build_fcos(parameters: TorchvisionParameters, classes: int, *, channels: int, tower_convs: int) -> Detector:

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.fcos import FCOS
 from torchvision.models.detection.retinanet import RetinaNet
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import clip_boxes_to_image
+
+from alloop.detectors.torchvision.suppression import suppressed
 
 
 class PosteriorFCOS(FCOS):  # type: ignore[misc]
@@ -94,14 +96,11 @@ def _detections(
         model: the torchvision detector that holds the thresholds.
     """
     counts = torch.stack([(level["scores"] > model.score_thresh).sum(dim=1) for level in levels], dim=1).tolist()
-    detections = []
+    parts: dict[str, list[Tensor]] = {key: [] for key in levels[0]}
     for image, (size, above) in enumerate(zip(image_shapes, counts, strict=True)):
-        found = {
-            key: torch.cat([level[key][image, :count] for level, count in zip(levels, above, strict=True)])
-            for key in levels[0]
-        }
-        found["boxes"] = clip_boxes_to_image(found["boxes"], size)
-        keep = batched_nms(found["boxes"], found["scores"], found["labels"], model.nms_thresh)
-        keep = keep[: model.detections_per_img]
-        detections.append({key: values[keep] for key, values in found.items()})
-    return detections
+        for level, count in zip(levels, above, strict=True):
+            for key, values in level.items():
+                part = values[image, :count]
+                parts[key].append(clip_boxes_to_image(part, size) if key == "boxes" else part)
+    found = {key: torch.cat(values) for key, values in parts.items()}
+    return suppressed(found, [sum(above) for above in counts], model.nms_thresh, model.detections_per_img)

@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softmax
 from torchvision.models.detection.roi_heads import maskrcnn_inference
-from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
+
+from alloop.detectors.torchvision.suppression import suppressed
+
+SMALLEST_SIDE = 1e-2  # pixels, as in torchvision
 
 
 def region_detections(
@@ -23,11 +26,8 @@ def region_detections(
     """
     vectors = heads.box_head(heads.box_roi_pool(features, proposals, shapes))
     logits, deltas = predicted_regions(heads, vectors)
-    counts = [len(boxes) for boxes in proposals]
-    decoded = heads.box_coder.decode(deltas, list(proposals)).split(counts)
-    posterior = torch.split(softmax(logits, dim=-1), counts)
-    images = zip(decoded, posterior, proposals, shapes, strict=True)
-    detections = [_detections(heads, *image) for image in images]
+    decoded = heads.box_coder.decode(deltas, list(proposals))
+    detections = _detections(heads, decoded, softmax(logits, dim=-1), proposals, shapes)
     if heads.has_mask():
         pooled = heads.mask_roi_pool(features, [d["boxes"] for d in detections], shapes)
         logits = heads.mask_predictor(heads.mask_head(pooled))
@@ -48,21 +48,34 @@ def predicted_regions(heads: Any, vectors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _detections(
-    heads: Any, boxes: Tensor, posterior: Tensor, proposals: Tensor, shape: tuple[int, int]
-) -> dict[str, Tensor]:
-    """Return the detections of one image; selection, order and suppression are torchvision's own."""
+    heads: Any,
+    boxes: Tensor,
+    posterior: Tensor,
+    proposals: Sequence[Tensor],
+    shapes: Sequence[tuple[int, int]],
+) -> list[dict[str, Tensor]]:
+    """Return the detections of each image; selection, order and suppression are torchvision's own.
+
+    Args:
+        heads: torchvision's RoIHeads.
+        boxes: of the proposals of all images, decoded for each class.
+        posterior: `[r, k + 1]`, background first.
+        proposals: `[r, 4]` per image.
+        shapes: (height, width) of each image.
+    """
     foreground = posterior[:, 1:]  # [r, k]
-    row, label = torch.where(foreground > heads.score_thresh)
-    scores = foreground[row, label]
-    boxes = boxes.reshape(*posterior.shape, 4)  # without a proposal torchvision leaves another shape
-    boxes = clip_boxes_to_image(boxes[row, label + 1], shape)
-    large = remove_small_boxes(boxes, min_size=1e-2)
-    boxes, scores, label, row = boxes[large], scores[large], label[large], row[large]
-    keep = batched_nms(boxes, scores, label, heads.nms_thresh)[: heads.detections_per_img]
-    return {
-        "boxes": boxes[keep],
-        "scores": scores[keep],
-        "labels": label[keep] + 1,
-        "probabilities": foreground[row[keep]],
-        "proposals": proposals[row[keep]],
+    image = torch.repeat_interleave(torch.tensor([len(regions) for regions in proposals])).to(posterior.device)
+    sides = torch.tensor(shapes, dtype=boxes.dtype, device=boxes.device).flip(1).repeat(1, 2)  # [n, 4]: x, y, x, y
+    boxes = boxes.reshape(*posterior.shape, 4)[:, 1:]  # without a proposal torchvision leaves another shape
+    boxes = torch.minimum(boxes.clamp(min=0), sides[image][:, None])
+    large = (boxes[..., 2:] - boxes[..., :2] >= SMALLEST_SIDE).all(dim=2)
+    row, label = torch.where((foreground > heads.score_thresh) & large)
+    found = {
+        "boxes": boxes[row, label],
+        "scores": foreground[row, label],
+        "labels": label + 1,
+        "probabilities": foreground[row],
+        "proposals": torch.cat(list(proposals))[row],
     }
+    counts = torch.bincount(image[row], minlength=len(shapes)).tolist()
+    return suppressed(found, counts, heads.nms_thresh, heads.detections_per_img)

@@ -6,19 +6,32 @@ for every channel, and the gradient of the features is the sum over regions of Y
 torchvision's own gradient visits every sample of every channel one after the other, in one thread.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.poolers import LevelMapper
 
 # points of a feature map above which torchvision's gradient, which visits few of them for a region, is faster
 LARGEST_MAP = 64 * 64
 
 
 class RegionPooling(MultiScaleRoIAlign):  # type: ignore[misc]
-    """Torchvision's MultiScaleRoIAlign; the outputs are its own, and the gradients are the same but for rounding."""
+    """Torchvision's MultiScaleRoIAlign; the outputs are its own, and the gradients are the same but for rounding.
+
+    Torchvision guesses the strides of the levels from the first batch that it sees, and keeps the guess. It is wrong
+    where an image is much smaller than its padded sides, so here the strides are given.
+    """
+
+    def __init__(self, strides: Mapping[str, int], output_size: int, sampling_ratio: int) -> None:
+        """Pool from the levels whose strides are given by name, finest first."""
+        super().__init__(list(strides), output_size, sampling_ratio)
+        self.scales = [1 / stride for stride in strides.values()]
+        finest, coarsest = (int(math.log2(stride)) for stride in (min(strides.values()), max(strides.values())))
+        self.map_levels = LevelMapper(finest, coarsest, self.canonical_scale, self.canonical_level)
 
     def forward(self, x: Mapping[str, Tensor], boxes: list[Tensor], image_shapes: Sequence[tuple[int, int]]) -> Tensor:
         """Return the pooled regions `[r, c, cells, cells]` of all images; see torchvision."""

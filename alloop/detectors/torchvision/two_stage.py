@@ -37,7 +37,8 @@ class TwoStageDetector(TorchvisionDetector):
     def __init__(self, module: nn.Module, pyramid: Pyramid) -> None:
         """Wrap a built model; `pyramid` is its backbone."""
         self.module = module
-        self.levels = tuple(_regions_from(pyramid))
+        self.strides = _regions_from(pyramid)
+        self.levels = tuple(self.strides)
         self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
         self.score_power = 1.0
 
@@ -86,7 +87,7 @@ class TwoStageDetector(TorchvisionDetector):
 
     def region_features(self, images: list[Image], boxes: list[Tensor]) -> list[Tensor]:
         """Return RoIAlign over the pyramid, averaged over its cells."""
-        return pool_regions(self.module, self.levels, images, boxes)
+        return pool_regions(self.module, self.strides, images, boxes)
 
     def classifier_outputs(self, images: list[Image], boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return for each image the classifier's input and its probabilities, background last."""
@@ -175,7 +176,7 @@ def build_faster_rcnn_c4(parameters: TwoStageParameters, classes: int) -> Detect
     sides = tuple(int(parameters.anchor_size * 2**k) for k in range(5))
     parts = {
         "rpn_anchor_generator": WideAnchors((sides,), ((0.5, 1.0, 2.0),)),
-        "box_roi_pool": RegionPooling(list(pyramid.levels), output_size=14, sampling_ratio=2),
+        "box_roi_pool": RegionPooling(_regions_from(pyramid), output_size=14, sampling_ratio=2),
         "box_head": LastStage(stage),
         "box_predictor": FastRCNNPredictor(width, classes + 1),
     }
@@ -188,9 +189,12 @@ def _pyramid(parameters: PyramidTwoStageParameters) -> Pyramid:
     )
 
 
-def _regions_from(pyramid: Pyramid) -> list[str]:
-    """Return the levels that regions are pooled from: all but the extra level, which only proposals come from."""
-    return [level for level in pyramid.levels if level != "pool"]
+def _regions_from(pyramid: Pyramid) -> dict[str, int]:
+    """Return the strides of the levels that regions are pooled from.
+
+    These are all levels but the extra one, which only proposals come from.
+    """
+    return {level: stride for level, stride in zip(pyramid.levels, pyramid.strides, strict=True) if level != "pool"}
 
 
 def _box_parts(parameters: PyramidTwoStageParameters, pyramid: Pyramid, classes: int) -> dict[str, nn.Module]:

@@ -127,7 +127,7 @@ class SemiSupervisedObjective:
         """Return the unlabeled loss terms of a step, not weighted, and the ids of its unlabeled images."""
         self._resample(step)
         images, image_ids = self._unlabeled(step)
-        features = self.teacher.features(images)
+        features = self.teacher.features(self._unlabeled.unchanged(image_ids, images))
         thresholds = self.thresholds(step)
         pseudo = self.teacher.pseudo_boxes(features, thresholds)
         self._record_pseudo_boxes(image_ids, pseudo, thresholds)

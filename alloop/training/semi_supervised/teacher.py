@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from alloop.config.blocks import SemiSupervisedConfig
-from alloop.detectors.protocol import CachedFeatures, CachedRegions, LastLayerDetector, PseudoBoxes
+from alloop.detectors.protocol import CachedFeatures, CachedRegions, Image, LastLayerDetector, PseudoBoxes
 from alloop.training.semi_supervised.class_thresholds import class_thresholds, updated_confidence
 from alloop.training.semi_supervised.pseudo_labels import INITIAL, box_variance, filtered_boxes
 
@@ -67,7 +67,7 @@ class Teacher:
         module.load_state_dict(averaged, assign=True)
         module.requires_grad_(requires_grad=False).eval()
 
-    def features(self, images: list[Tensor]) -> CachedFeatures:
+    def features(self, images: list[Image]) -> CachedFeatures:
         """Return the features of images, from which detections and classified regions are computed."""
         return self._detector.cached_features(images)
 

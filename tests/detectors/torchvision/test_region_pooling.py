@@ -10,6 +10,7 @@ from alloop.detectors.torchvision import region_pooling
 from alloop.detectors.torchvision.region_pooling import RegionPooling
 
 NAMES = ["0", "1", "2"]
+STRIDES = {"0": 4, "1": 8, "2": 16}
 
 
 def scene(seed, images, levels, regions, height=96, width=128):
@@ -27,7 +28,9 @@ def scene(seed, images, levels, regions, height=96, width=128):
 
 def pooled(cls, features, boxes, shapes, cells, samples, names=NAMES):
     given_ = {name: level.clone().requires_grad_() for name, level in features.items()}
-    pool = cls(names[: len(features)], cells, samples)
+    names = names[: len(features)]
+    levels = {name: STRIDES[name] for name in names} if cls is RegionPooling else names
+    pool = cls(levels, cells, samples)
     result = pool(given_, boxes, shapes)
     weights = torch.randn(result.shape, generator=torch.Generator().manual_seed(9))
     gradients = torch.autograd.grad((result * weights).sum(), list(given_.values()), allow_unused=True)
@@ -75,5 +78,12 @@ def test_large_maps_take_torchvision_s_gradient(monkeypatch):
 def test_without_a_gradient_nothing_else_is_done(monkeypatch):
     features, boxes, shapes = scene(0, 1, 2, [4])
     monkeypatch.setattr(region_pooling._Pooled, "apply", None)
-    pool = RegionPooling(NAMES[:2], 7, 2)
+    pool = RegionPooling({"0": 4, "1": 8}, 7, 2)
     assert torch.equal(pool(features, boxes, shapes), MultiScaleRoIAlign(NAMES[:2], 7, 2)(features, boxes, shapes))
+
+
+def test_an_image_much_smaller_than_its_padded_sides_changes_no_stride():
+    features, boxes, shapes = scene(0, 1, 3, [9], height=64, width=64)
+    mine = RegionPooling(STRIDES, 7, 2)
+    mine({name: level[..., :8, :8] for name, level in features.items()}, boxes, [(10, 10)])
+    assert torch.equal(mine(features, boxes, shapes), MultiScaleRoIAlign(NAMES, 7, 2)(features, boxes, shapes))
