@@ -1,6 +1,7 @@
 """What the parts of `gpu.py` share: where they measure and write, and a training of alloop with a clock."""
 
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ import torch
 from gpu_data import Scale, photographs
 from gpu_peer import Clock
 
+from alloop.data.cache_folder import CacheFolder
 from alloop.data.pixels import PixelCache
+from alloop.loop.context import PixelCaches, pixel_caches
 from alloop.loop.experiment import Experiment, prepare
 from alloop.randomness import RoundSeed
 from alloop.training.batches import TrainingBatches
@@ -42,6 +45,11 @@ class Bench:
         """Return an experiment on the photographs."""
         config = photographs(self.folder, self.scale, detector, amp=amp, device=self.device.type)
         return prepare(config, TABLE)
+
+    def caches(self, experiment: Experiment) -> PixelCaches:
+        """Return caches in which nothing is decoded yet; what they decode is kept in a folder of their own."""
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        return pixel_caches(experiment, CacheFolder(folder, limit=20 << 30))
 
     def peak(self) -> float | None:
         """Return the peak of the allocated device memory in GiB since the last call."""

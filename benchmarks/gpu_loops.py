@@ -7,7 +7,6 @@ from gpu_peer import Clock, bare_model, bare_scoring, bare_training, loader
 
 from alloop.data.pixels import PixelCache
 from alloop.detectors.fitted import FittedTorchDetector
-from alloop.loop.context import pixel_caches
 
 EPOCHS = 3  # of each measured training and of the bare loop's scoring; its first one is left out
 
@@ -17,8 +16,8 @@ class TimedDetector(FittedTorchDetector):
 
     clock: Clock
 
-    def _image(self, image_id: Any) -> Any:
-        return self.clock.waiting(lambda: FittedTorchDetector._image(self, image_id))
+    def _pixels(self, image_id: Any) -> Any:
+        return self.clock.waiting(lambda: FittedTorchDetector._pixels(self, image_id))
 
 
 def training(bench: Bench, name: str) -> None:
@@ -28,9 +27,9 @@ def training(bench: Bench, name: str) -> None:
     data = loader(bench.folder, "train", scale, name, training=True)
     for amp in bench.with_amp:
         experiment = bench.experiment(name, amp=amp)
-        trained(experiment, pixel_caches(experiment).training, per_epoch)  # warm up
+        trained(experiment, bench.caches(experiment).training, per_epoch)  # warm up
         bench.peak()
-        _, clock = trained(experiment, pixel_caches(experiment).training, EPOCHS * per_epoch)
+        _, clock = trained(experiment, bench.caches(experiment).training, EPOCHS * per_epoch)
         ours_peak = bench.peak()
         model = bare_model(experiment.new_detector(0), name, scale)
         bare = bare_training(model, data, EPOCHS, bench.device, amp=amp, lr=experiment.config.training.lr)
@@ -44,34 +43,34 @@ def training(bench: Bench, name: str) -> None:
 
 
 def scoring(bench: Bench, name: str) -> None:
-    """Measure scoring with the weights of a short training: alloop (float32) while it decodes and from its cache."""
+    """Measure scoring with the weights of a short training: alloop while it decodes and from its cache."""
     scale, experiment = bench.scale, bench.experiment(name)
-    caches = pixel_caches(experiment)
+    caches = bench.caches(experiment)
     detector, _ = trained(experiment, caches.training, 2 * scale.images // scale.batch_size)
     model = bare_model(detector, name, scale)
     pool, ids = experiment.splits.train, sorted(experiment.splits.train.dataset.images)
 
-    def fitted(cls: type[FittedTorchDetector], cache: PixelCache) -> Any:
+    def fitted(cls: type[FittedTorchDetector], cache: PixelCache, *, amp: bool) -> Any:
         names, gives = pool.dataset.class_names, experiment.detector.gives
         size, device = scale.batch_size, bench.device
-        return cls(detector, pool.images, cache, names, gives=gives, batch_size=size, device=device)
+        return cls(detector, pool.images, cache, names, gives=gives, batch_size=size, device=device, amp=amp)
 
-    fitted(FittedTorchDetector, caches.pool).detections(ids)  # warm up
-    timed = fitted(TimedDetector, pixel_caches(experiment).pool)
-    rates, peaks = {}, {}
-    for pass_ in ("first pass", "later passes"):
-        timed.clock = Clock(bench.device)
-        bench.peak()
-        found = timed.detections(ids)
-        timed.clock.stop()
-        rates[pass_], peaks[pass_] = _rate(timed.clock, 1, 0), bench.peak()
     data = loader(bench.folder, "train", scale, name, training=False)
     for amp in bench.with_amp:
+        fitted(FittedTorchDetector, caches.pool, amp=amp).detections(ids)  # warm up
+        timed = fitted(TimedDetector, bench.caches(experiment).pool, amp=amp)
+        rates, peaks = {}, {}
+        for pass_ in ("first pass", "later passes"):
+            timed.clock = Clock(bench.device)
+            bench.peak()
+            found = timed.detections(ids)
+            timed.clock.stop()
+            rates[pass_], peaks[pass_] = _rate(timed.clock, 1, 0), bench.peak()
         bench.peak()
         clock = bare_scoring(model, data, EPOCHS, bench.device, amp=amp)
         peer, peer_peak = _rate(clock, scale.batch_size, len(data)), bench.peak()
         for pass_, ours in rates.items():
-            label = f"{name}, bare AMP {'on' if amp else 'off'}, {pass_}"
+            label = f"{name}, AMP {'on' if amp else 'off'}, {pass_}"
             memory = {"gib": peaks[pass_], "peer_gib": peer_peak}
             bench.row(label, **_compared(ours, peer), **memory, detections=sum(map(len, found)) / len(ids))
 

@@ -12,19 +12,17 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as profiler
 
-from alloop.loop.context import pixel_caches
-
 STEPS = 4  # of a training that are recorded
 
 
 def profile(bench: Bench, name: str) -> None:
     """Record warm training steps, scoring and curvature products: the device's share, and the slowest operations."""
     experiment, scale = bench.experiment(name), bench.scale
-    cache, truth = pixel_caches(experiment).training, experiment.splits.train.dataset.annotations
+    cache, truth = bench.caches(experiment).training, experiment.splits.train.dataset.annotations
     recording = Recording(bench, f"{name}, training")
     warm = scale.images // scale.batch_size
     detector, _ = trained(experiment, cache, warm + STEPS, recording.between(warm, warm + STEPS))
-    fitted = fitted_on(bench.device, experiment, detector, scale.probed)
+    fitted = fitted_on(bench, bench.device, experiment, detector, scale.probed)
     ids = sorted(truth)[: scale.probed]
     v = fitted.loss_gradient(ids, truth)
     computed: dict[str, Callable[[], Any]] = {

@@ -9,7 +9,6 @@ import torch
 from gpu_bench import Bench, trained
 
 from alloop.detectors.fitted import FittedTorchDetector
-from alloop.loop.context import pixel_caches
 from alloop.loop.experiment import Experiment
 from strategies.inverse_hessian import norm
 from strategies.k_center import k_center_greedy
@@ -69,9 +68,11 @@ def k_center(bench: Bench) -> None:
         )
 
 
-def fitted_on(device: torch.device, experiment: Experiment, detector: Any, count: int) -> FittedTorchDetector:
+def fitted_on(
+    bench: Bench, device: torch.device, experiment: Experiment, detector: Any, count: int
+) -> FittedTorchDetector:
     """Return a fitted detector on a device, the first `count` images of the pool decoded."""
-    pool, cache = experiment.splits.train, pixel_caches(experiment).pool
+    pool, cache = experiment.splits.train, bench.caches(experiment).pool
     for image_id in sorted(pool.dataset.images)[:count]:
         cache.read(image_id)
     detector.module.to(device)
@@ -91,13 +92,13 @@ def influence(bench: Bench, name: str) -> None:
     experiment, scale = bench.experiment(name), bench.scale
     truth = experiment.splits.train.dataset.annotations
     steps = scale.images // scale.batch_size
-    detector, _ = trained(experiment, pixel_caches(experiment).training, steps)
+    detector, _ = trained(experiment, bench.caches(experiment).training, steps)
     bench.peak()
-    device = derivatives(fitted_on(bench.device, experiment, detector, scale.probed), truth, scale.probed)
+    device = derivatives(fitted_on(bench, bench.device, experiment, detector, scale.probed), truth, scale.probed)
     peak, few = bench.peak(), sorted(truth)[: scale.probed_cpu]
     for what in KINDS:
         bench.row(f"{name}, {what}, one image", unit="s", alloop=round(device[what], 5), gib=peak)
-    cpu = derivatives(fitted_on(CPU, experiment, detector, scale.probed_cpu), truth, scale.probed_cpu)
+    cpu = derivatives(fitted_on(bench, CPU, experiment, detector, scale.probed_cpu), truth, scale.probed_cpu)
     for what in KINDS:
         bench.row(
             f"{name}, {what}, device against CPU",
@@ -107,7 +108,7 @@ def influence(bench: Bench, name: str) -> None:
             ratio=round(cpu[what] / device[what], 2),
             note="peer: alloop on the CPU of this machine",
         )
-    again = fitted_on(bench.device, experiment, detector, scale.probed_cpu)
+    again = fitted_on(bench, bench.device, experiment, detector, scale.probed_cpu)
     slopes = again.loss_slopes(few, truth, cpu["v"])
     bench.row(
         f"{name}, distance of device and CPU",

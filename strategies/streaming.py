@@ -1,7 +1,7 @@
 """Images in chunks, so that the results of a whole pool are never held at once.
 
-A detector puts images of one size into a batch, so the more images it is asked for at once, the fuller its batches are:
-with the 26 sizes of 53 COCO images at 800 pixels, 8,192 images fill 99 % of batches of 8, and 256 images fill 76 %.
+A detector puts images of one padded size into a batch, so the more images it is asked for at once, the fuller its
+batches are: at 800 x 1333 pixels there are at most 63 such sizes, so 8,192 images fill at least 94 % of batches of 8.
 """
 
 from collections.abc import Iterator, Sequence

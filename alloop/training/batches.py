@@ -168,7 +168,10 @@ class TrainingBatches:
             masks = scaled_masks(kept, record, *cached_size)
         boxes = truth.boxes[truth.trainable] * self._cache.box_scale(image_id)
         boxes, masks = training_target(boxes, masks, cached_size, size, mirrored=mirrored)
-        return self._image(image_id, size, mirrored=mirrored), self._target(boxes, truth.labels[truth.trainable], masks)
+        large = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # rounding may leave nothing of a box that is hardly there
+        labels = truth.labels[truth.trainable][large]
+        target = self._target(boxes[large], labels, None if masks is None else masks[large])
+        return self._image(image_id, size, mirrored=mirrored), target
 
     def _image(self, image_id: ImageId, size: Size, *, mirrored: bool) -> Image:
         if self._frozen is not None:

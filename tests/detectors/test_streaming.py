@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from alloop.data.pixels import PixelCache
+from alloop.data.pixels import PixelCache, scaled_size
 from alloop.detectors.frozen_features import FrozenFeatureCache
 from alloop.detectors.protocol import FrozenFeatures
 from tests.support.detectors import NAMES, Source, confident, fitted
@@ -102,3 +102,19 @@ def test_a_detector_that_does_not_say_how_it_pads_gets_images_of_one_size():
 
     seen = fitted(Plain(), [(64, 64), (80, 64), (96, 64), (80, 64)], gives=frozenset())
     assert [ids for ids, _ in seen._batches("a task", range(4))] == [[0], [1, 3], [2]]
+
+
+def test_batches_are_nearly_full_whatever_sizes_photographs_have(seen):
+    """Sizes are drawn as photographs on the web have them: a long side of 640, any short side down to a third of it."""
+    chance = np.random.default_rng(0)
+    sides = [(640, int(short)) for short in chance.integers(213, 641, 8192)]
+    sizes = [size if chance.random() < 0.7 else size[::-1] for size in sides]
+
+    class Sizes(Spied):
+        def size(self, image_id):
+            return scaled_size(*sizes[image_id], 800, 1333)
+
+    seen._cache, seen._batch_size = Sizes(Source([]), 800, 1333), 8
+    batches = seen._cut(range(8192))
+    assert sorted(chain(*batches)) == list(range(8192))
+    assert np.mean([len(batch) for batch in batches]) > 0.94 * 8

@@ -13,6 +13,7 @@ from alloop.detectors.protocol import FrozenFeatures
 from alloop.randomness import RoundSeed
 from alloop.training.batches import UnlabeledBatches, batch_rows, training_pixels, training_target
 from alloop.training.repeat_factors import image_repeats
+from alloop.values import Annotations
 from tests.support.training import batches_of, experiment
 
 
@@ -42,6 +43,23 @@ def test_crowd_and_degenerate_records_are_not_trained_on():
     _, targets, ids = batch(0)
     assert set(ids) == {image_id}
     assert all(len(target["boxes"]) == 1 for target in targets)
+
+
+def test_a_box_of_which_rounding_leaves_nothing_is_not_trained_on():
+    """Mirrored, both sides of the first box become the same float32 number."""
+    made = experiment()  # about half of the images are mirrored
+    image_id = next(iter(made.splits.train.dataset.annotations))
+    left = np.float32(0.001)
+    boxes = np.array([[left, 4, np.nextafter(left, np.float32(1)), 30], [4, 4, 30, 30]], dtype=np.float32)
+    assert boxes[0, 2] > boxes[0, 0]
+    images, targets, _ = batches_of(made, {image_id: Annotations(boxes, [3, 5], [False] * 2, [True] * 2)})(0)
+    labels = [target["labels"].tolist() for target in targets]
+    assert [5] in labels
+    assert [3, 5] in labels
+    assert len(labels) == len(images)
+    detector = made.new_detector(0)
+    detector.module.train()
+    assert all(bool(term.isfinite().all()) for term in detector.losses(images, targets).values())
 
 
 def test_flip_and_scale_move_boxes_and_masks_with_the_pixels():

@@ -22,18 +22,25 @@ class NormalizeOnly(GeneralizedRCNNTransform):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__(min_size=0, max_size=0, image_mean=list(MEAN), image_std=list(STD))
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
 
     def forward(self, images: Sequence[Image], targets: Any = None) -> tuple[ImageList, Any]:
         """Return the batch and the targets; features of frozen layers are joined as they are."""
-        if not isinstance(images[0], FrozenFeatures):
-            batch: tuple[ImageList, Any] = super().forward(list(images), targets)
-            return batch
-        sizes = [(image.shape[1], image.shape[2]) for image in images]
-        return ImageList(FrozenBatch.of(images, self.size_divisible), sizes), targets
+        sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+        if isinstance(images[0], FrozenFeatures):
+            return ImageList(FrozenBatch.of(images, self.size_divisible), sizes), targets
+        return ImageList(self._normalized(images), sizes), targets
 
-    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, Any]:
-        """Return the image as it is."""
-        return image, target
+    def _normalized(self, images: Sequence[Tensor]) -> Tensor:
+        """Return images `[3, h, w]` of 0..1 as one batch, each written to its place once, with zeros around it."""
+        sides = (max(image.shape[axis] for image in images) for axis in (1, 2))
+        height, width = (-(-side // self.size_divisible) * self.size_divisible for side in sides)
+        batch = images[0].new_zeros((len(images), 3, height, width))
+        for place, image in zip(batch, images, strict=True):
+            own = place[:, : image.shape[1], : image.shape[2]]
+            torch.sub(image, self.mean, out=own).div_(self.std)
+        return batch
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from alloop.detectors.protocol import CachedFeatures, Detector, Image, Target
 from alloop.detectors.torchvision.backbones import Pyramid, build_backbone
 from alloop.detectors.torchvision.cached_locations import CENTERNESS, LAST_LAYERS, CachedLocations, last_weights
 from alloop.detectors.torchvision.detector import TorchvisionDetector
-from alloop.detectors.torchvision.features import NormalizeOnly, pool_regions, pooled_levels
+from alloop.detectors.torchvision.features import NormalizeOnly, batch_of, pool_regions, pooled_levels
 from alloop.detectors.torchvision.folding import absorb_frozen_norms
 from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.one_stage_losses import PerImageFCOSHead, PerImageRetinaNetHead
@@ -32,7 +32,13 @@ class OneStageDetector(TorchvisionDetector):
 
     def losses(self, images: list[Image], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Return each loss term split by image."""
-        return per_batch(self.module(images, [dict(target) for target in targets]))
+        model = self.module
+        batch, features = batch_of(model, images)
+        maps = list(features.values())
+        anchors = model.anchor_generator(batch, maps)
+        per_location = model.anchor_generator.num_anchors_per_location()
+        counts = [x.shape[2] * x.shape[3] * n for x, n in zip(maps, per_location, strict=True)]
+        return per_batch(model.compute_loss([dict(target) for target in targets], model.head(maps), anchors, counts))
 
     def cached_features(self, images: list[Image]) -> CachedFeatures:
         """Compute the features of images below the last convolutions."""

@@ -44,7 +44,12 @@ class TwoStageDetector(TorchvisionDetector):
 
     def losses(self, images: list[Image], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Return each loss term split by image; anchors and proposals are sampled from torch's generator."""
-        return per_batch(self.module(images, one_based(targets)))
+        model = self.module
+        batch, features = batch_of(model, images)
+        objects = one_based(targets)
+        proposals, first = model.rpn(batch, features, objects)
+        _, second = model.roi_heads(features, proposals, batch.image_sizes, objects)
+        return per_batch({**second, **first})
 
     @contextmanager
     def region_loss_replaced(self, loss: RegionLoss) -> Iterator[None]:
