@@ -46,7 +46,7 @@ def demo(**sets: object) -> ExperimentConfig:
 def training() -> None:
     """Time training. Peer: a bare torchvision loop with the same model, batches and optimizer, images in memory."""
     import torch
-    from torchvision.models.detection.fcos import FCOS, FCOSHead
+    from bare_loop import as_torchvision
 
     from alloop.data.pixels import PixelCache
     from alloop.loop.experiment import prepare
@@ -84,9 +84,7 @@ def training() -> None:
         )
 
     def bare() -> None:
-        module = experiment.new_detector(0).module
-        module.__class__, module.head.__class__ = FCOS, FCOSHead
-        module.train()
+        module = as_torchvision(experiment.new_detector(0).module).train()
         optimizer = make_optimizer(module, config.training)
         for images, targets in memory:
             loss = sum(module(images, targets).values())
