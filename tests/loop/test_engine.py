@@ -138,7 +138,7 @@ TEACHER = {"unlabeled_ratio": 1, "threshold": 0.06, "gradient_balance": True, "r
     [
         {"evaluation.keep_detections": True},
         {"detector.name": "faster_rcnn", "loop.rounds": 2, "training.semi_supervised": TEACHER},
-        {"detector.backbone": "mobilenet_v3_small", "detector.weights": "random", "training.iterations": 30},
+        {"detector.backbone": "mobilenet_v3_small", "detector.weights": "random", "loop.rounds": 2},
     ],
     ids=["supervised", "taught", "frozen"],
 )
