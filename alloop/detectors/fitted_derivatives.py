@@ -38,6 +38,13 @@ def pseudo_target(detections: Mapping[str, Tensor], score_threshold: float, labe
     return target
 
 
+def kept_bytes(device: torch.device) -> int:
+    """Return the memory for the curvature of labeled images."""
+    if device.type != "cuda":
+        return KEPT_BYTES
+    return max(KEPT_BYTES, int(KEPT_SHARE * torch.cuda.get_device_properties(device).total_memory))
+
+
 class DifferentiableStream(StreamingDetector):
     """A streaming detector that differentiates the loss of each image as if it were the only one of its batch.
 
@@ -48,12 +55,6 @@ class DifferentiableStream(StreamingDetector):
     def _kept(self) -> OrderedDict[tuple[ImageId, Annotations], tuple[Product, int]]:
         """Curvature of labeled images with its size in bytes, the one that was used last at the end."""
         return OrderedDict()
-
-    @cached_property
-    def _kept_bytes(self) -> int:
-        if self._device.type != "cuda":
-            return KEPT_BYTES
-        return max(KEPT_BYTES, int(KEPT_SHARE * torch.cuda.get_device_properties(self._device).total_memory))
 
     @property
     def last_layers(self) -> Mapping[str, float]:
@@ -143,9 +144,9 @@ class DifferentiableStream(StreamingDetector):
             return self._kept[key][0]
         cached = self._cached([self._image(image_id)])
         loss, weights = self._losses(cached, [image_id], {image_id: truth}), self._weights()
-        if cached.graph_bytes > self._kept_bytes // 8:
+        if cached.graph_bytes > kept_bytes(self._device) // 8:
             return lambda vector: derivatives.curvature_product(loss, weights, vector)
         self._kept[key] = (derivatives.curvature(loss, weights), cached.graph_bytes)
-        while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > self._kept_bytes:
+        while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > kept_bytes(self._device):
             self._kept.popitem(last=False)
         return self._kept[key][0]
