@@ -125,3 +125,17 @@ def test_class_weights_learn_from_both_branches():
         objective.end_step(step)
         assert torch.equal(alone.a, objective.balance.a)
         assert objective.balance.a.detach().abs().max() > 0
+
+
+def test_the_teacher_looks_at_the_unchanged_images():
+    _, _, objective = spied(1.0)
+    shown, features = [], objective.teacher.features
+    objective._unlabeled.unchanged = lambda _ids, images: [image.clone() for image in images]
+    objective.teacher.features = lambda images: shown.extend(images) or features(images)
+    objective(0)
+    pixels, _ = objective._unlabeled(0)
+    assert all(torch.equal(a, b) and a is not b for a, b in zip(shown, pixels, strict=True))
+    objective._unlabeled.unchanged = lambda _ids, images: [image * 0 for image in images]
+    shown.clear()
+    objective(0)
+    assert not any(image.any() for image in shown)
