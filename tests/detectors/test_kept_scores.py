@@ -48,12 +48,13 @@ def network():
     return confident("fcos").scoring_copy()
 
 
-def fitted(network, folder, *, identity="a", limit=10**8):
-    counted, source = Counted(network), Hashed(SIZES)
+def reader(detector, folder, *, identity="a", limit=10**8):
+    """Return a fitted detector that keeps its scores in a folder; None keeps none."""
+    source = Hashed(SIZES)
     pixels = PixelCache(source, 64, 96)
     kept = folder and KeptScores(RecentFolder(folder, limit, lambda _: None), pixels, [identity])
-    seen = FittedTorchDetector(
-        counted,
+    return FittedTorchDetector(
+        detector,
         source,
         pixels,
         ("a", "b", "c"),
@@ -62,7 +63,12 @@ def fitted(network, folder, *, identity="a", limit=10**8):
         device=torch.device("cpu"),
         scores=kept or None,
     )
-    return seen, counted.seen
+
+
+def fitted(network, folder, **changes):
+    """Return a reader, and the sizes of the batches that it lets the network see."""
+    counted = Counted(network)
+    return reader(counted, folder, **changes), counted.seen
 
 
 def same(a, b):
@@ -192,23 +198,7 @@ def test_masks_come_back_from_their_runs(seed, shape):
 def test_predicted_losses_are_kept(tmp_path):
     detector = make("fcos")
     attach_module(detector, LossPrediction())
-
-    def seen():
-        source = Hashed(SIZES)
-        pixels = PixelCache(source, 64, 96)
-        kept = KeptScores(RecentFolder(tmp_path, 10**8, lambda _: None), pixels, ["a"])
-        return FittedTorchDetector(
-            detector,
-            source,
-            pixels,
-            ("a", "b", "c"),
-            gives=frozenset(),
-            batch_size=4,
-            device=torch.device("cpu"),
-            scores=kept,
-        )
-
-    first, again = seen(), seen()
+    first, again = reader(detector, tmp_path), reader(detector, tmp_path)
     losses = first.loss_predictions(IDS)
 
     def nothing_missing(_frozen, _task, missing):
