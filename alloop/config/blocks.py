@@ -160,6 +160,7 @@ class SemiSupervisedConfig(Block):
 
 
 CHANGES_NO_RESULT = frozenset({"checkpoint_seconds", "cache_gib", "decoding_threads"})  # keys of `training`
+BEFORE_THE_KEY = {"decoding": "full"}  # what a run of a version without the key of `training` did
 
 
 class TrainingConfig(Block):

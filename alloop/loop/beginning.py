@@ -9,7 +9,7 @@ import yaml
 
 from alloop.budget.amounts import buy
 from alloop.config import ExperimentConfig, parse_config
-from alloop.config.blocks import CHANGES_NO_RESULT
+from alloop.config.blocks import BEFORE_THE_KEY, CHANGES_NO_RESULT
 from alloop.config.reading import changed
 from alloop.data.splits import Splits
 from alloop.data.summary import note_lines, untrained_boxes, unused_classes
@@ -120,8 +120,8 @@ def as_measured_before(recorded: str, config: ExperimentConfig) -> ExperimentCon
     before: dict[str, Any] = {}
     if "evaluation" not in begun and config.evaluation.max_detections is None:
         before["evaluation.max_detections"] = COCO_LIMIT
-    if "decoding" not in begun.get("training", {}):
-        before["training.decoding"] = "full"
+    absent = BEFORE_THE_KEY.keys() - begun.get("training", {}).keys()
+    before |= {f"training.{key}": BEFORE_THE_KEY[key] for key in absent}
     return changed(config, before) if before else config
 
 
