@@ -108,24 +108,18 @@ def savings(of: Law, cost: np.ndarray, studies: int) -> None:
 def larger_purchases(of: Law, cost: np.ndarray, studies: int) -> None:
     step = np.diff(cost).mean()
     for factor in (0.4, 1.0, 1.5, 2.5, 4.0):
-        large = np.append(cost[0], np.arange(cost[0] + factor * step, cost[-1] + (factor - 1) * step + 1, factor * step))
-        noiseless = differences(lambda at: of(at), [cost, large], 1, 1, _Silent())
+        end = cost[-1] + (factor - 1) * step + 1
+        large = np.append(cost[0], np.arange(cost[0] + factor * step, end, factor * step))
+        drawn = [Curve(one, of(one)) for one in (large, cost)]
+        within = common_range(drawn)
+        assert within is not None
+        noiseless = float(gap(*drawn, within).mean())
         noisy = differences(of, [cost, large], studies, 1, np.random.default_rng(0))
         error = noisy[1].std() / np.sqrt(studies)
         print(
-            f"larger purchases   {factor:.1f} times: {noiseless[1].mean():+.5f} without noise, "
+            f"larger purchases   {factor:.1f} times: {noiseless:+.5f} without noise, "
             f"{noisy[1].mean():+.5f} with it (standard error {error:.5f})"
         )
-
-
-class _Silent(np.random.Generator):
-    """Draws nothing but zeros."""
-
-    def __init__(self) -> None:
-        super().__init__(np.random.PCG64(0))
-
-    def normal(self, loc: float = 0, scale: float = 1, size: object = None) -> np.ndarray:  # type: ignore[override]
-        return np.zeros(size)  # type: ignore[call-overload,no-any-return]
 
 
 def power(studies: int) -> None:
@@ -136,12 +130,13 @@ def power(studies: int) -> None:
                 if shift is None:
                     print(f"power              {test}, {seeds:2} seeds, {strategies - 1:2} strategies: never")
                     continue
+                drawn = studies if test == "t" else studies // 10
                 random, found = np.random.default_rng([seeds, strategies]), 0
-                for values in shift + random.normal(size=(studies if test == "t" else studies // 20, seeds)):
+                for values in shift + random.normal(size=(drawn, seeds)):
                     p = significance(values.tolist(), test)[1] or 0.0
                     found += p * (strategies - 1) < 1 - LEVEL and values.mean() > 0
-                share = found / (studies if test == "t" else studies // 20)
-                print(f"power              {test}, {seeds:2} seeds, {strategies - 1:2} strategies: {share:.3f}")
+                words = f"{test}, {seeds:2} seeds, {strategies - 1:2} strategies beside random"
+                print(f"power              {words}: {found / drawn:.3f}")
 
 
 if __name__ == "__main__":
@@ -154,5 +149,5 @@ if __name__ == "__main__":
         false_verdicts(random_law, paid, number)
         savings(random_law, paid, number // 4)
         larger_purchases(random_law, paid, number)
-        beats(random_law, paid, number // 1000)
-    power(number // 4)
+        beats(random_law, paid, number // 100)
+    power(number)
