@@ -1,6 +1,7 @@
 """The gap at equal cost: by hand, against a slow second implementation, and by its laws."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -147,7 +148,7 @@ def between(points, cost):
     """Interpolate linearly in the logarithm, constant beyond the ends."""
     if cost <= points[0][0]:
         return points[0][1]
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if cost <= x1:
             return y0 + (y1 - y0) * math.log(cost / x0) / math.log(x1 / x0)
     return points[-1][1]
