@@ -208,7 +208,7 @@ def one_backward_per_image(fitted: Any, ids: list[ImageId], direction: Any, *, w
     for batch, images in fitted._batches("peer", ids):
         results = detector.detect(images)
         for image_id, image, result in zip(batch, images, results, strict=True):
-            target = pseudo_target(result, 0.1**detector.score_power, "hard")
+            target = pseudo_target(result, 0.1, "hard")
             detector.module.train()
             for layer in detector.module.modules():
                 if isinstance(layer, torch.nn.BatchNorm2d):

@@ -25,7 +25,7 @@ class Network:
 
     def __init__(self, inner):
         self._inner, self.module = inner, inner.module
-        self.levels, self.last_layers, self.score_power = inner.levels, inner.last_layers, inner.score_power
+        self.levels, self.last_layers = inner.levels, inner.last_layers
 
     def losses(self, images, targets):
         return self._inner.losses(images, targets)

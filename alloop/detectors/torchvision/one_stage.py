@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from alloop.detectors.protocol import CachedFeatures, Detector, Image, Target
 from alloop.detectors.torchvision.backbones import Pyramid, build_backbone
-from alloop.detectors.torchvision.cached_locations import CENTERNESS, LAST_LAYERS, CachedLocations, last_weights
+from alloop.detectors.torchvision.cached_locations import LAST_LAYERS, CachedLocations, last_weights
 from alloop.detectors.torchvision.detector import TorchvisionDetector
 from alloop.detectors.torchvision.features import NormalizeOnly, batch_of, pool_regions, pooled_levels
 from alloop.detectors.torchvision.folding import absorb_frozen_norms
@@ -28,7 +28,6 @@ class OneStageDetector(TorchvisionDetector):
         self.levels = pyramid.levels
         self.strides = dict(zip(pyramid.levels, pyramid.strides, strict=True))
         self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
-        self.score_power = 0.5 if CENTERNESS in self.last_layers else 1.0  # sqrt(class x centerness), or the class
 
     def losses(self, images: list[Image], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Return each loss term split by image."""

@@ -40,7 +40,6 @@ class TwoStageDetector(TorchvisionDetector):
         self.strides = _regions_from(pyramid)
         self.levels = tuple(self.strides)
         self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
-        self.score_power = 1.0
 
     def losses(self, images: list[Image], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Return each loss term split by image; anchors and proposals are sampled from torch's generator."""
