@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from alloop.files import atomic_write
-from alloop.pruning.study import Trained
+from alloop.pruning.study import SCORER, Trained
 from alloop.report.style import INK, Style, new_figure, png, style_axes
 from alloop.results.names import METRICS, metric_title
 from alloop.results.statistics import t_interval
@@ -17,6 +17,7 @@ from alloop.tables import Table, csv_text, plain
 MEASURES = (*METRICS, *(f"mask_{metric}" for metric in METRICS))
 _IN_TABLE = ("ap", "ap50", "mask_ap", "mask_ap50")
 _DRAWN = ("ap", "mask_ap")
+WHOLE = {FULL_LABEL: ("everything", "--"), SCORER: ("everything, as the scorer is trained", ":")}
 
 
 def write_pruned(results: Sequence[Trained], folder: Path) -> list[str | Table]:
@@ -55,7 +56,7 @@ def result_blocks(results: Sequence[Trained]) -> list[str | Table]:
     sentences = [
         _against_random(results, keep, strategy, keys)
         for keep, strategy in _groups(results)
-        if strategy not in ("random", FULL_LABEL)
+        if strategy not in ("random", *WHOLE)
     ]
     return [Table(heads, rows, left=2), "", *sentences]
 
@@ -119,10 +120,11 @@ def curve_png(results: Sequence[Trained]) -> bytes:
 
 
 def _draw_metric(axes: Any, results: Sequence[Trained], key: str) -> None:
-    pruned = [result for result in results if result.strategy != FULL_LABEL]
-    full = [value for r in results if r.strategy == FULL_LABEL and (value := r.metrics.get(key))]
-    if full:
-        axes.axhline(float(np.mean(full)), linestyle="--", color=INK, label="everything")
+    pruned = [result for result in results if result.strategy not in WHOLE]
+    for name, (label, dash) in WHOLE.items():
+        full = [value for r in results if r.strategy == name and (value := r.metrics.get(key))]
+        if full:
+            axes.axhline(float(np.mean(full)), linestyle=dash, color=INK, label=label)
     for number, name in enumerate(dict.fromkeys(result.strategy for result in pruned)):
         points = [
             (result.keep, value)

@@ -219,7 +219,7 @@ def test_a_score_is_a_probability(name):
     own = found["probabilities"].gather(1, found["labels"][:, None])[:, 0]
     if name == "fcos":  # an untrained centerness is one half
         own = 0.5 * own
-    torch.testing.assert_close(found["scores"], own, rtol=0.05, atol=0.01)
+    torch.testing.assert_close(found["scores"], own, rtol=0.05, atol=0.03)
     middle = float(own.median())
     seen = fitted(detector, [(96, 64)] * 3)
     ids = [ImageId(i) for i in range(3)]
