@@ -114,8 +114,8 @@ class PruneStudy:
     @cached_property
     def _weights(self) -> Path | None:
         """The file of the scorer's weights, if it has one."""
-        weights = self.config.scorer and self.config.scorer.weights
-        if weights and not weights.is_file():
+        weights = None if self.config.scorer is None else self.config.scorer.weights
+        if weights is not None and not weights.is_file():
             msg = f"scorer.weights: {weights}: there is no such file; name the model of a run, or give scorer.training"
             raise ConfigError(msg)
         return weights
