@@ -152,8 +152,9 @@ class SemiSupervisedConfig(Block):
     class_thresholds: bool = Field(default=False, description="GbT: a score threshold per class")
     resampling: bool = Field(default=False, description="CrS: repeat images with pseudo-boxes of rare classes")
     resampling_constant: float = Field(0.5, gt=0, description="CrS: gamma, 0.5 for COCO, 0.05 for rarer classes")
-    warm_up: float = Field(
-        0.05, ge=0, lt=1, description="share of the training before GbR starts; GbT starts after 1.5 times this share"
+    warm_up: float = Field(0.05, ge=0, lt=1, description="share of the training before GbR starts")
+    threshold_warm_up: float | None = Field(
+        None, ge=0, lt=1, description="share of the training before GbT starts; null for that of warm_up"
     )
     refresh: float = Field(0.1, gt=0, le=1, description="CrS: share of the training between two counts of the classes")
     momentum: float = Field(0.999, ge=0, lt=1, description="momentum of the running means of GbR and GbT")
@@ -173,8 +174,16 @@ class TrainingConfig(Block):
     batch_size: int = Field(8, ge=1, description="images per step, in training and in scoring")
     epochs: float | None = Field(None, gt=0, description="passes over the labeled images; give this or iterations")
     iterations: int | None = Field(None, ge=1, description="steps; give this or epochs")
-    warmup_iterations: int = Field(0, ge=0, description="steps of linear warm-up")
+    warmup_iterations: int = Field(0, ge=0, description="steps of warm-up")
+    warmup_share: float | None = Field(
+        None, gt=0, lt=1, description="warm-up as a share of the training, instead of warmup_iterations"
+    )
     warmup_ratio: float = Field(1 / 3, gt=0, le=1, description="share of lr at the start of the warm-up")
+    warmup_shape: Literal["linear", "constant"] = Field(
+        "linear", description="linear rises to lr during the warm-up, constant stays at warmup_ratio until its end"
+    )
+    bias_lr_factor: float = Field(1.0, gt=0, description="factor of lr for biases")
+    bias_decay: bool = Field(default=True, description="whether weight decay acts on biases")
     schedule: Literal["constant", "step", "cosine"] = Field(
         "step", description="learning rate after the warm-up: constant, step or cosine"
     )
@@ -224,6 +233,9 @@ class TrainingConfig(Block):
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingConfig":
+        if self.warmup_share is not None and self.warmup_iterations:
+            msg = "give either warmup_iterations or warmup_share"
+            raise ValueError(msg)
         if (self.epochs is None) == (self.iterations is None):
             msg = "give either epochs or iterations"
             raise ValueError(msg)

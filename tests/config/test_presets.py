@@ -46,7 +46,7 @@ def shrunken(config, data, images):
     small = {"weights": "none", "channels": 64, "head_width": 16, "proposals": 10, "sampled_regions": 8}
     tree["detector"] |= {**small, "backbone": "resnet18", "short_side": 64, "long_side": 96}
     tree["training"] |= {"batch_size": 2, "epochs": None, "iterations": 2, "threads": 1, "device": "cpu"}
-    tree["training"]["warmup_iterations"] = 1
+    tree["training"] |= {"warmup_iterations": 0, "warmup_share": 0.5}
     if tree["training"]["short_sides"]:
         tree["training"]["short_sides"] = [48, 64]
     tree["loop"] |= {"seed_set": f"{images} images", "query_size": f"{images} images", "rounds": 2}

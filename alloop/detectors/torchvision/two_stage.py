@@ -178,7 +178,12 @@ def build_faster_rcnn_c4(parameters: TwoStageParameters, classes: int) -> Detect
     """
     pyramid, stage, width = build_c4_backbone(parameters.backbone, parameters.weights, parameters.trainable_stages)
     sides = tuple(int(parameters.anchor_size * 2**k) for k in range(5))
-    parts = {
+    kept = parameters.proposals
+    parts: dict[str, Any] = {
+        # one level gives as many candidates as the five of a pyramid: the numbers of detectron2's C4
+        "rpn_pre_nms_top_n_train": 12 * kept,
+        "rpn_pre_nms_top_n_test": 6 * kept,
+        "rpn_post_nms_top_n_train": 2 * kept,
         "rpn_anchor_generator": WideAnchors((sides,), ((0.5, 1.0, 2.0),)),
         "box_roi_pool": RegionPooling(_regions_from(pyramid), output_size=14, sampling_ratio=2),
         "box_head": LastStage(stage),
@@ -216,19 +221,18 @@ def _box_parts(parameters: PyramidTwoStageParameters, pyramid: Pyramid, classes:
 
 def _model(build: Any, pyramid: Pyramid, parameters: TwoStageParameters, parts: Mapping[str, Any]) -> nn.Module:
     """Build torchvision's model of these parts, without its resizing and with losses per image."""
-    model: Any = build(
-        pyramid.module,
-        rpn_pre_nms_top_n_train=2 * parameters.proposals,
-        rpn_pre_nms_top_n_test=parameters.proposals,
-        rpn_post_nms_top_n_train=parameters.proposals,
-        rpn_post_nms_top_n_test=parameters.proposals,
-        rpn_batch_size_per_image=min(256, parameters.proposals),
-        box_batch_size_per_image=parameters.sampled_regions,
-        box_score_thresh=parameters.score_threshold,
-        box_nms_thresh=parameters.nms_threshold,
-        box_detections_per_img=parameters.max_detections,
-        **parts,
-    )
+    settings = {
+        "rpn_pre_nms_top_n_train": 2 * parameters.proposals,
+        "rpn_pre_nms_top_n_test": parameters.proposals,
+        "rpn_post_nms_top_n_train": parameters.proposals,
+        "rpn_post_nms_top_n_test": parameters.proposals,
+        "rpn_batch_size_per_image": min(256, parameters.proposals),
+        "box_batch_size_per_image": parameters.sampled_regions,
+        "box_score_thresh": parameters.score_threshold,
+        "box_nms_thresh": parameters.nms_threshold,
+        "box_detections_per_img": parameters.max_detections,
+    }
+    model: Any = build(pyramid.module, **{**settings, **parts})
     model.transform = NormalizeOnly()
     # torchvision builds these two inside its constructor; ours have the same fields and other losses
     model.rpn.__class__ = PerImageRPN
