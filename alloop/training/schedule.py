@@ -46,10 +46,8 @@ def long_warmup(config: TrainingConfig, images: int) -> list[str]:
     if warmup <= LONG_WARMUP * steps:
         return []
     share = min(1.0, warmup / steps)
-    return [
-        f"the warm-up covers {share:.0%} of the {steps} steps of a training on {images} images; "
-        "set training.warmup_share to a few per cent instead of training.warmup_iterations"
-    ]
+    advice = "set training.warmup_share to a few per cent instead of training.warmup_iterations"
+    return [f"the warm-up covers {share:.0%} of the {steps} steps of a training on {images} images; {advice}"]
 
 
 def lr_at(config: TrainingConfig, step: int, steps: int) -> float:

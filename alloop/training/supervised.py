@@ -66,7 +66,7 @@ def make_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Opt
 
 
 def _groups(module: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
-    """Return the groups of parameters; `factor` multiplies the learning rate, `clipped` names what is clipped at once."""
+    """Return groups of parameters; `factor` multiplies the learning rate, `clipped` names what is clipped together."""
     free = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
     loss_prediction = [parameter for name, parameter in free if name.startswith(f"{LOSS_PREDICTION}.")]
     detector = [(name, parameter) for name, parameter in free if not name.startswith(f"{LOSS_PREDICTION}.")]
