@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from alloop.budget.amounts import Amount
+from alloop.config.class_balance import ClassBalanceBlock
 from alloop.config.distance import Distance
 from alloop.errors import ConfigError
 
@@ -194,6 +195,9 @@ class TrainingConfig(Block):
     semi_supervised: SemiSupervisedConfig | None = Field(
         None, description="also train on the unlabeled images of the pool"
     )
+    class_balance: ClassBalanceBlock | None = Field(
+        None, description="balance the classes of a two-stage detector by one of three methods; null for none"
+    )
     amp: bool = Field(default=True, description="bfloat16 autocast on CUDA")
     channels_last: bool = Field(default=True, description="lay out weights and features with the channels last")
     frozen_features: Literal["auto", "float32", "float16", "off"] = Field(
@@ -233,6 +237,21 @@ class TrainingConfig(Block):
             msg = "semi_supervised: the teacher is the average of the weights; set training.ema, for example to 0.999"
             raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _one_balance(self) -> "TrainingConfig":
+        semi = self.semi_supervised
+        if semi is not None and self.class_balance is not None:
+            reason = self.class_balance.conflict(semi.style, gradient_balance=semi.gradient_balance)
+            if reason:
+                msg = f"class_balance: {reason}"
+                raise ValueError(msg)
+        return self
+
+    @property
+    def absent(self) -> frozenset[str]:
+        """Keys that are null and were added later: hashes of models leave them out, and stay what they were before."""
+        return frozenset({"class_balance"}) if self.class_balance is None else frozenset()
 
 
 class EvaluationConfig(Block):
