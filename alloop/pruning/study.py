@@ -181,7 +181,7 @@ class PruneStudy:
         # of a path what lies behind it: a study may be moved
         detector = {k: self._contents.get(f"detector.{k}", v) for k, v in config.detector.with_siblings().items()}
         recipe = json.dumps(
-            [detector, config.training.model_dump(mode="json", exclude=set(config.training.absent))], sort_keys=True
+            [detector, config.training.model_dump(mode="json", exclude={*config.training.absent})], sort_keys=True
         )
         return {
             "strategy": name,
