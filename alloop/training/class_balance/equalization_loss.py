@@ -108,8 +108,13 @@ class EqualizedObjective:
 
     def __call__(self, step: int) -> tuple[dict[str, Tensor], list[ImageId]]:
         """Return the loss terms of the wrapped objective, with the other loss of regions, and the ids of the images."""
-        with self._detector.region_loss_replaced(self._loss):
+        with self._detector.region_loss_replaced(self._region_losses):
             return self._objective(step)
+
+    def _region_losses(self, logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+        """Return the losses of regions; a detector that kept the module itself would own its state."""
+        losses: Tensor = self._loss(logits, labels, weights)
+        return losses
 
     def end_step(self, step: int) -> None:
         """End the step of the wrapped objective."""

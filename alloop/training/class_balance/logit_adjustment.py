@@ -29,8 +29,10 @@ def logit_shifts(boxes: Int64[np.ndarray, " k"], tau: float) -> Float[np.ndarray
         tau: strength of the adjustment.
     """
     present = boxes > 0
-    shares = np.where(present, boxes, 1) / max(1, boxes.sum())
-    return np.where(present, -tau * np.log(present.sum() * shares), 0.0)
+    if not present.any():
+        return np.zeros(len(boxes))
+    relative = present.sum() * boxes / boxes.sum()  # K pi
+    return -tau * np.log(np.where(present, relative, 1.0))
 
 
 @torch.no_grad()
