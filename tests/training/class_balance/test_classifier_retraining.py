@@ -114,7 +114,7 @@ def test_the_layer_begins_anew():
 
 
 def test_the_features_are_those_of_a_trained_detector():
-    """Batch norms use the statistics that they have learned, and nothing is dropped, while the classifier is trained."""
+    """Batch norms use the statistics that they have learned, and nothing is dropped."""
     made = two_stage()
     detector, seen = made.new_detector(0), []
     norm = torch.nn.BatchNorm1d(32)
