@@ -18,7 +18,9 @@ from alloop.errors import ConfigError, nearest
 class LogitAdjustment:
     """Logit adjustment (Menon et al. 2021): after the training, the logits are corrected for the class frequencies."""
 
-    tau: Annotated[float, Field(gt=0, description="strength; 1 corrects for the frequencies once")] = 1.0
+    tau: Annotated[
+        float, Field(gt=0, description="strength of the correction; the paper's 1 is exact for cross entropy")
+    ] = 1.0
 
     one_stage: ClassVar[str] = (
         "it shifts the logits of a softmax over the classes. With a sigmoid for each class, the detections of a class "
@@ -38,7 +40,12 @@ class ClassifierRetraining:
     """
 
     share: Annotated[
-        float, Field(gt=0, le=1, description="steps of the retraining as a share of the training's; 10 of 90 epochs")
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="steps of the retraining as a share of the training's; the paper has 10 of 90 epochs",
+        ),
     ] = 1 / 9
 
     one_stage: ClassVar[str] = (
@@ -53,9 +60,14 @@ class ClassifierRetraining:
 class EqualizationLoss:
     """Equalization Loss v2 (Tan et al. 2021): a sigmoid for each class, with weights that balance its gradients."""
 
-    gamma: Annotated[float, Field(gt=0, description="slope of the function that maps the ratio to weights")] = 12.0
-    mu: Annotated[float, Field(gt=0, description="ratio at which this function is 1/2")] = 0.8
-    alpha: Annotated[float, Field(ge=0, description="most that the weight of positive gradients exceeds 1")] = 4.0
+    gamma: Annotated[
+        float,
+        Field(gt=0, description="how steeply the weights change with the ratio of positive to negative gradients"),
+    ] = 12.0
+    mu: Annotated[float, Field(gt=0, description="ratio at which negative gradients have half their weight")] = 0.8
+    alpha: Annotated[float, Field(ge=0, description="positive gradients have at most 1 + alpha times their weight")] = (
+        4.0
+    )
 
     one_stage: ClassVar[str] = (
         "it weighs the logits of the regions of a second stage, the background among them. A one-stage detector has no "

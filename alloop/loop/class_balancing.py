@@ -121,8 +121,8 @@ def balance_afterwards(
     Raises:
         TrainingError: a loss of the retraining that is not finite.
     """
-    method, boxes = balance_method(config), batches.class_boxes(classes)
-    if not boxes.any():
+    method = balance_method(config)
+    if method is None or not (boxes := batches.class_boxes(classes)).any():
         return
     if isinstance(method, LogitAdjustment):
         adjust_logits(balanced(network), boxes, method.tau)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, logsigmoid, one_hot
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, logsigmoid
 
 
 class LogitReading(NamedTuple):
@@ -54,7 +54,7 @@ def _sigmoid_posterior(logits: Float[Tensor, "r k"]) -> Float[Tensor, "r k"]:
 
 def _binary_cross_entropies(logits: Float[Tensor, "r k"], targets: Tensor) -> Float[Tensor, " r"]:
     if targets.ndim == 1:
-        targets = one_hot(targets, logits.shape[1])
+        targets = targets[:, None] == torch.arange(logits.shape[1], device=targets.device)  # `one_hot` waits for a GPU
     return binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none").sum(dim=1)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from alloop.detectors.protocol import BalancedDetector
 from alloop.training.objective import TrainingObjective
@@ -71,7 +71,7 @@ class EqualizationLoss(nn.Module):
             weights: of each region; None for 1.
         """
         logits = logits.float()
-        own = one_hot(labels, logits.shape[1]).bool()
+        own = labels[:, None] == torch.arange(logits.shape[1], device=labels.device)  # `one_hot` waits for a GPU
         positive, negative = self.class_weights()
         factors = torch.where(own, positive, negative)
         if weights is not None:
