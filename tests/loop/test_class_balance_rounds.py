@@ -15,6 +15,8 @@ from alloop.ledger.store import Ledger, read_ledger
 from alloop.loop.class_balancing import balanced, refuse_unbalanced
 from alloop.loop.engine import run_experiment
 from alloop.loop.experiment import prepare, training_key
+from alloop.randomness import RoundSeed
+from alloop.training.class_balance.classifier_retraining import retraining_seed
 from alloop.training.class_balance.logit_adjustment import logit_shifts
 from strategies import TABLE
 from tests.support import small_tree
@@ -107,6 +109,22 @@ def test_retraining_changes_one_layer_of_the_trained_model(tmp_path):
     run(tmp_path / "retrained", {"name": "classifier_retraining", "share": 0.5})
     plain, other = weights(tmp_path / "plain"), weights(tmp_path / "retrained")
     assert {k for k in plain if not torch.equal(plain[k], other[k])} == {BIAS, BIAS.replace("bias", "weight")}
+
+
+def test_a_retraining_repeats_no_random_choice_of_the_training(tmp_path, monkeypatch):
+    from alloop.loop import class_balancing
+
+    seeds, steps = [], []
+
+    def seen(_detector, batches, _config, **arguments):
+        seeds.extend([arguments["seed"], batches._seed])
+        steps.append(arguments["steps"])
+
+    monkeypatch.setattr(class_balancing, "retrain_classifier", seen)
+    run(tmp_path, {"name": "classifier_retraining", "share": 0.75}, random_seed=7)
+    assert seeds == [retraining_seed(RoundSeed(7, 0))] * 2
+    assert seeds[0] != RoundSeed(7, 0)
+    assert steps == [3]
 
 
 class StoppedError(Exception):

@@ -87,11 +87,11 @@ def test_every_part_of_a_detector_reads_sigmoids(name):
     for form in (detector, detector.scoring_copy()):
         (found,) = form.detect(images)
         assert len(found["scores"])
-        ((_, at_proposals),) = form.classifier_outputs(images, [found["proposals"]])
+        ((features, at_proposals),) = form.classifier_outputs(images, [found["proposals"]])
         assert torch.allclose(found["probabilities"], at_proposals[:, :-1], atol=1e-4)
-        rows = torch.arange(len(found["labels"]))
-        own = found["probabilities"][rows, found["labels"]]
-        assert not torch.allclose(found["scores"], own, atol=1e-3), "a score of sigmoids is no share of the posterior"
+        scores = SIGMOIDS.scores(detector.module.roi_heads.box_predictor.cls_score(features))
+        own = scores.gather(1, found["labels"][:, None])[:, 0]
+        assert torch.allclose(found["scores"], own, atol=1e-4)
 
 
 def test_the_loss_of_influence_is_that_of_sigmoids():
@@ -104,3 +104,6 @@ def test_the_loss_of_influence_is_that_of_sigmoids():
         values.append(float(loss(weights).detach()))
         detector.read_logits_as_sigmoids()
     assert values[1] > values[0] + 0.5, "four sigmoids near 1/2 cost more than one softmax near 1/4"
+    certain = {**target, "posteriors": torch.tensor([[0.0, 1.0, 0.0]])}
+    expected = float(detector.cached_features(images).losses([certain], [0])(weights).detach())
+    assert values[1] == pytest.approx(expected, rel=1e-4), "a posterior that is certain is a label"
