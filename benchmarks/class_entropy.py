@@ -34,16 +34,15 @@ def compare(config: str) -> None:
     image_ids = sorted(dataset.images)
     strategy = Csod(annotations="true")
     prototypes = strategy.prototypes(query, image_ids, dict(dataset.annotations))
-    print(
-        f"{config}: {len(image_ids)} images, {len(dataset.class_names)} classes, {entropy(dataset, image_ids):.3f} in all"
-    )
+    classes, whole = len(dataset.class_names), entropy(dataset, image_ids)
+    print(f"{config}: {len(image_ids)} images, {classes} classes, entropy {whole:.3f} in all", flush=True)
     for query_size in QUERY_SIZES:
         csod, random = [], []
         for seed in range(SEEDS):
             order = np.random.default_rng(seed).permutation(len(image_ids)).tolist()
             chosen = order[:SEED_SET]
             for _ in range(ROUNDS):
-                weights = strategy._lambdas(len(chosen) + query_size, prototypes)
+                weights = strategy.lambdas(len(chosen) + query_size, prototypes)
                 chosen += csod_greedy(prototypes, query_size, weights, chosen=chosen)[0]
             csod.append(entropy(dataset, [image_ids[row] for row in chosen[SEED_SET:]]))
             random.append(entropy(dataset, [image_ids[row] for row in order[SEED_SET : len(chosen)]]))

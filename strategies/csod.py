@@ -221,7 +221,7 @@ class Csod:
             csod_greedy,
             prototypes,
             query.count,
-            self._lambdas(len(labeled) + query.count, prototypes),
+            self.lambdas(len(labeled) + query.count, prototypes),
             chosen=range(len(candidates), len(candidates) + len(labeled)),
             propagate=self.propagate,
         )
@@ -249,7 +249,7 @@ class Csod:
         vector = np.stack(means) if means else np.zeros((0, 1), np.float32)
         return Prototypes(np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64), vector)
 
-    def _lambdas(self, chosen: int, prototypes: Prototypes) -> dict[int, float]:
+    def lambdas(self, chosen: int, prototypes: Prototypes) -> dict[int, float]:
         """Return lambda by class.
 
         Args:

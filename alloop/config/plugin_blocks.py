@@ -29,7 +29,7 @@ class PluginBlock(BaseModel):
 
     kind: ClassVar[str]
     table: ClassVar[Mapping[str, str]]
-    members: ClassVar[tuple[str, ...]]
+    members: ClassVar[tuple[str, ...]] = ()
 
     name: str
 
@@ -41,7 +41,7 @@ class PluginBlock(BaseModel):
             return given
         plugin = plugin_class(cls.kind, name, cls.table, *cls.members)
         cls._refuse_reserved(name, plugin)
-        ignored = sibling_parameters(cls.kind, plugin, cls.table).keys()
+        ignored = cls.siblings(plugin).keys()
         parameters = {key: value for key, value in given.items() if key not in cls.model_fields and key not in ignored}
         return {**given, **plain_parameters(make_plugin(cls.kind, plugin, name, parameters, cls.model_fields))}
 
@@ -55,6 +55,11 @@ class PluginBlock(BaseModel):
         if reserved:
             msg = f"{cls.kind}.name: {name!r} has a parameter `{reserved[0]}`, which every {cls.kind} block has already"
             raise ConfigError(f"{msg}; give the field of {plugin.__name__} another name")
+
+    @classmethod
+    def siblings(cls, plugin: Any) -> Mapping[str, str]:
+        """Return the parameters that only other plug-ins of the table have, each with one that has it."""
+        return sibling_parameters(cls.kind, plugin, cls.table)
 
     @property
     def plugin_class(self) -> Any:
@@ -70,7 +75,7 @@ class PluginBlock(BaseModel):
     @property
     def ignored(self) -> dict[str, str]:
         """The given keys that the plug-in does not have, each with a plug-in of the table that has it."""
-        siblings = sibling_parameters(self.kind, self.plugin_class, self.table)
+        siblings = self.siblings(self.plugin_class)
         return {key: siblings[key] for key in self.model_extra or {} if key in siblings}
 
     @classmethod

@@ -9,11 +9,12 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from alloop.config.blocks import Block, DataConfig, EvaluationConfig, LoopConfig, TrainingConfig, block_class
+from alloop.config.blocks import Block, DataConfig, EvaluationConfig, LoopConfig, block_class
 from alloop.config.overrides import parsed_override, with_value
 from alloop.config.paths import with_absolute_paths
 from alloop.config.plugin_blocks import DetectorBlock, OracleBlock, PluginBlock, StrategyBlock
 from alloop.config.scorer import ScorerConfig
+from alloop.config.training import TrainingConfig
 from alloop.errors import ConfigError, nearest
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from alloop.config.blocks import Block, TrainingConfig
+from alloop.config.blocks import Block
 from alloop.config.plugin_blocks import DetectorBlock
+from alloop.config.training import TrainingConfig
 
 
 class ScorerConfig(Block):

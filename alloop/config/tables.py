@@ -1,7 +1,7 @@
 """The closed sets of names that a config may use: each name with the import path of its plug-in.
 
-A plug-in of one's own is named by its import path `package.module:Name` instead. Query strategies have their table in
-`strategies`, annotation formats theirs in `alloop.data.formats`.
+A plug-in of one's own is named by its import path `package.module:Name` instead, but for class balance. Query
+strategies have their table in `strategies`, annotation formats theirs in `alloop.data.formats`.
 """
 
 DETECTORS = {
@@ -16,4 +16,10 @@ ORACLES = {
     "simulated": "alloop.oracles.simulated:Simulated",
     "folder": "alloop.oracles.folder:Folder",
     "label_studio": "alloop.oracles.label_studio:LabelStudio",
+}
+
+CLASS_BALANCE = {
+    "logit_adjustment": "alloop.config.class_balance:LogitAdjustment",
+    "classifier_retraining": "alloop.config.class_balance:ClassifierRetraining",
+    "equalization_loss": "alloop.config.class_balance:EqualizationLoss",
 }

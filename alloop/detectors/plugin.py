@@ -53,3 +53,14 @@ class PseudoLabelPlugin(DetectorPlugin, Protocol):
 
     classification_terms: ClassVar[frozenset[str]]
     classifies_regions: ClassVar[bool]
+
+
+@runtime_checkable
+class BalancedPlugin(DetectorPlugin, Protocol):
+    """A detector whose classes can be balanced (`training.class_balance`).
+
+    Attributes:
+        balances_classes: whether the network is an `alloop.detectors.protocol.BalancedDetector`.
+    """
+
+    balances_classes: ClassVar[bool]

@@ -257,6 +257,28 @@ class PseudoLabelDetector(Detector, Protocol):
         """
 
 
+@runtime_checkable
+class BalancedDetector(Detector, Protocol):
+    """A two-stage detector whose classes can be balanced; its plug-in declares `balances_classes`.
+
+    Attributes:
+        classification_layer: name of the linear layer in `module` that gives the logits `[r, k + 1]` of regions.
+        background_row: the background's row of that layer; the other rows are the classes in label order.
+    """
+
+    classification_layer: str
+    background_row: int
+
+    def region_loss_replaced(self, loss: RegionLoss) -> AbstractContextManager[None]:
+        """Return a context inside which regions are classified by this loss."""
+
+    def read_logits_as_sigmoids(self) -> None:
+        """Read the logits as one sigmoid each, in detections, posteriors and losses. Call it once, after building.
+
+        The score of a class is its sigmoid times 1 - the sigmoid of the background.
+        """
+
+
 CAPABILITIES: Mapping[Need, type] = {
     Need.EMBEDDINGS: EmbeddingDetector,
     Need.DETECTIONS: Detector,

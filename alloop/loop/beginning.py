@@ -9,8 +9,8 @@ import yaml
 
 from alloop.budget.amounts import buy
 from alloop.config import ExperimentConfig, parse_config
-from alloop.config.blocks import BEFORE_THE_KEY, CHANGES_NO_RESULT
 from alloop.config.reading import changed
+from alloop.config.training import BEFORE_THE_KEY, CHANGES_NO_RESULT
 from alloop.data.splits import Splits
 from alloop.data.summary import note_lines, untrained_boxes, unused_classes
 from alloop.errors import ConfigError

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from alloop.config.blocks import CHANGES_NO_RESULT
 from alloop.config.reading import ExperimentConfig
+from alloop.config.training import CHANGES_NO_RESULT
 from alloop.data.cache_folder import CacheFolder
 from alloop.data.images import DECODER
 from alloop.data.splits import Splits, load_splits
@@ -21,6 +21,7 @@ from alloop.detectors.plugin import DetectorPlugin, PseudoLabelPlugin
 from alloop.detectors.protocol import Detector, PyramidDetector
 from alloop.detectors.seeding import seeded
 from alloop.errors import ConfigError
+from alloop.loop.class_balancing import prepare_logits, refuse_unbalanced
 from alloop.oracles.oracle import OraclePlugin
 from alloop.query import Need
 from alloop.randomness import RoundSeed
@@ -44,6 +45,7 @@ class Experiment:
         seed = RoundSeed(self.config.random_seed, round_)
         with seeded(seed.derive("init")):
             network = self.detector.build(len(self.splits.train.dataset.class_names))
+        prepare_logits(network, self.config.training)
         settings = loss_prediction_of(self.strategy)
         if settings is not None and isinstance(network, PyramidDetector):
             with seeded(seed.derive("loss prediction")):
@@ -79,6 +81,7 @@ def prepare(
     experiment = Experiment(config, splits, make_detector(config), strategy, make_oracle(config), device, threads)
     _check_needs(experiment)
     _check_semi_supervised(experiment)
+    refuse_unbalanced(config.training, experiment.detector, config.detector.name)
     _check_seed_set(experiment)
     _check_masks(experiment)
     return experiment
@@ -259,7 +262,7 @@ def training_key(
         "round": round_,
         "random_seed": config.random_seed,
         "detector": config.detector.with_siblings(),
-        "training": config.training.model_dump(mode="json", exclude=set(CHANGES_NO_RESULT)),
+        "training": config.training.model_dump(mode="json", exclude={*CHANGES_NO_RESULT, *config.training.absent}),
         "data": experiment.splits.fingerprint(),
         "loss_prediction": str(loss_prediction_of(experiment.strategy)),
         "labeled": sorted((int(i), sha256) for i, sha256 in labeled.items()),

@@ -3,27 +3,33 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
-
-import torch
 
 from alloop.data.annotation_json import annotation_sha256
 from alloop.data.pixels import PixelCache
 from alloop.data.splits import Split
 from alloop.detectors.fitted import FittedTorchDetector
-from alloop.detectors.frozen_features import FrozenFeatureCache, computed_by
+from alloop.detectors.frozen_features import computed_by
 from alloop.detectors.kept_scores import KeptScores
 from alloop.detectors.plugin import DetectorPlugin, PseudoLabelPlugin
-from alloop.detectors.protocol import Detector, FrozenFeatureDetector
+from alloop.detectors.protocol import Detector
 from alloop.evaluation.coco_ap import evaluate
 from alloop.evaluation.detections_file import detections_to_bytes
 from alloop.evaluation.matching import matched_detections
 from alloop.evaluation.metrics import Metrics
 from alloop.files import sha256_of
+from alloop.loop.class_balancing import balance_afterwards, balanced_objective, reads_sigmoids, retraining_begun
 from alloop.loop.context import RunContext, Timings
 from alloop.loop.experiment import Experiment, training_key
 from alloop.loop.recorded_data import recorded_contents, refuse_changed_images, splits_by_name
+from alloop.loop.round_batches import (
+    class_balanced_batches,
+    frozen_features,
+    training_batches,
+    unlabeled_batches,
+)
 from alloop.loop.round_files import (
     Checkpoints,
     detections_path,
@@ -35,7 +41,7 @@ from alloop.loop.round_files import (
 from alloop.loop.shared_models import SharedModel
 from alloop.query import Need
 from alloop.randomness import RoundSeed
-from alloop.training.batches import TrainingBatches, UnlabeledBatches
+from alloop.training.batches import TrainingBatches
 from alloop.training.schedule import snapshot_steps, total_steps
 from alloop.training.semi_supervised.objective import SemiSupervisedObjective
 from alloop.training.supervised import SupervisedObjective, train
@@ -96,7 +102,7 @@ def fitted(
         batch_size=context.experiment.config.training.batch_size,
         device=context.experiment.device,
         progress=context.progress.step,
-        frozen=_frozen(context, cache, detector),
+        frozen=frozen_features(context, cache, detector),
         scores=_kept_scores(context, cache, detector),
         amp=_scores_in_half(context.experiment),
         states=[] if round_ is None else snapshot_readers(context.ledger, round_),
@@ -115,10 +121,16 @@ def _kept_scores(context: RunContext, cache: PixelCache, detector: Detector) -> 
         json.dumps(experiment.config.detector.with_siblings(), sort_keys=True, default=str),
         experiment.config.training.frozen_features,
         f"amp {_scores_in_half(experiment)}",
+        *_reading(experiment),
         *computed_by(experiment.device),
         *(f"{name} {version(name)}" for name in ("alloop", "torchvision")),
     ]
     return KeptScores(context.scores, cache, identity)
+
+
+def _reading(experiment: Experiment) -> list[str]:
+    """Return how the logits of regions are read, where not by a softmax: it changes scores and no weight."""
+    return ["sigmoids"] if reads_sigmoids(experiment.config.training) else []
 
 
 def _made(
@@ -154,14 +166,47 @@ def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotat
     experiment, ledger, config = context.experiment, context.ledger, context.experiment.config
     detector, steps = experiment.new_detector(round_), total_steps(config.training, len(labeled))
     checkpoints = Checkpoints(ledger, round_, _snapshots(experiment, len(labeled)))
-    batches = _training_batches(context, round_, labeled, detector)
-    if round_ == 0 and config.training.short_sides and _frozen(context, context.caches.pool, detector):
+    batches = training_batches(context, round_, labeled, detector)
+    if not retraining_begun(config.training, checkpoints, steps):
+        _train(context, round_, detector, batches, checkpoints, steps)
+    balance_afterwards(
+        detector,
+        batches,
+        config.training,
+        classes=len(experiment.splits.train.dataset.class_names),
+        steps=steps,
+        seed=RoundSeed(config.random_seed, round_),
+        device=experiment.device,
+        checkpoints=checkpoints,
+        class_balanced=partial(class_balanced_batches, context, labeled, detector),
+        progress=context.progress.step,
+    )
+    ledger.store(model_path(round_), weights_of(detector.module), round_)
+    checkpoints.clear()
+    for cache in (context.caches.training, context.caches.pool):
+        cache.forget_expected()
+    return detector
+
+
+def _train(
+    context: RunContext,
+    round_: int,
+    detector: Detector,
+    batches: TrainingBatches,
+    checkpoints: Checkpoints,
+    steps: int,
+) -> None:
+    """Train a detector, and record the log of a semi-supervised training."""
+    experiment, config = context.experiment, context.experiment.config
+    if round_ == 0 and config.training.short_sides and frozen_features(context, context.caches.pool, detector):
         context.progress.say("training.short_sides: training at several sizes keeps no features of frozen stages")
     semi_supervised = _semi_supervised(context, round_, detector, batches, steps)
-    name = f"round {round_}: training on {len(labeled)} images"
+    objective = semi_supervised or SupervisedObjective(detector, batches)
+    classes = len(experiment.splits.train.dataset.class_names)
+    name = f"round {round_}: training on {len(batches.labels)} images"
     train(
         detector,
-        semi_supervised or SupervisedObjective(detector, batches),
+        balanced_objective(objective, detector, config.training, classes, experiment.device),
         config.training,
         steps=steps,
         seed=RoundSeed(config.random_seed, round_),
@@ -171,40 +216,7 @@ def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotat
     )
     if semi_supervised is not None:
         log = json.dumps(semi_supervised.log.records, allow_nan=False)
-        ledger.store(training_log_path(round_), log.encode(), round_)
-    ledger.store(model_path(round_), weights_of(detector.module), round_)
-    checkpoints.clear()
-    for cache in (context.caches.training, context.caches.pool):
-        cache.forget_expected()
-    return detector
-
-
-def _training_batches(
-    context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations], detector: Detector
-) -> TrainingBatches:
-    experiment, cache = context.experiment, context.caches.training
-    return TrainingBatches(
-        cache,
-        labeled,
-        experiment.config.training,
-        RoundSeed(experiment.config.random_seed, round_),
-        with_masks=Need.MASKS in experiment.detector.gives,
-        device=experiment.device,
-        # their features belong to one size
-        frozen=None if experiment.config.training.short_sides else _frozen(context, cache, detector),
-    )
-
-
-def _frozen(context: RunContext, cache: PixelCache, detector: Detector) -> FrozenFeatureCache | None:
-    """Return what the frozen layers of a detector make of images; None where it has none, or where it is off."""
-    wanted, device = context.experiment.config.training.frozen_features, context.experiment.device
-    if wanted == "off" or (wanted == "auto" and device.type != "cpu"):
-        return None
-    layers = detector.frozen_layers() if isinstance(detector, FrozenFeatureDetector) else None
-    if layers is None:
-        return None
-    dtype = torch.float16 if wanted == "float16" else torch.float32
-    return FrozenFeatureCache(layers, cache, context.kept, dtype=dtype, device=device)
+        context.ledger.store(training_log_path(round_), log.encode(), round_)
 
 
 def _semi_supervised(
@@ -216,19 +228,11 @@ def _semi_supervised(
     unlabeled = sorted(pool.dataset.images.keys() - set(labeled.image_ids))
     if settings is None or not unlabeled:
         return None
-    batches = UnlabeledBatches(
-        context.caches.pool,
-        unlabeled,
-        RoundSeed(config.random_seed, round_),
-        batch_size=settings.unlabeled_ratio * config.training.batch_size,
-        device=experiment.device,
-        frozen=_frozen(context, context.caches.pool, detector),
-    )
     return SemiSupervisedObjective(
         detector,
         experiment.new_detector(round_),
         labeled,
-        batches,
+        unlabeled_batches(context, round_, unlabeled, detector, ratio=settings.unlabeled_ratio),
         config.training,
         classes=len(pool.dataset.class_names),
         steps=steps,

@@ -51,27 +51,48 @@ def snapshot_readers(ledger: Ledger, round_: int) -> list[Callable[[], bytes]]:
 
 
 class Checkpoints:
-    """Checkpoints inside one round's training; see `alloop.training.supervised.CheckpointStore`."""
+    """Checkpoints inside one round's training; see `alloop.training.supervised.CheckpointStore`.
 
-    def __init__(self, ledger: Ledger, round_: int, snapshots: tuple[int, ...]) -> None:
-        """Keep nothing yet. The last of the `snapshots` is the trained detector itself and is not kept twice."""
-        self._ledger, self._round = ledger, round_
+    Attributes:
+        snapshot_steps: the numbers of finished steps after which a snapshot is kept.
+    """
+
+    def __init__(self, ledger: Ledger, round_: int, snapshots: tuple[int, ...], after: int = 0) -> None:
+        """Keep nothing yet. The last of the `snapshots` is the trained detector itself and is not kept twice.
+
+        `after` is the number of steps of the trainings that came before in the same round (`following`).
+        """
+        self._ledger, self._round, self._after = ledger, round_, after
         self.snapshot_steps = snapshots[:-1]
 
-    def _recorded(self) -> list[str]:
-        return [path for path, _, step in self._ledger.files(self._round) if step is not None]
+    def following(self, steps: int) -> "Checkpoints":
+        """Return the checkpoints of a second training, which begins when this one has finished its `steps`."""
+        return Checkpoints(self._ledger, self._round, (), self._after + steps)
+
+    def _recorded(self) -> list[tuple[str, int]]:
+        return [(path, step) for path, _, step in self._ledger.files(self._round) if step is not None]
+
+    def _newest(self) -> str | None:
+        """Return the path of the newest state where it is one of this training and not of one before it."""
+        recorded = self._recorded()
+        return recorded[-1][0] if recorded and recorded[-1][1] > self._after else None
+
+    @property
+    def begun(self) -> bool:
+        """Whether a state of this training is recorded; then the trainings before it are finished."""
+        return self._newest() is not None
 
     def load(self) -> bytes | None:
         """Return the newest recorded state."""
-        paths = self._recorded()
-        return self._ledger.stored(paths[-1]) if paths else None
+        path = self._newest()
+        return None if path is None else self._ledger.stored(path)
 
     def save(self, state: bytes, step: int) -> None:
         """Record a state, then drop the older ones."""
         older = self._recorded()
-        path = f"checkpoints/round_{self._round:03d}_step_{step:08d}.safetensors"
-        self._ledger.store(path, state, self._round, step)
-        for name in older:
+        path = f"checkpoints/round_{self._round:03d}_step_{self._after + step:08d}.safetensors"
+        self._ledger.store(path, state, self._round, self._after + step)
+        for name, _ in older:
             if name != path:
                 self._ledger.drop(name)
 
@@ -81,5 +102,5 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Drop all checkpoints; snapshots stay."""
-        for name in self._recorded():
+        for name, _ in self._recorded():
             self._ledger.drop(name)

@@ -215,7 +215,8 @@ class PruneStudy:
         config = scorer_of(self._config(seed, scorer=True))
         # of a path what lies behind it: a study may be moved
         detector = {k: self._contents.get(f"detector.{k}", v) for k, v in config.detector.with_siblings().items()}
-        recipe = json.dumps([detector, config.training.model_dump(mode="json")], sort_keys=True)
+        training = config.training.model_dump(mode="json", exclude={*config.training.absent})
+        recipe = json.dumps([detector, training], sort_keys=True)
         if self._weights is not None:
             recipe += sha256_of(self._weights.read_bytes())
         return {

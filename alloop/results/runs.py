@@ -11,8 +11,9 @@ import yaml
 
 from alloop.budget.charges import RoundCharges
 from alloop.budget.prices import BOXES, CostModel
-from alloop.config.blocks import BEFORE_THE_KEY, CHANGES_NO_RESULT, Block, LoopConfig, TrainingConfig
+from alloop.config.blocks import Block, LoopConfig
 from alloop.config.tables import DETECTORS
+from alloop.config.training import BEFORE_THE_KEY, CHANGES_NO_RESULT, TrainingConfig
 from alloop.errors import ConfigError
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.store import RoundRecord, read_ledger, run_folders

@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from alloop.detectors.plugin import DetectorPlugin, PseudoLabelPlugin
+from alloop.detectors.plugin import BalancedPlugin, DetectorPlugin, PseudoLabelPlugin
 from alloop.plugins import make_plugin, plain_parameters
 from alloop.query import Need
 
@@ -83,6 +83,28 @@ def check_classification_terms(plugin: DetectorPlugin) -> None:
     names = network.losses(images, targets).keys()
     missing = sorted(plugin.classification_terms - names)
     assert not missing, f"classification_terms: {missing[0]!r} is not among the losses, which are {sorted(names)}"
+
+
+def check_class_balance(plugin: DetectorPlugin) -> None:
+    """Refuse a detector that declares `balances_classes` without the layer, the background's row and the sigmoids."""
+    if not isinstance(plugin, BalancedPlugin) or not plugin.balances_classes:
+        return
+    from torch import nn  # noqa: PLC0415
+
+    from alloop.detectors.protocol import BalancedDetector  # noqa: PLC0415
+
+    network, (images, _) = _network(plugin), _batch()
+    assert isinstance(network, BalancedDetector), "balances_classes: expected the network to be a BalancedDetector"
+    layer = network.module.get_submodule(network.classification_layer)
+    assert isinstance(layer, nn.Linear), f"classification_layer: expected a linear layer, found {layer}"
+    assert layer.bias is not None, "classification_layer: expected a layer with a bias"
+    assert layer.out_features == CLASSES + 1, f"classification_layer: expected {CLASSES + 1} rows, found {layer}"
+    layer.bias.data[network.background_row] += 50
+    for as_sigmoids in (False, True):
+        if as_sigmoids:
+            network.read_logits_as_sigmoids()
+        found = sum(len(result["scores"]) for result in network.detect(images))
+        assert not found, f"background_row: a certain background left {found} detections"
 
 
 def check_detections(plugin: DetectorPlugin) -> None:
@@ -211,6 +233,7 @@ def detector_checks() -> list[DetectorCheck]:
         check_losses,
         check_gradients,
         check_classification_terms,
+        check_class_balance,
         check_detections,
         check_modes,
         check_embeddings,

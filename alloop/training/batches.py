@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
-from alloop.config.blocks import TrainingConfig
+from alloop.config.training import TrainingConfig
 from alloop.data.pixels import PixelCache, Read, Size, resized, scaled_size
 from alloop.detectors.frozen_features import FrozenFeatureCache, to_tensor
 from alloop.detectors.protocol import Image, Target
@@ -122,6 +122,11 @@ class TrainingBatches:
         repeats = image_repeats(self.labels, classes, threshold)
         return [image_id for image_id, times in zip(self.image_ids, repeats, strict=True) for _ in range(times)]
 
+    def class_boxes(self, classes: int) -> Int64[np.ndarray, " k"]:
+        """Return the number of boxes of each class that an epoch shows; repeated images count as often as it does."""
+        shown = [self._labeled[i].labels[self._labeled[i].trainable] for i in self.image_ids]
+        return np.bincount(np.concatenate([np.zeros(0, np.int64), *shown]), minlength=classes)
+
     @property
     def steps_per_epoch(self) -> int:
         """About how many steps show every image once."""
@@ -136,9 +141,13 @@ class TrainingBatches:
 
     def _planned(self, step: int) -> list[tuple[ImageId, Size, bool]]:
         """Return each image of a step, the size at which it is shown, and whether it is mirrored."""
-        rows = batch_rows(self._seed, len(self.image_ids), self._config.batch_size, step)
         generator = self._seed.rng("augment", step)
-        return [self._augmented(self.image_ids[row], generator) for row in rows]
+        return [self._augmented(image_id, generator) for image_id in self.step_ids(step)]
+
+    def step_ids(self, step: int) -> list[ImageId]:
+        """Return the image ids of one step, a pure function of seed and step."""
+        rows = batch_rows(self._seed, len(self.image_ids), self._config.batch_size, step)
+        return [self.image_ids[row] for row in rows]
 
     def _augmented(self, image_id: ImageId, generator: np.random.Generator) -> tuple[ImageId, Size, bool]:
         size = self._cache.size(image_id)

@@ -2,7 +2,7 @@
 
 import math
 
-from alloop.config.blocks import TrainingConfig
+from alloop.config.training import TrainingConfig
 
 LONG_WARMUP = 0.2  # share of a training above which a warm-up is warned of
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from alloop.config.blocks import TrainingConfig
+from alloop.config.training import TrainingConfig
 from alloop.detectors.loss_prediction import NAME as LOSS_PREDICTION
 from alloop.detectors.loss_prediction import training_losses
 from alloop.detectors.protocol import Detector

@@ -169,6 +169,22 @@ class Misnamed(Broken):
     classification_terms = frozenset({"loss_class"})
 
 
+class BackgroundLast(Network):
+    """Its layer keeps the background first, and it says another row."""
+
+    classification_layer, background_row = "roi_heads.box_predictor.cls_score", 3
+
+    def region_loss_replaced(self, loss):
+        return self._inner.region_loss_replaced(loss)
+
+    def read_logits_as_sigmoids(self):
+        self._inner.read_logits_as_sigmoids()
+
+
+class Balancing(Broken):
+    balances_classes: ClassVar = True
+
+
 BROKEN = {
     "check_parameters": (Doubling(), "the same plug-in from its plain parameters"),
     "check_capabilities": (Promising(), "is no need that a detector can serve"),
@@ -176,6 +192,7 @@ BROKEN = {
     "check_losses": (Broken(network="Scalars"), "expected one number per image"),
     "check_gradients": (Broken(network="Detached"), "depend on the weights"),
     "check_classification_terms": (Misnamed(), "'loss_class' is not among the losses"),
+    "check_class_balance": (Balancing(network="BackgroundLast"), "background_row: a certain background left"),
     "check_detections": (Broken(network="LabelsFromOne"), "class indices from 0"),
     "check_modes": (Broken(network="Evaluating"), "another mode"),
     "check_embeddings": (Broken(network="WithGradient"), "without gradient"),
@@ -220,6 +237,27 @@ def test_what_is_declared_is_implemented(attributes, words):
     cls = type("Declared", (Broken,), {key: value for key, value in attributes.items() if key != "kind"})
     with pytest.raises(AssertionError, match=words):
         CHECKS["check_capabilities"](cls(kind=kind, network=""))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({}, "expected the network to be a BalancedDetector"),
+        ({"classification_layer": "roi_heads.box_head"}, "classification_layer: expected a linear layer"),
+        ({"classification_layer": "roi_heads.box_predictor.bbox_pred"}, "classification_layer: expected 4 rows"),
+    ],
+)
+def test_class_balance_that_is_declared_is_implemented(monkeypatch, attributes, words):
+    base = type("Wrong", (BackgroundLast,), {"background_row": 0, **attributes}) if attributes else Network
+    monkeypatch.setitem(globals(), "Wrong", base)
+    with pytest.raises(AssertionError, match=words):
+        CHECKS["check_class_balance"](Balancing(network="Wrong"))
+
+
+def test_built_in_two_stage_detectors_can_have_their_classes_balanced():
+    for name in NAMES:
+        declares = getattr(plugin(name), "balances_classes", False)
+        assert declares == (name in ("faster_rcnn", "faster_rcnn_c4", "mask_rcnn"))
 
 
 def test_built_in_two_stage_detectors_can_be_trained_region_by_region():

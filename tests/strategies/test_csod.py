@@ -146,14 +146,14 @@ def test_lambda_is_the_published_one_on_data_of_the_shape_that_it_was_tuned_on(
     """With `sample` as published; on another set the sum that lambda weighs has another size."""
     label = np.repeat(np.arange(len(images)), images)
     prototypes = Prototypes(np.arange(len(label)), label, np.ones((len(label), 1)))
-    lambdas = Csod(lambda_table=table, sample=sample)._lambdas(chosen, prototypes)
+    lambdas = Csod(lambda_table=table, sample=sample).lambdas(chosen, prototypes)
     assert set(lambdas) == set(range(len(images)))
     assert list(lambdas.values()) == pytest.approx([published] * len(images), rel=0.02)
 
 
 def test_lambda_is_that_of_all_images_that_are_chosen_in_the_end(monkeypatch):
     seen = []
-    monkeypatch.setattr(Csod, "_lambdas", lambda _, chosen, __: seen.append(chosen) or 0.05)
+    monkeypatch.setattr(Csod, "lambdas", lambda _, chosen, __: seen.append(chosen) or 0.05)
     asked = query(count=9)
     Csod(annotations="true").select(asked)
     assert seen == [len(asked.labeled) + 9]
@@ -194,10 +194,10 @@ def test_the_first_turn_is_that_of_the_class_that_was_served_least():
 def test_lambda_follows_the_size_of_the_classes():
     image, label = np.arange(40), np.array([0] * 10 + [1] * 30)
     prototypes = Prototypes(image, label, np.ones((40, 2)))
-    assert Csod()._lambdas(200, prototypes) == pytest.approx(dict.fromkeys((0, 1), 0.04375 * 1281 / 20))
-    assert Csod(class_lambda=True)._lambdas(200, prototypes) == pytest.approx({0: 4.375 * 1.281, 1: 0.04375 * 42.7})
-    assert Csod(lambda_=0.2)._lambdas(200, prototypes) == {0: 0.2, 1: 0.2}
-    assert Csod(lambda_=0.2, class_lambda=True)._lambdas(200, prototypes)[0] == pytest.approx(0.2 * 128.1)
+    assert Csod().lambdas(200, prototypes) == pytest.approx(dict.fromkeys((0, 1), 0.04375 * 1281 / 20))
+    assert Csod(class_lambda=True).lambdas(200, prototypes) == pytest.approx({0: 4.375 * 1.281, 1: 0.04375 * 42.7})
+    assert Csod(lambda_=0.2).lambdas(200, prototypes) == {0: 0.2, 1: 0.2}
+    assert Csod(lambda_=0.2, class_lambda=True).lambdas(200, prototypes)[0] == pytest.approx(0.2 * 128.1)
 
 
 @pytest.mark.parametrize(

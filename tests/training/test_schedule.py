@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from alloop.config import parse_config
-from alloop.config.blocks import TrainingConfig
+from alloop.config.training import TrainingConfig
 from alloop.ledger.store import read_ledger
 from alloop.loop.engine import run_experiment
 from alloop.training.schedule import long_warmup, lr_at, snapshot_steps, total_steps

@@ -123,7 +123,7 @@ class CachedRegionFeatures:
             vectors = heads.box_head(heads.box_roi_pool(self.features, boxes, self._sizes))
             logits, deltas = predicted_regions(heads, vectors)
             # torchvision keeps the background first
-            probabilities = torch.split(torch.roll(logits.softmax(dim=1), -1, dims=1), counts)
+            probabilities = torch.split(torch.roll(heads.reading.posterior(logits), -1, dims=1), counts)
             decoded = heads.box_coder.decode(deltas, boxes).reshape(*logits.shape, 4)
             refined = torch.split(decoded[:, 1:], counts)
         clipped = [clip_boxes_to_image(r, size) for r, size in zip(refined, self._sizes, strict=True)]

@@ -73,6 +73,7 @@ class FasterRCNN(PyramidTwoStageParameters):
     gives: ClassVar[frozenset[Need]] = TWO_STAGE
     classification_terms: ClassVar[frozenset[str]] = frozenset({"loss_objectness", "loss_classifier"})
     classifies_regions: ClassVar[bool] = True
+    balances_classes: ClassVar[bool] = True
 
     def build(self, classes: int) -> "alloop.detectors.protocol.Detector":
         """Build the network with its initial weights."""
@@ -86,6 +87,7 @@ class MaskRCNN(PyramidTwoStageParameters):
     """Mask R-CNN (He et al. 2017) over a feature pyramid."""
 
     gives: ClassVar[frozenset[Need]] = TWO_STAGE | {Need.MASKS}
+    balances_classes: ClassVar[bool] = True
 
     def build(self, classes: int) -> "alloop.detectors.protocol.Detector":
         """Build the network with its initial weights."""
@@ -101,6 +103,7 @@ class FasterRCNNC4(TwoStageParameters):
     gives: ClassVar[frozenset[Need]] = TWO_STAGE
     classification_terms: ClassVar[frozenset[str]] = frozenset({"loss_objectness", "loss_classifier"})
     classifies_regions: ClassVar[bool] = True
+    balances_classes: ClassVar[bool] = True
 
     def build(self, classes: int) -> "alloop.detectors.protocol.Detector":
         """Build the network with its initial weights."""

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softmax
 from torchvision.models.detection.roi_heads import maskrcnn_inference
 
 from alloop.detectors.torchvision.suppression import suppressed
@@ -27,7 +26,7 @@ def region_detections(
     vectors = heads.box_head(heads.box_roi_pool(features, proposals, shapes))
     logits, deltas = predicted_regions(heads, vectors)
     decoded = heads.box_coder.decode(deltas, list(proposals))
-    detections = _detections(heads, decoded, softmax(logits, dim=-1), proposals, shapes)
+    detections = _detections(heads, decoded, logits, proposals, shapes)
     if heads.has_mask():
         pooled = heads.mask_roi_pool(features, [d["boxes"] for d in detections], shapes)
         logits = heads.mask_predictor(heads.mask_head(pooled))
@@ -50,7 +49,7 @@ def predicted_regions(heads: Any, vectors: Tensor) -> tuple[Tensor, Tensor]:
 def _detections(
     heads: Any,
     boxes: Tensor,
-    posterior: Tensor,
+    logits: Tensor,
     proposals: Sequence[Tensor],
     shapes: Sequence[tuple[int, int]],
 ) -> list[dict[str, Tensor]]:
@@ -59,22 +58,22 @@ def _detections(
     Args:
         heads: torchvision's RoIHeads.
         boxes: of the proposals of all images, decoded for each class.
-        posterior: `[r, k + 1]`, background first.
+        logits: `[r, k + 1]`, background first.
         proposals: `[r, 4]` per image.
         shapes: (height, width) of each image.
     """
-    foreground = posterior[:, 1:]  # [r, k]
-    image = torch.repeat_interleave(torch.tensor([len(regions) for regions in proposals])).to(posterior.device)
+    scores, posterior = heads.reading.scores(logits), heads.reading.posterior(logits)[:, 1:]  # [r, k] both
+    image = torch.repeat_interleave(torch.tensor([len(regions) for regions in proposals])).to(logits.device)
     sides = torch.tensor(shapes, dtype=boxes.dtype, device=boxes.device).flip(1).repeat(1, 2)  # [n, 4]: x, y, x, y
-    boxes = boxes.reshape(*posterior.shape, 4)[:, 1:]  # without a proposal torchvision leaves another shape
+    boxes = boxes.reshape(*logits.shape, 4)[:, 1:]  # without a proposal torchvision leaves another shape
     boxes = torch.minimum(boxes.clamp(min=0), sides[image][:, None])
     large = (boxes[..., 2:] - boxes[..., :2] >= SMALLEST_SIDE).all(dim=2)
-    row, label = torch.where((foreground > heads.score_thresh) & large)
+    row, label = torch.where((scores > heads.score_thresh) & large)
     found = {
         "boxes": boxes[row, label],
-        "scores": foreground[row, label],
+        "scores": scores[row, label],
         "labels": label + 1,
-        "probabilities": foreground[row],
+        "probabilities": posterior[row],
         "proposals": torch.cat(list(proposals))[row],
     }
     counts = torch.bincount(image[row], minlength=len(shapes)).tolist()

@@ -27,12 +27,16 @@ from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.parameters import PyramidTwoStageParameters, TwoStageParameters
 from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder
 from alloop.detectors.torchvision.region_detections import predicted_regions
+from alloop.detectors.torchvision.region_logits import SIGMOIDS
 from alloop.detectors.torchvision.region_pooling import RegionPooling
 from alloop.detectors.torchvision.two_stage_losses import PerImageRoIHeads, PerImageRPN
 
 
 class TwoStageDetector(TorchvisionDetector):
     """A torchvision Faster R-CNN behind the detector protocols."""
+
+    classification_layer = "roi_heads.box_predictor.cls_score"
+    background_row = 0
 
     def __init__(self, module: nn.Module, pyramid: Pyramid) -> None:
         """Wrap a built model; `pyramid` is its backbone."""
@@ -59,6 +63,10 @@ class TwoStageDetector(TorchvisionDetector):
             yield
         finally:
             heads.region_loss = None
+
+    def read_logits_as_sigmoids(self) -> None:
+        """Read the logits of a region as one sigmoid each from now on (`region_logits`)."""
+        self.module.roi_heads.reading = SIGMOIDS
 
     def pseudo_label_losses(
         self,
@@ -100,7 +108,9 @@ class TwoStageDetector(TorchvisionDetector):
             batch, features = batch_of(self.module, images)
             vectors = heads.box_head(heads.box_roi_pool(features, boxes, batch.image_sizes))
             logits, _ = predicted_regions(heads, vectors)
-        probabilities = torch.roll(logits.softmax(dim=1), -1, dims=1)  # torchvision keeps the background first
+        probabilities = torch.roll(
+            heads.reading.posterior(logits), -1, dims=1
+        )  # torchvision keeps the background first
         counts = [len(b) for b in boxes]
         return list(zip(torch.split(vectors, counts), torch.split(probabilities, counts), strict=True))
 

@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, smooth_l1_loss
+from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 from torchvision.models.detection.roi_heads import RoIHeads, project_masks_on_boxes
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from alloop.detectors.protocol import PseudoBoxes, RegionLoss
 from alloop.detectors.torchvision.loss_sums import LossSums, posterior_of_labels, rows_by_image, summed_by_image
 from alloop.detectors.torchvision.region_detections import region_detections
+from alloop.detectors.torchvision.region_logits import SOFTMAX, LogitReading
 
 SMOOTH = 1 / 9  # beta of the smooth L1 loss, as in torchvision
 Targets = Sequence[dict[str, Tensor]]
@@ -117,10 +118,12 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
     """The second stage: losses as one number per image, detections with their posterior and proposal.
 
     Attributes:
-        region_loss: replaces the cross entropy by which regions are classified; None for the cross entropy.
+        region_loss: replaces the loss by which regions are classified; None for that of `reading`.
+        reading: how the logits of a region are read.
     """
 
     region_loss: RegionLoss | None = None
+    reading: LogitReading = SOFTMAX
 
     def forward(
         self,
@@ -150,7 +153,7 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
         if classes is None:
             entropy = self.classification_loss(logits, label, None)
         else:
-            entropy = cross_entropy(logits, classes, reduction="none")
+            entropy = self.reading.losses(logits, classes)
         positive = torch.where(label > 0)[0]
         predicted = deltas.reshape(len(label), -1, 4)[positive, label[positive]]
         expected = torch.cat(regions.deltas)[positive]
@@ -166,7 +169,7 @@ class PerImageRoIHeads(RoIHeads):  # type: ignore[misc]
         if self.region_loss is not None:
             classes = logits.shape[1]
             return self.region_loss(logits.roll(-1, dims=1), (labels - 1) % classes, weights)
-        losses = cross_entropy(logits, labels, reduction="none")
+        losses = self.reading.losses(logits, labels)
         return losses if weights is None else losses * weights
 
     def pseudo_label_loss_sums(

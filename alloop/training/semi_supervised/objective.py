@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from alloop.config.blocks import TrainingConfig
+from alloop.config.training import TrainingConfig
 from alloop.detectors.loss_prediction import training_losses
 from alloop.detectors.protocol import (
     CachedFeatures,

@@ -1,0 +1,1 @@
+"""Methods that balance the classes of a two-stage detector, one file each."""
