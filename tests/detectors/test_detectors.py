@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.fcos import FCOS, FCOSHead
 from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 from torchvision.models.detection.roi_heads import RoIHeads
@@ -45,8 +46,10 @@ def plain(detector):
         return 0
     if isinstance(module, RetinaNet):
         module.__class__, module.head.__class__ = RetinaNet, RetinaNetHead
+        module.proposal_matcher.__class__ = Matcher
         return 0
     module.rpn.__class__, module.roi_heads.__class__ = RegionProposalNetwork, RoIHeads
+    module.rpn.proposal_matcher.__class__ = module.roi_heads.proposal_matcher.__class__ = Matcher
     return 1
 
 

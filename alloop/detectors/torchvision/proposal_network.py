@@ -12,7 +12,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_p
 from alloop.detectors.torchvision.loss_sums import LossSums, rows_by_image, smooth_distance, summed_by_image
 from alloop.detectors.torchvision.precision import wide
 from alloop.detectors.torchvision.sampling import Truth, overlaps, random_keys, sampled
-from alloop.detectors.torchvision.suppression import kept_by_level
+from alloop.detectors.torchvision.suppression import best_of_levels
 
 
 class AnchorTargets(NamedTuple):
@@ -74,10 +74,9 @@ class PerImageRPN(RegionProposalNetwork):  # type: ignore[misc]
         boxes = torch.minimum(boxes.clamp(min=0), sides[:, None])
         large = (boxes[..., 2:] - boxes[..., :2] >= self.min_size).all(dim=2)
         levels = [min(count, self.pre_nms_top_n()) for count in counts]
-        kept = kept_by_level(boxes, scores, large & (scores >= self.score_thresh), levels, self.nms_thresh)
-        rows = torch.where(kept, scores, -1).sort(dim=1, descending=True, stable=True).indices
-        numbers = kept.sum(dim=1).clamp(max=self.post_nms_top_n()).tolist()
-        return [box[row[:number]] for box, row, number in zip(boxes, rows, numbers, strict=True)]
+        valid = large & (scores >= self.score_thresh)
+        rows = best_of_levels(boxes, scores, valid, levels, self.nms_thresh)
+        return [box[row[: self.post_nms_top_n()]] for box, row in zip(boxes, rows, strict=True)]
 
     def anchor_targets(self, anchors: Tensor, truth: Truth, keys: Sequence[Tensor]) -> AnchorTargets:
         """Match the anchors `[a, 4]`, which all images share, and sample them by random `keys [a]` of each image."""
