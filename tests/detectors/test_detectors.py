@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.fcos import FCOS, FCOSHead
 from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 from torchvision.models.detection.roi_heads import RoIHeads
@@ -45,15 +46,21 @@ def plain(detector):
         return 0
     if isinstance(module, RetinaNet):
         module.__class__, module.head.__class__ = RetinaNet, RetinaNetHead
+        module.proposal_matcher.__class__ = Matcher
         return 0
     module.rpn.__class__, module.roi_heads.__class__ = RegionProposalNetwork, RoIHeads
+    module.rpn.proposal_matcher.__class__ = module.roi_heads.proposal_matcher.__class__ = Matcher
     return 1
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("backbone", ["tiny", "mobilenet_v3_small"])
 def test_losses_by_image_add_up_to_torchvisions_batch_loss(name, backbone):
+    """Where all anchors and regions are sampled, since those drawn at random are others."""
     detector, (images, targets) = make(name, backbone), batch()
+    if name in TWO_STAGE:
+        for stage in (detector.module.rpn, detector.module.roi_heads):
+            stage.fg_bg_sampler.batch_size_per_image = 10**6
     detector.module.train()
     for module in detector.module.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -155,8 +162,7 @@ def test_classifier_outputs_are_what_the_classifier_says_of_the_given_boxes(name
 @pytest.mark.parametrize("name", TWO_STAGE)
 def test_images_without_a_proposal_have_no_detection(name, monkeypatch):
     detector, (images, _) = make(name, "resnet18"), batch()
-    nothing = lambda *_: ([torch.zeros(0, 4)] * 3, [torch.zeros(0)] * 3)  # noqa: E731
-    monkeypatch.setattr(detector.module.rpn, "filter_proposals", nothing)
+    monkeypatch.setattr(detector.module.rpn, "proposals", lambda *_: [torch.zeros(0, 4)] * 3)
     assert [len(found["boxes"]) for found in detector.detect(images)] == [0, 0, 0]
 
 

@@ -60,13 +60,13 @@ def test_detected_boxes_under_autocast_are_float32_and_not_rounded(name):
 def test_targets_of_a_two_stage_detector_are_not_rounded_under_autocast(monkeypatch):
     detector = built("faster_rcnn")
     heads, seen = detector.module.roi_heads, []
-    select = heads.select_training_samples
-    monkeypatch.setattr(heads, "select_training_samples", lambda *args: seen.append(select(*args)) or seen[-1])
+    select = heads.regions
+    monkeypatch.setattr(heads, "regions", lambda *args: seen.append(select(*args)) or seen[-1])
     with autocast(), seeded(0):
         detector.losses(images(), [{"boxes": ODD, "labels": torch.tensor([1])}])
-    regions, _, labels, deltas = seen[0]
-    assert regions[0].dtype == deltas[0].dtype == torch.float32
-    assert (regions[0][labels[0] > 0] == ODD).all(dim=1).any()  # the true box is among the regions, as it is
+    (regions,) = seen
+    assert regions.boxes.dtype == regions.deltas.dtype == torch.float32
+    assert (regions.positive_by_image[0] == ODD).all(dim=1).any()  # the true box is among the regions, as it is
 
 
 @pytest.mark.parametrize("name", ["fcos", "retinanet"])

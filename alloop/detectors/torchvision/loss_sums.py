@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
+
+SMOOTH = 1 / 9  # beta of the smooth L1 loss, as in torchvision's two-stage detectors
 
 
 class LossSums(NamedTuple):
@@ -47,3 +50,8 @@ def rows_by_image(image: Tensor, images: int) -> Tensor:
 def posterior_of_labels(posteriors: Tensor, labels: Tensor) -> Tensor:
     """Return the probability `[n]` of each row's label; `posteriors` are `[n, k]`."""
     return posteriors.gather(1, labels[:, None])[:, 0]
+
+
+def smooth_distance(predicted: Tensor, expected: Tensor) -> Tensor:
+    """Return the smooth L1 distance `[n]` between deltas `[n, 4]`."""
+    return smooth_l1_loss(predicted, expected, beta=SMOOTH, reduction="none").sum(dim=1)

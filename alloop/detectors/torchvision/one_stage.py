@@ -17,6 +17,7 @@ from alloop.detectors.torchvision.one_stage_losses import PerImageFCOSHead, PerI
 from alloop.detectors.torchvision.one_stage_models import PosteriorFCOS, PosteriorRetinaNet
 from alloop.detectors.torchvision.parameters import TorchvisionParameters
 from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder, WideLinearCoder
+from alloop.detectors.torchvision.sampling import WaitFreeMatcher
 
 
 class OneStageDetector(TorchvisionDetector):
@@ -79,7 +80,7 @@ def build_retinanet(parameters: TorchvisionParameters, classes: int, *, channels
     anchors = WideAnchors(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
     head = PerImageRetinaNetHead(channels, anchors.num_anchors_per_location()[0], classes)
     model = PosteriorRetinaNet(pyramid.module, classes, anchor_generator=anchors, head=head, **_thresholds(parameters))
-    model.box_coder.__class__ = WideBoxCoder
+    model.box_coder.__class__, model.proposal_matcher.__class__ = WideBoxCoder, WaitFreeMatcher
     return _detector(model, pyramid)
 
 

@@ -26,10 +26,12 @@ from alloop.detectors.torchvision.folding import absorb_frozen_norms
 from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.parameters import PyramidTwoStageParameters, TwoStageParameters
 from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder
+from alloop.detectors.torchvision.proposal_network import PerImageRPN
 from alloop.detectors.torchvision.region_detections import predicted_regions
+from alloop.detectors.torchvision.region_heads import PerImageRoIHeads
 from alloop.detectors.torchvision.region_logits import SIGMOIDS
 from alloop.detectors.torchvision.region_pooling import RegionPooling
-from alloop.detectors.torchvision.two_stage_losses import PerImageRoIHeads, PerImageRPN
+from alloop.detectors.torchvision.sampling import Truth, WaitFreeMatcher
 
 
 class TwoStageDetector(TorchvisionDetector):
@@ -49,10 +51,9 @@ class TwoStageDetector(TorchvisionDetector):
         """Return each loss term split by image; anchors and proposals are sampled from torch's generator."""
         model = self.module
         batch, features = batch_of(model, images)
-        objects = one_based(targets)
-        proposals, first = model.rpn(batch, features, objects)
-        _, second = model.roi_heads(features, proposals, batch.image_sizes, objects)
-        return per_batch({**second, **first})
+        truth = Truth.of(one_based(targets))
+        proposals, first = model.rpn(batch, features, truth)
+        return per_batch({**model.roi_heads(features, proposals, batch.image_sizes, truth), **first})
 
     @contextmanager
     def region_loss_replaced(self, loss: RegionLoss) -> Iterator[None]:
@@ -78,7 +79,7 @@ class TwoStageDetector(TorchvisionDetector):
         model = self.module
         batch, features = batch_of(model, images)
         objects = [{"boxes": p.proposals, "labels": torch.ones_like(p.proposals[:, 0])} for p in pseudo]
-        proposals, first = model.rpn(batch, features, objects)
+        proposals, first = model.rpn(batch, features, Truth.of(objects))
         second = model.roi_heads.pseudo_label_loss_sums(features, proposals, batch.image_sizes, pseudo, background)
         return per_batch({**first, **second})
 
@@ -108,9 +109,7 @@ class TwoStageDetector(TorchvisionDetector):
             batch, features = batch_of(self.module, images)
             vectors = heads.box_head(heads.box_roi_pool(features, boxes, batch.image_sizes))
             logits, _ = predicted_regions(heads, vectors)
-        probabilities = torch.roll(
-            heads.reading.posterior(logits), -1, dims=1
-        )  # torchvision keeps the background first
+        probabilities = heads.reading.posterior(logits).roll(-1, dims=1)  # torchvision keeps the background first
         counts = [len(b) for b in boxes]
         return list(zip(torch.split(vectors, counts), torch.split(probabilities, counts), strict=True))
 
@@ -244,9 +243,10 @@ def _model(build: Any, pyramid: Pyramid, parameters: TwoStageParameters, parts: 
     }
     model: Any = build(pyramid.module, **{**settings, **parts})
     model.transform = NormalizeOnly()
-    # torchvision builds these two inside its constructor; ours have the same fields and other losses
+    # torchvision builds these parts inside its constructor; ours have the same fields
     model.rpn.__class__ = PerImageRPN
     model.roi_heads.__class__ = PerImageRoIHeads
     model.rpn.box_coder.__class__ = model.roi_heads.box_coder.__class__ = WideBoxCoder
+    model.rpn.proposal_matcher.__class__ = model.roi_heads.proposal_matcher.__class__ = WaitFreeMatcher
     network: nn.Module = absorb_frozen_norms(model)
     return network
