@@ -49,7 +49,7 @@ class CellCentres(WideAnchors):
     its stride says, as the last levels of a batch of 800 pixels have.
     """
 
-    def grid_anchors(self, grid_sizes: list[list[int]], strides: Any) -> list[Tensor]:  # noqa: ARG002  torchvision's
+    def grid_anchors(self, grid_sizes: Sequence[tuple[int, ...]], strides: Any) -> list[Tensor]:  # noqa: ARG002
         """Return the boxes `[h x w, 4]` of each level from the number of its rows and columns."""
         own = [side for (side,) in self.sizes]
         corners = super().grid_anchors(grid_sizes, [[side, side] for side in own])
