@@ -17,7 +17,7 @@ from alloop.detectors.torchvision.catalogue import FasterRCNNC4
 from alloop.errors import ConfigError
 from alloop.query import Need
 from alloop.values import Annotations
-from tests.support.detectors import NAMES, fitted, make, plugin
+from tests.support.detectors import KINDS, NAMES, fitted, make, plugin
 
 TWO_STAGE = ("faster_rcnn", "faster_rcnn_c4", "mask_rcnn")
 
@@ -76,7 +76,7 @@ def test_losses_by_image_add_up_to_torchvisions_batch_loss(name, backbone):
         torch.testing.assert_close(ours[key].sum(), value, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["fcos", "retinanet", "faster_rcnn"])
+@pytest.mark.parametrize("name", ["fcos", "fcos_isal", "retinanet", "faster_rcnn"])
 def test_losses_stay_in_float32_under_autocast(name):
     detector, (images, targets) = make(name), batch()
     detector.module.train()
@@ -89,7 +89,7 @@ def test_losses_stay_in_float32_under_autocast(name):
     assert other == pytest.approx(total, rel=0.05)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_gradients_flow_and_empty_batches_train(name):
     detector, (images, _) = make(name), batch()
     nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
@@ -129,12 +129,12 @@ def test_detections_are_torchvisions_with_their_posterior(name):
             assert torch.equal(mine["masks"], (other["masks"][:, 0] > 0.5).to(torch.uint8))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_features_have_the_documented_shape_and_modes_come_back(name):
     detector, (images, targets) = make(name, "resnet18"), batch()
     detector.module.train()
     embedded = detector.embed(images)
-    widths = {"fcos": (64, 32), "retinanet": (64, 32), "faster_rcnn_c4": (256, 512)}
+    widths = {"fcos": (64, 32), "fcos_isal": (64, 32), "retinanet": (64, 32), "faster_rcnn_c4": (256, 512)}
     of_image, of_region = widths.get(name, (4 * 32, 32))
     assert embedded.shape == (3, of_image)
     regions = detector.region_features(images, [t["boxes"] for t in targets])
@@ -174,8 +174,9 @@ def test_a_c4_detector_needs_a_resnet_and_pools_its_fourth_stage():
         FasterRCNNC4(backbone="tiny", weights="none").build(3)
 
 
-def test_embedding_of_fcos_is_the_pooled_last_tower_output():
-    detector, (images, _) = make("fcos"), batch()
+@pytest.mark.parametrize("name", ["fcos", "fcos_isal"])
+def test_embedding_of_fcos_is_the_pooled_last_tower_output(name):
+    detector, (images, _) = make(name), batch()
     seen = {}
     head = detector.module.head
     for key, tower in (("cls", head.classification_head.conv), ("reg", head.regression_head.conv)):
@@ -205,7 +206,7 @@ def test_boxes_come_back_in_pixels_of_the_image_as_displayed():
     assert found.boxes[:, 2].max() > 96
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_derivatives_are_repeatable_and_those_of_the_image_alone(name):
     detector = make(name)
     masks = (b"[[4,4,30,4,30,30,4,30]]", None)

@@ -6,6 +6,7 @@ import torch
 from alloop.errors import TrainingError
 from alloop.training.losses import LossReader
 from alloop.training.supervised import SupervisedObjective, _update, make_optimizer
+from tests.support.detectors import chosen
 from tests.support.training import MemoryStore, batches_of, experiment, trained_weights
 
 
@@ -16,12 +17,12 @@ def run_training(made, store, steps, labeled=None):
     return trained_weights(made, detector, SupervisedObjective(detector, batches), store, steps)
 
 
-@pytest.mark.parametrize("name", ["fcos", "faster_rcnn", "retinanet", "mask_rcnn"])
+@pytest.mark.parametrize("name", ["fcos", "fcos_isal", "faster_rcnn", "retinanet", "mask_rcnn"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_going_on_from_any_checkpoint_is_bit_identical(name, optimizer):
     made = experiment(
         **{
-            "detector.name": name,
+            **chosen(name),
             "training.optimizer": optimizer,
             "training.checkpoint_seconds": 0,
             "training.batch_size": 3,

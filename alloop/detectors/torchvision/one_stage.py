@@ -12,6 +12,7 @@ from alloop.detectors.torchvision.cached_locations import LAST_LAYERS, CachedLoc
 from alloop.detectors.torchvision.detector import TorchvisionDetector
 from alloop.detectors.torchvision.features import NormalizeOnly, batch_of, pool_regions, pooled_levels
 from alloop.detectors.torchvision.folding import absorb_frozen_norms
+from alloop.detectors.torchvision.isal_fcos import CellCentres, IsalFCOS, IsalFCOSHead
 from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.one_stage_losses import PerImageFCOSHead, PerImageRetinaNetHead
 from alloop.detectors.torchvision.one_stage_models import PosteriorFCOS, PosteriorRetinaNet
@@ -69,6 +70,16 @@ def build_fcos(parameters: TorchvisionParameters, classes: int, *, channels: int
     head = PerImageFCOSHead(channels, classes, tower_convs)
     model = PosteriorFCOS(pyramid.module, classes, anchor_generator=locations, head=head, **_thresholds(parameters))
     model.box_coder.__class__ = WideLinearCoder
+    return _detector(model, pyramid)
+
+
+def build_isal_fcos(parameters: TorchvisionParameters, classes: int, *, channels: int, tower_convs: int) -> Detector:
+    """Build the FCOS on which ISAL was measured."""
+    pyramid = _pyramid(parameters, channels)
+    locations = CellCentres(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
+    head = IsalFCOSHead(channels, classes, tower_convs, len(pyramid.strides))
+    model = IsalFCOS(pyramid.module, classes, anchor_generator=locations, head=head, **_thresholds(parameters))
+    model.box_coder = head.box_coder
     return _detector(model, pyramid)
 
 
