@@ -13,8 +13,8 @@ from alloop.detectors import fitted_derivatives
 from alloop.detectors import last_layers as derivatives
 from alloop.detectors.fitted import FittedTorchDetector
 from alloop.detectors.fitted_derivatives import pseudo_target, sampling_seed
-from alloop.detectors.frozen_features import to_tensor
 from alloop.detectors.seeding import seeded
+from alloop.detectors.transfer import to_tensors
 from alloop.loop.experiment import prepare
 from alloop.values import Annotations, ImageId
 from strategies import TABLE
@@ -200,7 +200,7 @@ def test_scoring_real_images_equals_a_backward_pass_each(name, backbone, real_da
     expected = [
         backward_slope(
             detector,
-            to_tensor(cache.read(i), torch.device("cpu")),
+            to_tensors([cache.read(i)], torch.device("cpu"))[0],
             seen._target(i, pool.dataset.annotations[i]),
             sampling_seed(i),
             vector,
