@@ -80,8 +80,10 @@ class PerImageRPN(RegionProposalNetwork):  # type: ignore[misc]
 
     def anchor_targets(self, anchors: Tensor, truth: Truth, keys: Sequence[Tensor]) -> AnchorTargets:
         """Match the anchors `[a, 4]`, which all images share, and sample them by random `keys [a]` of each image."""
-        quality = torch.split(overlaps(truth.boxes, anchors), truth.counts)
-        image, anchor, row = sampled([self.proposal_matcher(own) for own in quality], keys, self.fg_bg_sampler)
+        # the overlaps of one image at a time stay in the cache of a CPU, and are small on a GPU
+        boxes = torch.split(truth.boxes, truth.counts)
+        matches = [self.proposal_matcher(overlaps(own, anchors)) for own in boxes]
+        image, anchor, row = sampled(matches, keys, self.fg_bg_sampler)
         positive = torch.where(row >= 0)[0]
         box = (truth.first[image] + row)[positive]
         objects = truth.certainty.new_zeros(len(image))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
@@ -36,16 +37,15 @@ class Truth(NamedTuple):
         first = torch.tensor([0, *counts[:-1]]).cumsum(0).to(boxes.device)
         certainty, posteriors = torch.ones_like(boxes[:, 0]), None
         if any("posteriors" in target for target in targets):
-            posteriors = torch.cat([target["posteriors"] for target in targets if "posteriors" in target]).to(
-                boxes.dtype
-            )
+            own = [target["posteriors"] for target in targets if "posteriors" in target]
+            posteriors = torch.cat(own).to(boxes.dtype)
             certainty = posterior_of_labels(posteriors, labels - 1)
         masks = [target["masks"] for target in targets if "masks" in target]
         return cls(counts, first, boxes, labels, certainty, posteriors, masks)
 
 
-def overlaps(boxes: Tensor, regions: Tensor) -> Tensor:
-    """Return the IoU `[..., m, n]` of boxes `[..., m, 4]` with regions `[..., n, 4]`, as torchvision's `box_iou`.
+def overlaps(boxes: Float[Tensor, "*b m 4"], regions: Float[Tensor, "*b n 4"]) -> Float[Tensor, "*b m n"]:
+    """Return the IoU of boxes with regions, the same numbers as torchvision's `box_iou`.
 
     One coordinate is computed after the other, which takes a CPU a third of the time.
     """
@@ -60,11 +60,11 @@ def overlaps(boxes: Tensor, regions: Tensor) -> Tensor:
 class WaitFreeMatcher(Matcher):  # type: ignore[misc]
     """Torchvision's matcher with the same result, computed without asking how many regions it matches."""
 
-    def __call__(self, match_quality_matrix: Tensor) -> Tensor:
-        """Return the row `[n]` of the box that each region belongs to, `BACKGROUND`, or `NEITHER`.
+    def __call__(self, match_quality_matrix: Float[Tensor, "m n"]) -> Int64[Tensor, " n"]:
+        """Return the row of the box that each region belongs to, `BACKGROUND`, or `NEITHER`.
 
         Args:
-            match_quality_matrix: IoU of boxes and regions, `[m, n]`. Without a box all regions are background.
+            match_quality_matrix: IoU of boxes and regions. Without a box all regions are background.
         """
         quality = match_quality_matrix
         if not len(quality):
@@ -78,7 +78,7 @@ class WaitFreeMatcher(Matcher):  # type: ignore[misc]
         return matched
 
 
-def random_keys(counts: Sequence[int], device: torch.device) -> list[Tensor]:
+def random_keys(counts: Sequence[int], device: torch.device) -> list[Int64[Tensor, " _"]]:
     """Return one random whole number for each row of each image, drawn from torch's generator.
 
     They are so large that two are never equal in practice.
@@ -87,19 +87,22 @@ def random_keys(counts: Sequence[int], device: torch.device) -> list[Tensor]:
 
 
 def sampled(
-    matched: Sequence[Tensor], keys: Sequence[Tensor], sampler: BalancedPositiveNegativeSampler
-) -> tuple[Tensor, Tensor, Tensor]:
+    matched: Sequence[Int64[Tensor, " _"]],
+    keys: Sequence[Int64[Tensor, " _"]],
+    sampler: BalancedPositiveNegativeSampler,
+) -> tuple[Int64[Tensor, " s"], Int64[Tensor, " s"], Int64[Tensor, " s"]]:
     """Sample as many positive and negative rows of each image as torchvision's sampler, all choices equally likely.
 
     Args:
-        matched: what a matcher returns for each image, `[n]`.
-        keys: random numbers `[n]` for each image. The rows with the largest are taken.
+        matched: what a matcher returns for each image.
+        keys: as many random numbers for each image. The rows with the largest are taken.
         sampler: says how many rows an image gives, and how many of them may be positive.
 
     Returns:
-        The image, the row and the match of each sampled row, `[s]` each, one image after the other.
+        The image, the row and the match of each sampled row, one image after the other.
     """
-    matches, order = pad_sequence(list(matched), True, NEITHER), pad_sequence(list(keys), True)  # noqa: FBT003
+    matches = pad_sequence(list(matched), batch_first=True, padding_value=NEITHER)
+    order = pad_sequence(list(keys), batch_first=True)
     wanted = sampler.batch_size_per_image
     positive, is_positive = _drawn(matches >= 0, order, int(wanted * sampler.positive_fraction))
     negative, is_negative = _drawn(matches == BACKGROUND, order, wanted)
@@ -110,7 +113,9 @@ def sampled(
     return image, row, matches[image, row]
 
 
-def _drawn(eligible: Tensor, keys: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Return up to `most` columns of each row of `eligible [b, n]`, largest key first, and where they are eligible."""
+def _drawn(
+    eligible: Bool[Tensor, "b n"], keys: Int64[Tensor, "b n"], most: int
+) -> tuple[Int64[Tensor, "b k"], Bool[Tensor, "b k"]]:
+    """Return the `most` columns of each row that have the largest keys, eligible ones first, and which are eligible."""
     largest, column = torch.where(eligible, keys, -1).topk(min(most, keys.shape[1]), dim=1)
     return column, largest >= 0

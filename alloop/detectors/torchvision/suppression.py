@@ -74,11 +74,10 @@ def best_of_levels(
     """
     if boxes.is_cuda:
         return best_together(boxes, scores, valid, levels, iou)
-    level = torch.arange(len(levels)).repeat_interleave(torch.tensor(levels))
-    every = [torch.where(own)[0] for own in valid]
-    return [
-        rows[batched_nms(b[rows], s[rows], level[rows], iou)] for b, s, rows in zip(boxes, scores, every, strict=True)
-    ]
+    level = torch.arange(len(levels)).repeat_interleave(torch.tensor(levels)).to(boxes.device)
+    there = [torch.where(own)[0] for own in valid]
+    parts = zip(boxes, scores, there, strict=True)
+    return [rows[batched_nms(box[rows], score[rows], level[rows], iou)] for box, score, rows in parts]
 
 
 def best_together(
@@ -99,8 +98,8 @@ def _greedy(overlapping: Sequence[Tensor], valid: Sequence[Tensor]) -> list[Tens
     """Return which boxes of each level greedy suppression keeps, `[b, n]` each, the best box first.
 
     A box is kept if no better box that is kept overlaps it. This is applied to all boxes until nothing changes: after n
-    times, every box is right whose fate hangs on a chain of at most n better ones. The usual algorithm visits one box
-    after the other; for all images in one call it would take the square of the time and memory of one image.
+    times, every box is right whose fate hangs on a chain of at most n better ones. One call of torchvision's `nms`
+    would visit the boxes of all images one after the other, and compare each with those of the other images too.
 
     Args:
         overlapping: `[b, n, n]` for each level.
