@@ -17,7 +17,7 @@ from alloop.config.training import BEFORE_THE_KEY, CHANGES_NO_RESULT, TrainingCo
 from alloop.errors import ConfigError
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.store import RoundRecord, read_ledger, run_folders
-from alloop.plugins import load_class, sibling_parameters
+from alloop.plugins import load_class, plain_parameters, sibling_parameters
 from alloop.results.names import Metric
 
 # may differ between runs that are compared; what `seed_images` names is compared as the seed set
@@ -185,12 +185,13 @@ def _recipes(a: Run, b: Run) -> Iterable[tuple[str, Any, Any]]:
     yield "evaluation.max_detections", counted_detections(first), counted_detections(second)
     for block in ("detector", "training", "loop"):
         before, now = first.get(block, {}), second.get(block, {})
-        ignored = _UNCOMPARED | (_unused_parameters(before.get("name", "")) if block == "detector" else set())
-        for key in sorted({*before, *now} - ignored):
+        detector = before.get("name", "") if block == "detector" else ""
+        for key in sorted({*before, *now} - _UNCOMPARED - _unused_parameters(detector)):
+            default = _parameter_defaults(detector).get(key, _default(block, key))
             yield (
                 f"{block}.{key}",
-                _content(a, f"{block}.{key}", before.get(key, _default(block, key))),
-                _content(b, f"{block}.{key}", now.get(key, _default(block, key))),
+                _content(a, f"{block}.{key}", before.get(key, default)),
+                _content(b, f"{block}.{key}", now.get(key, default)),
             )
 
 
@@ -216,8 +217,14 @@ def _unused_parameters(detector: str) -> frozenset[str]:
     return frozenset(sibling_parameters("detector", load_class("detector", detector, DETECTORS), DETECTORS))
 
 
+@cache
+def _parameter_defaults(detector: str) -> Mapping[str, Any]:
+    """Return what the config of an older version means by not having a parameter; only of built-in detectors."""
+    return plain_parameters(load_class("detector", detector, DETECTORS)()) if detector in DETECTORS else {}
+
+
 def _default(block: str, key: str) -> Any:
-    """Return what the config of an older version means by not having a key; None for a detector's."""
+    """Return what the config of an older version means by not having a key of `training` or `loop`; else None."""
     if block == "training" and key in BEFORE_THE_KEY:
         return BEFORE_THE_KEY[key]
     blocks: dict[str, type[Block]] = {"training": TrainingConfig, "loop": LoopConfig}

@@ -84,3 +84,13 @@ def test_a_run_of_an_older_version_is_compared_as_it_decoded(tmp_path):
     write_run(tmp_path / "margin_seed0", "margin", 0, [0.1, 0.4], training={"decoding": "reduced"})
     with pytest.raises(ConfigError, match=r"training\.decoding differs \(full and reduced\)"):
         compare_runs([tmp_path])
+
+
+def test_a_parameter_that_a_detector_got_later_has_its_default_in_older_runs(tmp_path):
+    """A config of an older version has no `detector.variant`; its FCOS was torchvision's."""
+    write_run(tmp_path / "random_seed0", "random", 0, [0.1, 0.2])
+    write_run(tmp_path / "entropy_seed0", "entropy", 0, [0.1, 0.4], detector={"variant": "torchvision"})
+    compare_runs([tmp_path])
+    write_run(tmp_path / "margin_seed0", "margin", 0, [0.1, 0.4], detector={"variant": "isal"})
+    with pytest.raises(ConfigError, match=r"detector\.variant differs \(torchvision and isal\)"):
+        compare_runs([tmp_path])

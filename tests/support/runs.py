@@ -39,6 +39,7 @@ def write_run(
     *,
     lr=0.1,
     training=None,
+    detector=None,
     data="d",
     seed_set=(1, 2),
     name="cat",
@@ -49,7 +50,7 @@ def write_run(
     """Write a run folder whose rounds have these APs, each with a purchase of three images."""
     config = yaml.safe_dump(
         {
-            "detector": {"name": "fcos"},
+            "detector": {"name": "fcos", **(detector or {})},
             "training": {"lr": lr, **(training or {})},
             "loop": {"rounds": 2},
             "strategy": {"name": strategy, **parameters},

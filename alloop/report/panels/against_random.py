@@ -41,7 +41,7 @@ def _cells(versus: Versus, area: float | None) -> list[str | Cell]:
         f"{versus.seeds}",
         f"{versus.difference:+.3f}",
         _interval(versus.interval, "+.3f"),
-        number(versus.p_holm),
+        _p_value(versus.p_holm),
         Cell(versus.verdict, css=versus.verdict),
         f"{versus.end_difference:+.3f}",
         _interval(versus.end_interval, "+.3f"),
@@ -50,6 +50,10 @@ def _cells(versus: Versus, area: float | None) -> list[str | Cell]:
         number(versus.detectable),
         number(area),
     ]
+
+
+def _p_value(value: float | None) -> str:
+    return "< 0.001" if value is not None and value < 0.001 else number(value)
 
 
 def _interval(interval: tuple[float, float] | None, form: str) -> str:
