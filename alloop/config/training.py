@@ -48,7 +48,7 @@ class SemiSupervisedConfig(Block):
     resampling_constant: float = Field(0.5, gt=0, description="CrS: gamma, 0.5 for COCO, 0.05 for rarer classes")
     warm_up: float = Field(0.05, ge=0, lt=1, description="share of the training before GbR starts")
     threshold_warm_up: float | None = Field(
-        None, ge=0, lt=1, description="share of the training before GbT starts; null for that of warm_up"
+        None, ge=0, lt=1, description="share of the training before GbT starts; null for 1.5 times warm_up"
     )
     refresh: float = Field(0.1, gt=0, le=1, description="CrS: share of the training between two counts of the classes")
     momentum: float = Field(0.999, ge=0, lt=1, description="momentum of the running means of GbR and GbT")

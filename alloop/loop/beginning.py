@@ -118,8 +118,7 @@ def as_measured_before(recorded: str, config: ExperimentConfig) -> ExperimentCon
     """Return the config of a run that goes on: one curve counts detections, and decodes images, in one way.
 
     A run of an older version whose config has no block `evaluation` counted 100 detections per image and class; one
-    without `training.decoding` decoded every image at its whole size; GbT of one without `threshold_warm_up` waited
-    half as long again as GbR.
+    without `training.decoding` decoded every image at its whole size.
     """
     begun = yaml.safe_load(recorded)
     before: dict[str, Any] = {}
@@ -127,9 +126,6 @@ def as_measured_before(recorded: str, config: ExperimentConfig) -> ExperimentCon
         before["evaluation.max_detections"] = COCO_LIMIT
     absent = BEFORE_THE_KEY.keys() - begun.get("training", {}).keys()
     before |= {f"training.{key}": BEFORE_THE_KEY[key] for key in absent}
-    semi = begun.get("training", {}).get("semi_supervised")
-    if semi is not None and "threshold_warm_up" not in semi:
-        before["training.semi_supervised.threshold_warm_up"] = 1.5 * semi.get("warm_up", 0.05)
     return changed(config, before) if before else config
 
 

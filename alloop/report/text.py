@@ -10,6 +10,7 @@ from alloop.results.class_balance import ClassBalance
 from alloop.results.compare import Comparison, Versus, compared, flips, mean_curve
 from alloop.results.curves import ap_at, boxes_to_reach
 from alloop.results.names import METRICS, metric_title
+from alloop.results.runs import decoded_whole
 from alloop.tables import Table, figure, plain
 
 
@@ -37,6 +38,12 @@ def comparison_blocks(
         blocks += ["", *_reach_lines(comparison, target_ap)]
     if at_paid is not None:
         blocks += ["", *_at_lines(comparison, at_paid)]
+    older = decoded_whole(comparison.runs)
+    if older:
+        blocks.append(
+            f"{len(older)} of the runs are of an older version, {older[0].name} is one: they decoded JPEG files of "
+            "more than 2 megapixels whole, and the others see other pixels of such files (training.decoding)."
+        )
     if any(run.facts.reference_is_test for run in comparison.runs):
         blocks.append("The reference split is the test split: a strategy that looks at it has seen the test labels.")
     return blocks

@@ -13,7 +13,7 @@ from alloop.budget.charges import RoundCharges
 from alloop.budget.prices import BOXES, CostModel
 from alloop.config.blocks import Block, LoopConfig
 from alloop.config.tables import DETECTORS
-from alloop.config.training import BEFORE_THE_KEY, CHANGES_NO_RESULT, TrainingConfig
+from alloop.config.training import BEFORE_THE_KEY, CHANGES_NO_RESULT, SemiSupervisedConfig, TrainingConfig
 from alloop.errors import ConfigError
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.store import RoundRecord, read_ledger, run_folders
@@ -186,13 +186,22 @@ def _recipes(a: Run, b: Run) -> Iterable[tuple[str, Any, Any]]:
     for block in ("detector", "training", "loop"):
         before, now = first.get(block, {}), second.get(block, {})
         detector = before.get("name", "") if block == "detector" else ""
-        for key in sorted({*before, *now} - _UNCOMPARED - _unused_parameters(detector)):
+        # a config of an older version lacks these; `decoded_whole` says which runs that are
+        unknown = {key for key in BEFORE_THE_KEY if block == "training" and not (key in before and key in now)}
+        for key in sorted({*before, *now} - _UNCOMPARED - _unused_parameters(detector) - unknown):
             default = _parameter_defaults(detector).get(key, _default(block, key))
             yield (
                 f"{block}.{key}",
                 _content(a, f"{block}.{key}", before.get(key, default)),
                 _content(b, f"{block}.{key}", now.get(key, default)),
             )
+
+
+def decoded_whole(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs of an older version, which decoded large JPEG files whole, where other runs do not."""
+    ways = [config_of(run).get("training", {}).get("decoding") for run in runs]
+    older = [run for run, way in zip(runs, ways, strict=True) if way is None]
+    return older if "reduced" in ways else []
 
 
 def counted_detections(config: Mapping[str, Any]) -> int | None:
@@ -206,7 +215,14 @@ def counted_detections(config: Mapping[str, Any]) -> int | None:
 
 def _content(run: Run, key: str, value: Any) -> Any:
     """Return what a key stands for: of a path what lies behind it, where it is recorded, else the value itself."""
+    if key == "training.semi_supervised" and isinstance(value, Mapping):
+        return _in_full(value)
     return (run.facts.contents or {}).get(key, value)
+
+
+def _in_full(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the block of semi-supervised training with the keys that an older version did not have."""
+    return SemiSupervisedConfig.model_validate(value).model_dump(mode="json")
 
 
 @cache
@@ -225,8 +241,6 @@ def _parameter_defaults(detector: str) -> Mapping[str, Any]:
 
 def _default(block: str, key: str) -> Any:
     """Return what the config of an older version means by not having a key of `training` or `loop`; else None."""
-    if block == "training" and key in BEFORE_THE_KEY:
-        return BEFORE_THE_KEY[key]
     blocks: dict[str, type[Block]] = {"training": TrainingConfig, "loop": LoopConfig}
     fields = blocks[block].model_fields if block in blocks else {}
     return fields[key].default if key in fields else None

@@ -6,6 +6,7 @@ from alloop.budget.charges import RoundCharges
 from alloop.budget.prices import COST_MODELS, CostModel, PriceList, cost_model
 from alloop.errors import ConfigError
 from alloop.ledger.store import read_ledger
+from alloop.report.text import to_table
 from alloop.results.compare import (
     compare_runs,
 )
@@ -76,13 +77,30 @@ def test_seconds_need_to_have_been_recorded(tmp_path):
     assert CostModel("s", prices=PriceList(second=2.0, box=0.0)).cost(RoundCharges(0, 3, 4, 1, 10.0)) == 20.0
 
 
-def test_a_run_of_an_older_version_is_compared_as_it_decoded(tmp_path):
+def test_a_run_of_an_older_version_that_decoded_in_another_way_is_named(tmp_path):
     """Its config has no key `training.decoding`: it decoded every image at its whole size."""
-    write_run(tmp_path / "random_seed0", "random", 0, [0.1, 0.2])
-    write_run(tmp_path / "entropy_seed0", "entropy", 0, [0.1, 0.4], training={"decoding": "full"})
-    compare_runs([tmp_path])
-    write_run(tmp_path / "margin_seed0", "margin", 0, [0.1, 0.4], training={"decoding": "reduced"})
+    ways = {"random": None, "entropy": {"decoding": "full"}, "margin": {"decoding": "reduced"}}
+    for name, training in ways.items():
+        write_run(tmp_path / name, name, 0, [0.1, 0.2], training=training)
+
+    def compared(*names):
+        return to_table(compare_runs([tmp_path / name for name in names]))
+
+    assert "older version" not in compared("random", "entropy")
+    assert "1 of the runs are of an older version, random is one: they decoded" in compared("random", "margin")
     with pytest.raises(ConfigError, match=r"training\.decoding differs \(full and reduced\)"):
+        compared("entropy", "margin")
+
+
+def test_a_key_of_semi_supervised_training_that_came_later_has_its_default_in_older_runs(tmp_path):
+    older = {"semi_supervised": {"style": "unbiased_teacher"}}
+    write_run(tmp_path / "random", "random", 0, [0.1, 0.2], training=older)
+    today = {"semi_supervised": {"style": "unbiased_teacher", "threshold_warm_up": None}}
+    write_run(tmp_path / "entropy", "entropy", 0, [0.1, 0.4], training=today)
+    compare_runs([tmp_path])
+    other = {"semi_supervised": {"style": "unbiased_teacher", "threshold_warm_up": 0.2}}
+    write_run(tmp_path / "margin", "margin", 0, [0.1, 0.4], training=other)
+    with pytest.raises(ConfigError, match=r"training\.semi_supervised differs"):
         compare_runs([tmp_path])
 
 

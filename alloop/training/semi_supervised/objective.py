@@ -179,7 +179,7 @@ class SemiSupervisedObjective:
     def thresholds(self, step: int) -> Float[Tensor, " k"]:
         """Return the score above which a detection is a pseudo-box; with GbT one per class after its warm-up."""
         config = self._config
-        warm_up = config.warm_up if config.threshold_warm_up is None else config.threshold_warm_up
+        warm_up = 1.5 * config.warm_up if config.threshold_warm_up is None else config.threshold_warm_up
         if not config.class_thresholds or step < warm_up * self._steps:
             return self.teacher.base_thresholds()
         weights = self.balance.weights.detach()[:-1] if config.gradient_balance and self.balance.ready else None
