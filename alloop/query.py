@@ -152,8 +152,7 @@ class Differentiable(Protocol):
         Args:
             image_ids: images without annotations.
             direction: one array per weight of the last layers.
-            score_threshold: detections below it are left out. Where a score is the square root of class x
-                centerness (FCOS in torchvision), the product is compared: it is the score of ISAL's released code.
+            score_threshold: detections of a lower score are left out.
             labels: `hard` treats each pseudo-label as certain, `posterior` weighs it by the class probabilities.
 
         Returns:

@@ -18,6 +18,7 @@ import torch
 from setting import CONFIGS, data_settings
 from speed import best, line
 from torch import nn
+from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.fcos import FCOS, FCOSHead
 from torchvision.models.detection.roi_heads import RoIHeads
@@ -53,6 +54,8 @@ def as_torchvision(module: nn.Module) -> nn.Module:
     """Give every part of a network torchvision's own class again."""
     for part in module.modules():
         part.__class__ = TORCHVISION.get(type(part).__name__, part.__class__)
+        if hasattr(part, "proposal_matcher"):
+            part.proposal_matcher.__class__ = Matcher
     return module
 
 

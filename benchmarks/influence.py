@@ -20,8 +20,8 @@ from speed import best, line
 
 from alloop.detectors import last_layers as derivatives
 from alloop.detectors.fitted_derivatives import pseudo_target, sampling_seed
-from alloop.detectors.frozen_features import to_tensor
 from alloop.detectors.seeding import seeded
+from alloop.detectors.transfer import to_tensors
 from alloop.loop.pool import seed_set_order
 from alloop.query import Query
 from alloop.strategy import make_strategy
@@ -47,7 +47,7 @@ def curvature_by_layer(name: str, query: Query) -> None:
     fitted: Any = query.detector
     image_id = min(query.labeled)
     module = fitted.detector.module.double()
-    image = to_tensor(fitted._cache.read(image_id), torch.device("cpu")).double()
+    image = to_tensors([fitted._cache.read(image_id)], torch.device("cpu"))[0].double()
     target = fitted._target(image_id, query.labeled[image_id])
     target["boxes"] = target["boxes"].double()
     loss = fitted.detector.cached_features([image]).losses([target], [sampling_seed(image_id)])
@@ -90,7 +90,7 @@ def predicted_and_measured(name: str, query: Query, ids: list[ImageId]) -> None:
     rate = 1e-3 / float(np.mean([norm(g) for g in gradients]))  # five steps of a thousandth of the weights' unit
     measured = []
     for image_id in ids:
-        frozen = fitted._cached([to_tensor(fitted._cache.read(image_id), torch.device("cpu"))])
+        frozen = fitted._cached([to_tensors([fitted._cache.read(image_id)], torch.device("cpu"))[0]])
         loss, at = fitted._losses(frozen, [image_id], truth), dict(weights)
         for _ in range(5):
             slope = derivatives.gradient(loss, at)
@@ -177,7 +177,7 @@ def products(name: str, query: Query, vector: Any) -> None:
     """Time one curvature product from a kept graph, and by forward mode over reverse mode from the same features."""
     fitted: Any = query.detector
     image_id = min(query.labeled)
-    frozen = fitted._cached([to_tensor(fitted._cache.read(image_id), torch.device("cpu"))])
+    frozen = fitted._cached([to_tensors([fitted._cache.read(image_id)], torch.device("cpu"))[0]])
     loss, weights, tangent = (
         fitted._losses(frozen, [image_id], query.labeled),
         fitted._weights(),
@@ -208,7 +208,7 @@ def one_backward_per_image(fitted: Any, ids: list[ImageId], direction: Any, *, w
     for batch, images in fitted._batches("peer", ids):
         results = detector.detect(images)
         for image_id, image, result in zip(batch, images, results, strict=True):
-            target = pseudo_target(result, 0.1**detector.score_power, "hard")
+            target = pseudo_target(result, 0.1, "hard")
             detector.module.train()
             for layer in detector.module.modules():
                 if isinstance(layer, torch.nn.BatchNorm2d):

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from alloop.config.blocks import TrainingConfig
+from alloop.config.training import TrainingConfig
 from alloop.data.digits import DigitScenes, digit_scenes
 from alloop.data.pixels import PixelCache
 from alloop.detectors.seeding import seeded

@@ -6,6 +6,11 @@ with s = sigmoid(logit of the instance's class) and y = 1 inside the mask. Small
 `between: classes` the margin is that of the instance's class over the best other one, inside the mask. The released
 code computes the difference of the two largest class logits, at the last state alone and without looking at y;
 `definition: released` is that.
+
+TFDP sums over the instances of an image (equation 3). The margins of learned pixels are positive, so the smallest sums
+are those of images with few instances: EL2N of the same state is (1 - M) / 2 of each instance, and keeps the images
+with many. `aggregation: mean` ranks by difficulty whatever the number of instances. The released code keeps the lowest
+on VOC and the highest elsewhere; `order` says which.
 """
 
 from dataclasses import dataclass
@@ -18,7 +23,7 @@ from alloop.errors import StrategyError
 from alloop.query import Need, Query
 from alloop.strategy import AnnotationSource
 from alloop.values import InstanceScores, MaskPixels, Selection
-from strategies.mask_pixels import MASK_NEEDS, Definition, ranked_by_sum, score_instances, sigmoid
+from strategies.mask_pixels import MASK_NEEDS, Aggregation, Definition, ranked_by_image, score_instances, sigmoid
 
 
 def pixel_margin(pixels: MaskPixels) -> Float[np.ndarray, " n"]:
@@ -64,18 +69,22 @@ def mean_over_states(states: list[np.ndarray]) -> Float[np.ndarray, " n"]:
 
 @dataclass(frozen=True)
 class Aum:
-    """Choose the images whose masks were learned with the least margin, summed over instances.
+    """Choose the images whose masks were learned with the least margin.
 
     Attributes:
         annotations: score `predicted` masks, or the `true` ones, which only pruning and simulated studies allow.
         definition: of the `paper`, or of its `released` code.
         between: margin between inside and outside at each of the `pixels`, or between `classes`.
+        aggregation: `sum` over the instances, as published, which favours images with few of them, or their `mean`.
+        order: whether the `lowest` or the `highest` margins are chosen.
         score_threshold: detections of a lower score are no instances.
     """
 
     annotations: AnnotationSource = "predicted"
     definition: Definition = "paper"
     between: Literal["pixels", "classes"] = "pixels"
+    aggregation: Aggregation = "sum"
+    order: Literal["lowest", "highest"] = "lowest"
     score_threshold: float = 0.3
 
     source: ClassVar[str] = "Pleiss et al. 2020"
@@ -86,12 +95,13 @@ class Aum:
         return MASK_NEEDS | {Need.SNAPSHOTS}
 
     def select(self, query: Query) -> Selection:
-        """Rank by the sum over instances, smallest first."""
+        """Rank by the margins of the instances."""
         return self.ranked(query, self.instance_scores(query))
 
     def ranked(self, query: Query, instances: InstanceScores) -> Selection:
-        """Rank by the sum over the given instances, smallest first."""
-        return ranked_by_sum(query, instances, highest=False)
+        """Rank by the margins of the given instances."""
+        highest = self.order == "highest"
+        return ranked_by_image(query, instances, highest=highest, aggregation=self.aggregation)
 
     def instance_scores(self, query: Query) -> InstanceScores:
         """Return the margin of each instance, averaged over the training."""

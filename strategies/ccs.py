@@ -17,7 +17,7 @@ from alloop.strategy import AnnotationSource
 from alloop.values import ImageId, Selection
 from strategies.aum import Aum
 from strategies.el2n import El2n
-from strategies.mask_pixels import MASK_NEEDS
+from strategies.mask_pixels import MASK_NEEDS, Aggregation, image_scores
 
 
 def hardest(scores: Float[np.ndarray, " n"], beta: float, k: int) -> Int64[np.ndarray, " c"]:
@@ -65,6 +65,8 @@ class Ccs:
     Attributes:
         annotations: score `predicted` masks, or the `true` ones, which only pruning and simulated studies allow.
         score: of difficulty: `aum`, or `el2n` as in the released code for VOC.
+        aggregation: `sum` over the instances, as published, or their `mean`; a sum of AUM is smallest, and so cut as
+            hardest, where there are few instances, see `strategies.aum`.
         beta: share of the hardest images that is cut.
         strata: m.
         score_threshold: detections of a lower score are no instances.
@@ -72,6 +74,7 @@ class Ccs:
 
     annotations: AnnotationSource = "predicted"
     score: Literal["aum", "el2n"] = "aum"
+    aggregation: Aggregation = "sum"
     beta: float = 0.1
     strata: int = 50
     score_threshold: float = 0.3
@@ -108,4 +111,5 @@ class Ccs:
         method, sign = (Aum, 1) if self.score == "aum" else (El2n, -1)
         instances = method(self.annotations, score_threshold=self.score_threshold).instance_scores(query)
         image_ids = np.array(sorted(query.unlabeled), dtype=np.int64)
-        return image_ids, instances.summed(image_ids) * sign, np.isin(image_ids, instances.image_ids)
+        ease = image_scores(instances, image_ids, self.aggregation) * sign
+        return image_ids, ease, np.isin(image_ids, instances.image_ids)

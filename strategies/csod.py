@@ -9,8 +9,10 @@ and when it is the turn of class c, with U_c the images of the class that are le
     score_c(i) = lambda sum over j in U_c of cos(p_ic, p_jc)  -  sum over j in S_c of cos(p_ic, p_jc)      (4)
 
 the image of largest score is chosen; it represents its class and differs from what is chosen. Turns go round the
-classes until k images are chosen. Between unit vectors u a sum of cosines is one inner product with the sum of the
-vectors,
+classes until k images are chosen. A later round begins with the classes that the fewest chosen images show: a round
+may ask for fewer images than there are classes, and otherwise the first ones would always be served first.
+
+Between unit vectors u a sum of cosines is one inner product with the sum of the vectors,
 
     score_c(i) = u_ic . (lambda U - S)        U = sum over U_c of u_jc        S = sum over S_c of u_jc
 
@@ -19,6 +21,7 @@ cut with 2 lambda / (1 + lambda).
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,13 +37,19 @@ from strategies.instances import instances_of, known_costs
 from strategies.picks import picks_and_rest
 from strategies.region_features import Features, region_needs, stream_region_vectors, unit
 
-CLASS_IMAGES = 1281  # mean number of images of a class in the data that the published lambdas were tuned on
-LAMBDAS: dict[str, dict[int, float]] = {
+LambdaTable = Literal["voc", "bdd", "coco"]
+CLASS_IMAGES: dict[LambdaTable, float] = {"voc": 1281, "bdd": 4000, "coco": 3864}
+"""The mean number of images of a class in the data that the lambdas of a table were tuned on.
+
+Of BDD at most 5,000 images of each class were sampled first (S2), of COCO 30,000 (S3). The number of BDD is rounded.
+"""
+
+LAMBDAS: dict[LambdaTable, dict[int, float]] = {
     "voc": {100: 0.025, 200: 0.04375, 500: 0.0625, 1000: 0.125},
     "bdd": {200: 0.075, 500: 0.0675, 1000: 0.1, 2000: 0.1875},
     "coco": {400: 0.05, 800: 0.1},
 }
-"""The lambda that was best for each number of images (tables S1 and S2 and their text)."""
+"""The lambda that was best for each number of chosen images (tables S1 and S2 and their text)."""
 
 
 class Prototypes(NamedTuple):
@@ -91,7 +100,9 @@ def csod_greedy(
 ) -> tuple[list[int], list[float]]:
     """Return the image rows that class-cyclic greedy selection picks by equation (4), in order, and their scores.
 
-    Ties go to the lowest row. Fewer than k rows are returned when no class has an image left.
+    The first turn is that of the class that the fewest images of `chosen` show, of several the lowest label; with none
+    chosen the classes take turns by label. Ties between images go to the lowest row. Fewer than k rows are returned
+    when no class has an image left.
 
     Args:
         prototypes: vectors of any length; a zero vector is similar to nothing.
@@ -105,13 +116,16 @@ def csod_greedy(
         StrategyError: vectors that are not finite.
     """
     classes, image_classes = _classes(prototypes, weights, left_out)
+    shown = Counter(label for row in chosen for label in image_classes.get(row, ()))
     for row in chosen:
         for other in image_classes.get(row, ()):
             classes[other].take(row, represents=True)
+    turns = sorted(classes, key=lambda label: (shown[label], label))
     picked: list[int] = []
     scores: list[float] = []
     while len(picked) < k and any(members.left.any() for members in classes.values()):
-        for label, members in classes.items():
+        for label in turns:
+            members = classes[label]
             if len(picked) == k or not members.left.any():
                 continue
             row, score = members.best()
@@ -142,8 +156,11 @@ def _classes(
     return classes, image_classes
 
 
-def published_lambda(images: int, table: str = "voc") -> float:
-    """Return the lambda that was best for this number of images, interpolated between published numbers."""
+def published_lambda(images: int, table: LambdaTable = "voc") -> float:
+    """Return the lambda that was best for this number of chosen images, interpolated between published numbers.
+
+    Beyond the largest published number it stays as it is there.
+    """
     return float(np.interp(images, list(LAMBDAS[table]), list(LAMBDAS[table].values())))
 
 
@@ -157,10 +174,11 @@ class Csod:
         features: `pooled` regions of the backbone (of a C4 detector, the output of its last stage for them), the
             input of the `classifier` of a two-stage detector, or the `gradient` of its loss in the classifier's
             weights.
-        lambda_: weight of representing against differing; by default `lambda_table` at the number of images, times
-            1281 / (mean images of a class): 1281 is the mean of the data it was tuned on, and U is a sum.
+        lambda_: weight of representing against differing; by default that of `lambda_table` for the images that are
+            chosen in the end, labeled ones included, times `CLASS_IMAGES` / (mean images of a class): U is a sum, and
+            `CLASS_IMAGES` is the mean of the data that the lambda was tuned on.
         lambda_table: data whose published lambdas are used: voc, bdd or coco.
-        class_lambda: whether lambda is multiplied by 1281 / (images of the class), class by class.
+        class_lambda: whether lambda is multiplied by `CLASS_IMAGES` / (images of the class), class by class.
         propagate: whether an image chosen for one class also represents its others.
         sample: number of random images of each class to choose among; all by default.
         discard: whether a first selection is discarded and another one chosen.
@@ -170,7 +188,7 @@ class Csod:
     annotations: AnnotationSource = "predicted"
     features: Features = "pooled"
     lambda_: float | None = None
-    lambda_table: Literal["voc", "bdd", "coco"] = "voc"
+    lambda_table: LambdaTable = "voc"
     class_lambda: bool = False
     propagate: bool = True
     sample: int | None = None
@@ -203,7 +221,7 @@ class Csod:
             csod_greedy,
             prototypes,
             query.count,
-            self._lambdas(query.count, prototypes),
+            self.lambdas(len(labeled) + query.count, prototypes),
             chosen=range(len(candidates), len(candidates) + len(labeled)),
             propagate=self.propagate,
         )
@@ -231,19 +249,21 @@ class Csod:
         vector = np.stack(means) if means else np.zeros((0, 1), np.float32)
         return Prototypes(np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64), vector)
 
-    def _lambdas(self, count: int, prototypes: Prototypes) -> dict[int, float]:
-        """Return lambda by class."""
+    def lambdas(self, chosen: int, prototypes: Prototypes) -> dict[int, float]:
+        """Return lambda by class.
+
+        Args:
+            chosen: number of images that are chosen in the end.
+            prototypes: of all images; of each class no more than the sample counts.
+        """
         labels, images = np.unique(prototypes.label, return_counts=True)
-        lambda_ = self.lambda_
+        images = np.minimum(images, images if self.sample is None else self.sample)
+        reference, lambda_ = CLASS_IMAGES[self.lambda_table], self.lambda_
         if lambda_ is None:
-            scale = 1 if self.class_lambda or not len(images) else CLASS_IMAGES / float(images.mean())
-            lambda_ = published_lambda(count, self.lambda_table) * scale
-        if not self.class_lambda:
-            return dict.fromkeys(labels.tolist(), lambda_)
-        return {
-            label: lambda_ * CLASS_IMAGES / number
-            for label, number in zip(labels.tolist(), images.tolist(), strict=True)
-        }
+            scale = 1 if self.class_lambda or not len(images) else reference / float(images.mean())
+            lambda_ = published_lambda(chosen, self.lambda_table) * scale
+        by_class = reference / images if self.class_lambda else np.ones(len(images))
+        return dict(zip(labels.tolist(), (lambda_ * by_class).tolist(), strict=True))
 
     def _not_sampled(self, query: Query, prototypes: Prototypes, candidates: int) -> np.ndarray:
         """Return which images are candidates outside the random sample of their classes; no labeled image is."""

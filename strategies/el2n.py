@@ -14,7 +14,7 @@ from jaxtyping import Float
 from alloop.query import Need, Query
 from alloop.strategy import AnnotationSource
 from alloop.values import InstanceScores, MaskPixels, Selection
-from strategies.mask_pixels import MASK_NEEDS, Definition, ranked_by_sum, score_instances, sigmoid
+from strategies.mask_pixels import MASK_NEEDS, Definition, ranked_by_image, score_instances, sigmoid
 
 
 def error(pixels: MaskPixels) -> Float[np.ndarray, " n"]:
@@ -63,7 +63,7 @@ class El2n:
 
     def ranked(self, query: Query, instances: InstanceScores) -> Selection:
         """Rank by the sum over the given instances, largest first."""
-        return ranked_by_sum(query, instances, highest=True)
+        return ranked_by_image(query, instances, highest=True)
 
     def instance_scores(self, query: Query) -> InstanceScores:
         """Return the error of each instance at that state of the training."""

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from alloop.query import Need, Query
 from alloop.strategy import AnnotationSource
 from alloop.values import InstanceScores, MaskPixels, Selection
-from strategies.mask_pixels import MASK_NEEDS, Definition, cross_entropy, ranked_by_sum, score_instances
+from strategies.mask_pixels import MASK_NEEDS, Definition, cross_entropy, ranked_by_image, score_instances
 
 
 def right(pixels: MaskPixels) -> Bool[np.ndarray, "n m m"]:
@@ -71,7 +71,7 @@ class Forgetting:
 
     def ranked(self, query: Query, instances: InstanceScores) -> Selection:
         """Rank by the sum over the given instances, largest first."""
-        return ranked_by_sum(query, instances, highest=True)
+        return ranked_by_image(query, instances, highest=True)
 
     def instance_scores(self, query: Query) -> InstanceScores:
         """Return how often each instance is forgotten."""

@@ -46,7 +46,7 @@ class Influence:
 
     Attributes:
         score_threshold: detections of a lower score are no pseudo-labels; images without any come last, in random
-            order. For FCOS it is compared to class x centerness, as released, not to its square root.
+            order.
         pseudo_labels: `hard` as released, or weighted by the detector's `posterior`.
         images: k, the number of labeled images per repetition.
         repetitions: p, the number of s_test that are averaged.

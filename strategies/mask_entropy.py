@@ -14,7 +14,7 @@ from jaxtyping import Float
 from alloop.query import Need, Query
 from alloop.strategy import AnnotationSource
 from alloop.values import InstanceScores, MaskPixels, Selection
-from strategies.mask_pixels import MASK_NEEDS, Definition, cross_entropy, ranked_by_sum, score_instances, sigmoid
+from strategies.mask_pixels import MASK_NEEDS, Definition, cross_entropy, ranked_by_image, score_instances, sigmoid
 
 
 def entropy(pixels: MaskPixels) -> Float[np.ndarray, " n"]:
@@ -53,7 +53,7 @@ class MaskEntropy:
 
     def ranked(self, query: Query, instances: InstanceScores) -> Selection:
         """Rank by the sum over the given instances, largest first."""
-        return ranked_by_sum(query, instances, highest=True)
+        return ranked_by_image(query, instances, highest=True)
 
     def instance_scores(self, query: Query) -> InstanceScores:
         """Return the trained detector's entropy of each instance."""

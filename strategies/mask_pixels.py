@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
 from alloop.query import Need, Query
 from alloop.strategy import AnnotationSource
@@ -20,6 +20,7 @@ from strategies.instances import instances_of
 from strategies.streaming import IMAGES_WITH_MASKS, chunked
 
 Definition = Literal["paper", "released"]
+Aggregation = Literal["sum", "mean"]
 MASK_NEEDS = frozenset({Need.DETECTIONS, Need.MASKS})
 Score = Callable[[MaskPixels], np.ndarray]
 """From the pixels of n instances at one state of the training to an array `[n, ...]`."""
@@ -79,13 +80,29 @@ def score_instances(
     return InstanceScores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def ranked_by_sum(query: Query, instances: InstanceScores, *, highest: bool) -> Selection:
-    """Rank images by the sum over their instances; those without one come last, in random order."""
+def ranked_by_image(
+    query: Query, instances: InstanceScores, *, highest: bool, aggregation: Aggregation = "sum"
+) -> Selection:
+    """Rank images by the scores of their instances; those without one come last, in random order."""
     image_ids = np.array(sorted(query.unlabeled), dtype=np.int64)
-    sums = instances.summed(image_ids)
-    counts = np.bincount(np.searchsorted(image_ids, instances.image_ids), minlength=len(image_ids))
+    scores = image_scores(instances, image_ids, aggregation)
     return query.top(
         [ImageId(i) for i in image_ids.tolist()],
-        sums if highest else -sums,
-        scored=counts > 0,
+        scores if highest else -scores,
+        scored=np.isin(image_ids, instances.image_ids),
     )
+
+
+def image_scores(
+    instances: InstanceScores, image_ids: Int64[np.ndarray, " m"], aggregation: Aggregation
+) -> Float[np.ndarray, " m"]:
+    """Return the sum or the mean of the scores of each image, 0 where it has no instance.
+
+    `image_ids` ascend and contain every image with an instance.
+    """
+    sums = instances.summed(image_ids)
+    if aggregation == "sum":
+        return sums
+    counts = np.bincount(np.searchsorted(image_ids, instances.image_ids), minlength=len(image_ids))
+    means: np.ndarray = sums / np.maximum(counts, 1)
+    return means

@@ -136,14 +136,18 @@ class Talisman:
         return rows
 
     def _informations(self, objects: Objects, known: Objects, first: Sequence[int], images: int) -> list[Information]:
-        """Return the mutual information of each class that has a query, by label."""
+        """Return the mutual information of each class that has a query, those with the fewest chosen images first.
+
+        The classes take turns in this order, so a later round goes on where the classes have been served least.
+        """
         build = self._builder(objects, images)
         drawn = objects.where(np.isin(objects.image, first))
-        informations = []
+        queries = []
         for label in np.unique(np.concatenate([drawn.label, known.label])):
             source = known if (known.label == label).any() else drawn
-            informations.append(build(source.where(source.label == label)))
-        return informations
+            queries.append(source.where(source.label == label))
+        queries.sort(key=lambda of_class: len(np.unique(of_class.image)))  # stable: by label where equal
+        return [build(of_class) for of_class in queries]
 
     def _builder(self, objects: Objects, images: int) -> Callable[[Objects], Information]:
         """Return a function from the queries of a class to their mutual information."""

@@ -37,12 +37,17 @@ Paper = Annotated[
 ]
 
 
-def status(folder: AnyFolder) -> None:
+def status(
+    folder: AnyFolder,
+    worth: Annotated[
+        float, typer.Option(help="AP that another round should gain; the advice to stop compares with it.")
+    ] = 0.005,
+) -> None:
     """Print the progress of a run, or of every run of a study. Runs that are under way can be read as well."""
     from alloop.results.status import status_blocks  # noqa: PLC0415
     from alloop.tables import show  # noqa: PLC0415
 
-    show(*status_blocks(folder))
+    show(*status_blocks(folder, worth))
 
 
 def ledger(

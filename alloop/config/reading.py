@@ -9,10 +9,12 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from alloop.config.blocks import Block, DataConfig, EvaluationConfig, LoopConfig, TrainingConfig, block_class
+from alloop.config.blocks import Block, DataConfig, EvaluationConfig, LoopConfig, block_class
 from alloop.config.overrides import parsed_override, with_value
 from alloop.config.paths import with_absolute_paths
 from alloop.config.plugin_blocks import DetectorBlock, OracleBlock, PluginBlock, StrategyBlock
+from alloop.config.scorer import ScorerConfig
+from alloop.config.training import TrainingConfig
 from alloop.errors import ConfigError, nearest
 
 
@@ -26,6 +28,7 @@ class ExperimentConfig(Block):
     strategy: StrategyBlock
     oracle: OracleBlock = Field(default_factory=OracleBlock)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    scorer: ScorerConfig | None = Field(None, description="another detector by which images are chosen in pruning")
     random_seed: int = Field(0, ge=0, lt=2**31, description="source of all random choices")
 
     @model_validator(mode="after")
@@ -134,6 +137,13 @@ def changed(config: ExperimentConfig, changes: Mapping[str, Any]) -> ExperimentC
 def with_all_labels(config: ExperimentConfig, images: int) -> ExperimentConfig:
     """Return the same experiment, trained once on the whole pool, which has this number of images."""
     return changed(config, {"loop.seed_set": f"{images} images", "loop.rounds": 1, "loop.budget": None})
+
+
+def scorer_of(config: ExperimentConfig) -> ExperimentConfig:
+    """Return the experiment that trains the detector by which images are chosen in pruning."""
+    scorer = config.scorer or ScorerConfig()
+    blocks = {name: getattr(scorer, name) or getattr(config, name) for name in ("detector", "training")}
+    return changed(config, {"scorer": None} | {name: block.model_dump(mode="json") for name, block in blocks.items()})
 
 
 def refuse_people(config: ExperimentConfig, task: str) -> None:

@@ -38,6 +38,7 @@ def _block_lines(name: str, block: type[BaseModel], heading: str) -> Iterator[st
     yield from (f"{heading} {name}", "", _summary(block), "")
     yield from _table([_row(key, field) for key, field in block.model_fields.items()])
     inner = {key: model for key, field in block.model_fields.items() if (model := block_class(field.annotation))}
+    inner = {key: model for key, model in inner.items() if model not in _top_level()}  # they have sections already
     for model in dict.fromkeys(inner.values()):
         keys = [f"{name}.{key}" for key, other in inner.items() if other is model]
         yield from _block_lines(", ".join(keys), model, f"{heading}#")
@@ -48,6 +49,10 @@ def _block_lines(name: str, block: type[BaseModel], heading: str) -> Iterator[st
         for plugin in block.table:
             cls = load_class(block.kind, plugin, block.table)
             yield from _dataclass_lines(f"{heading}# {block.kind}: {plugin}", cls)
+
+
+def _top_level() -> list[type[BaseModel] | None]:
+    return [block_class(field.annotation) for field in ExperimentConfig.model_fields.values()]
 
 
 def _dataclass_lines(heading: str, cls: Any) -> Iterator[str]:

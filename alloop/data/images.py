@@ -235,7 +235,8 @@ def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 def shown_size(image: Image.Image) -> tuple[int, int]:
     """Return (width, height) as displayed of an image whose header was read."""
-    rotated = image.getexif().get(_ORIENTATION) in _ROTATED
+    opened_as_displayed = image.format == "TIFF"  # Pillow turns the size of these files alone when it opens them
+    rotated = not opened_as_displayed and image.getexif().get(_ORIENTATION) in _ROTATED
     return (image.height, image.width) if rotated else (image.width, image.height)
 
 

@@ -8,7 +8,9 @@ from alloop.data.data_set import DataSet
 from alloop.data.grouped_annotations import MIN_SIDE, wide_enough
 from alloop.data.images import FolderImages
 from alloop.data.records import Records
+from alloop.data.threads import in_order
 from alloop.errors import DataError
+from alloop.values import ImageId
 
 LISTED = 200  # findings that are printed
 NOTED = 5  # notes of a split that a run warns of
@@ -104,14 +106,18 @@ def image_findings(dataset: DataSet, folder: Path) -> list[str]:
 
     A last finding counts the images whose bits were inferred, see `alloop.data.bit_depth`.
     """
-    source, findings, depths = FolderImages(folder, dataset.images), [], Counter[int]()
-    for image_id in dataset.images:
+    source = FolderImages(folder, dataset.images)
+
+    def checked(image_id: ImageId) -> DataError | int | None:
+        """Return what is wrong with an image, else its inferred bits if any."""
         try:
-            _, inferred = source.read_with_depth(image_id)
+            return source.read_with_depth(image_id)[1]
         except DataError as error:
-            findings.append(f"refused: {error}")
-        else:
-            depths.update([] if inferred is None else [inferred])
+            return error
+
+    results = list(in_order(checked, dataset.images))
+    findings = [f"refused: {result}" for result in results if isinstance(result, DataError)]
+    depths = Counter(result for result in results if isinstance(result, int))
     return [*findings, *_depth_findings(depths, len(dataset.images))]
 
 

@@ -98,11 +98,10 @@ class DifferentiableStream(StreamingDetector):
     ) -> tuple[Float32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
         """Return slopes under the detector's own detections, and how many those are; each image is seen once."""
         weights, tangent = self._weights(), self._tensors(direction)
-        threshold = score_threshold**self._network.score_power
         results: dict[ImageId, tuple[float, int]] = {}
         for ids, images in self._batches("influence", image_ids):
             cached = self._cached(images)
-            targets = [pseudo_target(detections, threshold, labels) for detections in cached.detections()]
+            targets = [pseudo_target(detections, score_threshold, labels) for detections in cached.detections()]
             loss = cached.losses(targets, [sampling_seed(i) for i in ids])
             slopes = derivatives.slopes(loss, weights, tangent).tolist()
             counts = [len(target["boxes"]) for target in targets]

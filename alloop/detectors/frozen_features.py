@@ -13,6 +13,7 @@ from torch import Tensor
 from alloop.data.cache_folder import CacheFolder
 from alloop.data.pixels import PixelCache
 from alloop.detectors.protocol import FrozenFeatures, FrozenLayers
+from alloop.detectors.transfer import to_tensors
 from alloop.values import ImageId
 
 
@@ -67,26 +68,13 @@ class FrozenFeatureCache:
 
     def _computed(self, image_id: ImageId, *, mirrored: bool) -> FrozenFeatures:
         pixels = self._pixels.read(image_id)
-        features = self._layers(to_tensor(pixels[:, ::-1] if mirrored else pixels, self._device))
+        (image,) = to_tensors([pixels[:, ::-1] if mirrored else pixels], self._device)
+        features = self._layers(image)
         return FrozenFeatures(tuple(level.to(self._dtype).float() for level in features.maps), features.shape)
 
     def _key(self, image_id: ImageId, *, mirrored: bool) -> str:
         own = f"{self._shared_key} {self._pixels.key(image_id)} {mirrored}"
         return hashlib.sha256(own.encode()).hexdigest()
-
-
-def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:
-    """Return pixels `[h, w, 3]` of 0..255 as a float32 tensor `[3, h, w]` of 0..1."""
-    if device.type != "cuda":
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(device).float().div_(255)
-    pinned = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)  # from there the copy needs no waiting
-    pinned.numpy()[:] = pixels
-    return channels_first(pinned.to(device, non_blocking=True))
-
-
-def channels_first(pixels: Tensor) -> Tensor:
-    """Return bytes `[h, w, 3]` of 0..255 as a contiguous float32 tensor `[3, h, w]` of 0..1, on their device."""
-    return pixels.permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def computed_by(device: torch.device) -> list[str]:

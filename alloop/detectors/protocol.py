@@ -198,11 +198,9 @@ class LastLayerDetector(Detector, Protocol):
 
     Attributes:
         last_layers: name of each weight, with its scale in ISAL's released code.
-        score_power: exponent that turns a probability into a score: 1/2 where a score is a geometric mean of two.
     """
 
     last_layers: Mapping[str, float]
-    score_power: float
 
     def cached_features(self, images: list[Image]) -> CachedFeatures:
         """Compute the features of images below the last layers."""

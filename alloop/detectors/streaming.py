@@ -12,9 +12,10 @@ from torch import Tensor
 
 from alloop.data.images import ImageSource
 from alloop.data.pixels import PixelCache, Read
-from alloop.detectors.frozen_features import FrozenFeatureCache, to_tensor
+from alloop.detectors.frozen_features import FrozenFeatureCache
 from alloop.detectors.kept_scores import Arrays, KeptScores
 from alloop.detectors.protocol import Detector, Image, PaddingDetector, ScoringDetector, Target
+from alloop.detectors.transfer import to_tensors
 from alloop.geometry.masks import scaled_masks
 from alloop.query import Need
 from alloop.values import Annotations, ImageId
@@ -136,7 +137,7 @@ class StreamingDetector:
         try:
             for batch in batches:
                 self._cache.expect("scoring", wanted, self._batch_size)
-                yield batch, [self._pixels(i) if frozen is None else frozen.read(i) for i in batch]
+                yield batch, self._pixels(batch) if frozen is None else [frozen.read(i) for i in batch]
                 done += len(batch)
                 self._progress(task, done, len(order))
         finally:
@@ -144,10 +145,10 @@ class StreamingDetector:
 
     def _image(self, image_id: ImageId) -> Image:
         """Return an image as the network reads it: what its frozen layers make of it, where they are known."""
-        return self._pixels(image_id) if self._frozen is None else self._frozen.read(image_id)
+        return self._pixels([image_id])[0] if self._frozen is None else self._frozen.read(image_id)
 
-    def _pixels(self, image_id: ImageId) -> Tensor:
-        return to_tensor(self._cache.read(image_id), self._device)
+    def _pixels(self, image_ids: Sequence[ImageId]) -> list[Tensor]:
+        return to_tensors([self._cache.read(i) for i in image_ids], self._device)
 
     def _boxes(self, image_id: ImageId, boxes: Float32[np.ndarray, "n 4"]) -> Tensor:
         """Return boxes of the image as displayed in pixels of the cached image."""

@@ -1,8 +1,9 @@
 """COCO average precision of boxes and masks, computed by faster-coco-eval on renumbered and checked records.
 
-Ids are renumbered from 1 (an annotation id of 0 silently costs AP in COCOeval), areas are computed from the boxes,
-and every number was checked to be finite when its value object was built (pycocotools scores a NaN box as perfect).
-Records that are neither trainable nor crowd are left out.
+Ids are renumbered from 1 (an annotation id of 0 silently costs AP in COCOeval), and every number was checked to be
+finite when its value object was built (pycocotools scores a NaN box as perfect). Records that are neither trainable nor
+crowd are left out. The area of a true object, which decides whether it is small, medium or large, is that of its mask
+where it has one, as in COCO; else that of its box, which is larger.
 """
 
 import contextlib
@@ -12,10 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from alloop.errors import DataError
 from alloop.evaluation.metrics import Metrics
 from alloop.geometry import boxes as box_math
-from alloop.geometry.masks import decode_mask
-from alloop.values import Annotations, Detections, ImageId
+from alloop.geometry.masks import decode_mask, decode_patch
+from alloop.values import Annotations, Detections, ImageId, Segmentation
 
 Kind = Literal["bbox", "segm"]
 COCO_LIMIT = 100  # detections of each class in an image that COCO counts
@@ -35,14 +37,14 @@ def coco_dicts(
         detections: by image; every image has annotations.
         classes: number of classes.
         kind: `bbox` for boxes, `segm` for masks.
-        sizes: (width, height) of each image in pixels; needed for masks.
+        sizes: (width, height) of each image in pixels; needed for masks. For boxes, the areas of masks need them.
     """
     numbers = {image_id: number for number, image_id in enumerate(sorted(truth), start=1)}
-    sizes = {image_id: (sizes or {})[image_id] for image_id in truth} if kind == "segm" else {}
+    sizes = {image_id: sizes[image_id] for image_id in truth} if sizes is not None else {}
     records = [
         {"image_id": number, **record}
         for image_id, number in numbers.items()
-        for record in _annotation_records(image_id, truth[image_id], sizes.get(image_id))
+        for record in _annotation_records(image_id, truth[image_id], sizes.get(image_id), kind)
     ]
     results = [
         {"image_id": numbers[image_id], **record}
@@ -62,8 +64,10 @@ def _image_record(number: int, size: tuple[int, int] | None) -> dict[str, int]:
     return {"id": number} if size is None else {"id": number, "width": size[0], "height": size[1]}
 
 
-def _annotation_records(image_id: ImageId, truth: Annotations, size: tuple[int, int] | None) -> list[dict[str, Any]]:
-    """Return the COCO records of one image; with `size`, of its masks."""
+def _annotation_records(
+    image_id: ImageId, truth: Annotations, size: tuple[int, int] | None, kind: Kind
+) -> list[dict[str, Any]]:
+    """Return the COCO records of one image; `size` is needed for masks."""
     boxes = truth.boxes.astype(np.float64)
     areas, xywh = box_math.area(boxes), box_math.to_xywh(boxes)
     records: list[dict[str, Any]] = []
@@ -74,11 +78,22 @@ def _annotation_records(image_id: ImageId, truth: Annotations, size: tuple[int, 
             "area": float(areas[row]),
             "iscrowd": int(truth.crowd[row]),
         }
-        if size is not None:
-            mask = decode_mask(truth.masks[row] or b"[]", *size, f"image {image_id}")
+        segmentation = truth.masks[row] if row < len(truth.masks) else None
+        if kind == "segm" and size is not None:
+            mask = decode_mask(segmentation or b"[]", *size, f"image {image_id}")
             record |= {"segmentation": _encode(mask), "area": float(mask.sum())}
+        elif segmentation is not None and size is not None:
+            record["area"] = _mask_area(segmentation, size) or record["area"]
         records.append(record)
     return records
+
+
+def _mask_area(segmentation: Segmentation, size: tuple[int, int]) -> float | None:
+    """Return the pixels of a mask; None where it cannot be read, which does not matter to a box."""
+    try:
+        return float(decode_patch(segmentation, *size, "").mask.sum())
+    except DataError:
+        return None
 
 
 def _result_records(detections: Detections, kind: Kind) -> list[dict[str, Any]]:
@@ -124,7 +139,7 @@ def evaluate(
         detections: by image; an image that is missing has none.
         class_names: in label order.
         kind: `bbox` for boxes, `segm` for masks.
-        sizes: (width, height) of each image in pixels; needed for masks.
+        sizes: (width, height) of each image in pixels; needed for masks. For boxes, the areas of masks need them.
         max_detections: detections of each class in an image that count, best first; None for all that are given.
     """
     tree, results = coco_dicts(truth, detections, len(class_names), kind, sizes)

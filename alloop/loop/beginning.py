@@ -9,8 +9,8 @@ import yaml
 
 from alloop.budget.amounts import buy
 from alloop.config import ExperimentConfig, parse_config
-from alloop.config.blocks import CHANGES_NO_RESULT
 from alloop.config.reading import changed
+from alloop.config.training import BEFORE_THE_KEY, CHANGES_NO_RESULT
 from alloop.data.splits import Splits
 from alloop.data.summary import note_lines, untrained_boxes, unused_classes
 from alloop.errors import ConfigError
@@ -28,6 +28,7 @@ from alloop.loop.recorded_data import contents_of, record_splits, splits_by_name
 from alloop.loop.split_leaks import checked_images, leak_warnings
 from alloop.oracles.oracle import RevealingOracle
 from alloop.strategy import uses_labels
+from alloop.training.schedule import long_warmup
 from alloop.values import Annotations, ImageId
 
 FREE_KEYS = frozenset(f"training.{key}" for key in CHANGES_NO_RESULT)
@@ -48,9 +49,6 @@ def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, 
     ledger = context.ledger
     images = checked_images(splits_by_name(context.experiment.splits), context.progress, context.kept)
     people = context.experiment.oracle.asks_people
-    warnings = data_warnings(context.experiment.splits, images.leaks, labels_are_known=not people)
-    for warning in warnings if report_warnings else ():
-        context.progress.say(f"warning: {warning}")
     contents = contents_of(context.experiment.config, table)
     if isinstance(context.oracle, RevealingOracle) or context.experiment.config.loop.seed_images:
         order = _seed_set_order(context, images.perceptual)
@@ -60,6 +58,12 @@ def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, 
     else:
         answers, seed_set, requests = {}, (), first_requests(context, table, images.perceptual)
         first = requests.selection.image_ids
+    warnings = (
+        *data_warnings(context.experiment.splits, images.leaks, labels_are_known=not people),
+        *long_warmup(context.experiment.config.training, len(first)),
+    )
+    for warning in warnings if report_warnings else ():
+        context.progress.say(f"warning: {warning}")
     with ledger.transaction():
         record_splits(ledger, images.hashed)
         record_perceptual_hashes(ledger, images.perceptual)
@@ -114,14 +118,18 @@ def as_measured_before(recorded: str, config: ExperimentConfig) -> ExperimentCon
     """Return the config of a run that goes on: one curve counts detections, and decodes images, in one way.
 
     A run of an older version whose config has no block `evaluation` counted 100 detections per image and class; one
-    without `training.decoding` decoded every image at its whole size.
+    without `training.decoding` decoded every image at its whole size; GbT of one without `threshold_warm_up` waited
+    half as long again as GbR.
     """
     begun = yaml.safe_load(recorded)
     before: dict[str, Any] = {}
     if "evaluation" not in begun and config.evaluation.max_detections is None:
         before["evaluation.max_detections"] = COCO_LIMIT
-    if "decoding" not in begun.get("training", {}):
-        before["training.decoding"] = "full"
+    absent = BEFORE_THE_KEY.keys() - begun.get("training", {}).keys()
+    before |= {f"training.{key}": BEFORE_THE_KEY[key] for key in absent}
+    semi = begun.get("training", {}).get("semi_supervised")
+    if semi is not None and "threshold_warm_up" not in semi:
+        before["training.semi_supervised.threshold_warm_up"] = 1.5 * semi.get("warm_up", 0.05)
     return changed(config, before) if before else config
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from alloop.config.blocks import TrainingConfig
 from alloop.config.class_balance import ClassifierRetraining, EqualizationLoss, LogitAdjustment, Method
+from alloop.config.training import TrainingConfig
 from alloop.detectors.plugin import BalancedPlugin, DetectorPlugin
 from alloop.detectors.protocol import BalancedDetector, Detector
 from alloop.errors import ConfigError

@@ -5,9 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from alloop.config import ExperimentConfig
-from alloop.config.reading import refuse_people, with_all_labels
 from alloop.data.cache_folder import CacheFolder, RecentFolder
-from alloop.data.splits import load_splits
 from alloop.detectors.protocol import Detector
 from alloop.files import run_lock
 from alloop.ledger.facts import RunFacts
@@ -18,7 +16,7 @@ from alloop.loop.beginning import as_measured_before, begin_run, refuse_other_co
 from alloop.loop.buying import purchase
 from alloop.loop.context import RunContext, Timings, pixel_caches
 from alloop.loop.experiment import prepare
-from alloop.loop.fitting import fitted, restored, trained_and_evaluated
+from alloop.loop.fitting import trained_and_evaluated
 from alloop.loop.people import RequestBatch, collect, next_requests, note_revisions
 from alloop.loop.purchase_rules import passed_over_lines, rules_of_round
 from alloop.loop.querying import open_query
@@ -34,7 +32,6 @@ from alloop.loop.round_files import model_path
 from alloop.loop.shared_models import SharedModels
 from alloop.oracles.oracle import HumanOracle, RevealingOracle
 from alloop.progress import Progress
-from alloop.query import FittedDetector
 from alloop.values import Annotations, ImageId
 
 CACHE = "cache"  # folder in a run or a study; nothing in it is needed
@@ -85,7 +82,7 @@ def run_experiment(
                 return ledger.rounds()
             config = as_measured_before(facts.config, config)
         models = SharedModels(Path(shared)) if shared else None
-        context = _run_context(config, table, ledger, models, Path(cache or out / CACHE), progress)
+        context = run_context(config, table, ledger, models, Path(cache or out / CACHE), progress)
         if facts is None:
             begin_run(context, table, replicate, report_warnings=report_warnings)
             expect_recorded_images(ledger, context.experiment.splits)
@@ -159,31 +156,7 @@ def query_and_reveal(
     return Bought(chosen, session.predicted_boxes(chosen), paid, bought.passed_over)
 
 
-def trained_on_everything(
-    config: ExperimentConfig,
-    out: Path,
-    table: Mapping[str, str],
-    *,
-    shared: Path | None = None,
-    cache: Path | None = None,
-    progress: Progress | None = None,
-) -> FittedDetector:
-    """Return the detector of an experiment, trained once on the whole pool in a run of its own, for pruning.
-
-    Raises:
-        AlloopError: as `run_experiment`.
-    """
-    refuse_people(config, "pruning")
-    config = with_all_labels(config, len(load_splits(config.data).train.dataset.images))
-    progress = progress or Progress(quiet=True)
-    run_experiment(config, out, table, shared=shared, cache=cache, progress=progress)
-    with open_ledger(out) as ledger:
-        context = _run_context(config, table, ledger, None, cache or out / CACHE, progress)
-        expect_recorded_images(ledger, context.experiment.splits)
-        return fitted(context, context.experiment.splits.train, context.caches.pool, restored(context, 0), 0)
-
-
-def _run_context(
+def run_context(
     config: ExperimentConfig,
     table: Mapping[str, str],
     ledger: Ledger,
@@ -191,6 +164,7 @@ def _run_context(
     cache: Path,
     progress: Progress,
 ) -> RunContext:
+    """Return what the steps of a run work with; data, device and threads are as the run began with them."""
     facts = ledger.facts()
     limit = int(config.training.cache_gib * 2**30)
     kept = CacheFolder(cache, limit * 3 // 4, progress.say)

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from alloop.config.blocks import CHANGES_NO_RESULT
 from alloop.config.reading import ExperimentConfig
+from alloop.config.training import CHANGES_NO_RESULT
 from alloop.data.cache_folder import CacheFolder
 from alloop.data.images import DECODER
 from alloop.data.splits import Splits, load_splits

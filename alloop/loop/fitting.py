@@ -254,11 +254,11 @@ def _evaluated(context: RunContext, round_: int, detector: Detector) -> Metrics:
     detections = dict(zip(ids, fitted(context, test, context.caches.test, detector).detections(ids), strict=True))
     settings = context.experiment.config.evaluation
     limit = settings.max_detections
-    metrics = evaluate(truth, detections, names, max_detections=limit)
+    sizes = {i: (record.width, record.height) for i, record in test.dataset.images.items()}
+    metrics = evaluate(truth, detections, names, sizes=sizes, max_detections=limit)
     if settings.keep_detections:
         kept = matched_detections(truth, detections, names, test.dataset.groups, limit)
         context.ledger.store(detections_path(round_), detections_to_bytes(kept), round_)
     if Need.MASKS in context.experiment.detector.gives:
-        sizes = {i: (record.width, record.height) for i, record in test.dataset.images.items()}
         metrics = metrics.with_masks(evaluate(truth, detections, names, "segm", sizes, limit))
     return metrics

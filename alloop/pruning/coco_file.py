@@ -93,12 +93,12 @@ class FilePruning:
         """
         if not strategy.needs or self.config is None:
             return None
-        from alloop.loop.engine import trained_on_everything  # noqa: PLC0415  only here torch is needed
+        from alloop.loop.scorer import scoring_detector  # noqa: PLC0415  only here torch is needed
 
         config = load_config(self.config, [f"data.train.annotations={self.annotations.resolve()}"])
         chosen = {"strategy": {"name": self.strategy, **parameters}, "random_seed": self.random_seed}
         folder = self.out.with_suffix(".model")
-        return trained_on_everything(changed(config, chosen), folder, self.table, progress=progress)
+        return scoring_detector(changed(config, chosen), folder, self.table, progress=progress)
 
     def _pruned(
         self,

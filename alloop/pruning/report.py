@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 
 from alloop.files import atomic_write
-from alloop.pruning.study import Trained
+from alloop.pruning.study import SCORER, Trained
 from alloop.report.style import INK, Style, new_figure, png, style_axes
 from alloop.results.names import METRICS, metric_title
-from alloop.results.statistics import t_interval
+from alloop.results.statistics import LEVEL, holm, t_interval
 from alloop.studies.grid import FULL_LABEL
 from alloop.tables import Table, csv_text, plain
 
 MEASURES = (*METRICS, *(f"mask_{metric}" for metric in METRICS))
 _IN_TABLE = ("ap", "ap50", "mask_ap", "mask_ap50")
 _DRAWN = ("ap", "mask_ap")
+WHOLE = {FULL_LABEL: ("everything", "--"), SCORER: ("everything, as the scorer is trained", ":")}
 
 
 def write_pruned(results: Sequence[Trained], folder: Path) -> list[str | Table]:
@@ -52,12 +53,7 @@ def result_blocks(results: Sequence[Trained]) -> list[str | Table]:
     keys = _measured(results, _IN_TABLE)
     rows = [_row(keep, strategy, _members(results, keep, strategy), keys) for keep, strategy in _groups(results)]
     heads = ["keep", "strategy", "seeds", "images", "boxes", "entropy", *map(metric_title, keys)]
-    sentences = [
-        _against_random(results, keep, strategy, keys)
-        for keep, strategy in _groups(results)
-        if strategy not in ("random", FULL_LABEL)
-    ]
-    return [Table(heads, rows, left=2), "", *sentences]
+    return [Table(heads, rows, left=2), "", *_against_random(results, keys)]
 
 
 def _row(keep: float, strategy: str, members: Sequence[Trained], keys: Sequence[str]) -> list[str]:
@@ -87,25 +83,42 @@ def _members(results: Sequence[Trained], keep: float, strategy: str) -> list[Tra
     return [result for result in results if (result.keep, result.strategy) == (keep, strategy)]
 
 
-def _against_random(results: Sequence[Trained], keep: float, strategy: str, keys: Sequence[str]) -> str:
-    """Return in one sentence how a strategy differs from random at the same share, for each metric."""
-    parts = [_gap_text(results, keep, strategy, key) for key in keys]
-    return f"{strategy} at {keep:.0%} against random: {', '.join(filter(None, parts)) or 'not trained'}"
+def _against_random(results: Sequence[Trained], keys: Sequence[str]) -> list[str]:
+    """Return in one sentence each how a strategy differs from random at the same share, for each metric.
+
+    The p-values behind the verdicts of a metric are corrected by Holm's method for all its strategies and shares.
+    """
+    cells = [(keep, strategy) for keep, strategy in _groups(results) if strategy not in ("random", *WHOLE)]
+    parts: dict[tuple[float, str], list[str]] = {cell: [] for cell in cells}
+    for key in keys:
+        gaps = {cell: _gaps(results, *cell, key) for cell in cells}
+        known = [cell for cell in cells if gaps[cell]]
+        p_values = holm([t_interval(gaps[cell])[1] for cell in known])
+        for cell, p_value in zip(known, p_values, strict=True):
+            parts[cell].append(f"{metric_title(key)} {_gap_text(gaps[cell], p_value)}")
+    return [
+        f"{strategy} at {keep:.0%} against random: {', '.join(parts[keep, strategy]) or 'not trained'}"
+        for keep, strategy in cells
+    ]
 
 
-def _gap_text(results: Sequence[Trained], keep: float, strategy: str, key: str) -> str:
-    """Return the mean gap under the seeds that both have, with its interval; empty without such a seed."""
+def _gaps(results: Sequence[Trained], keep: float, strategy: str, key: str) -> list[float]:
+    """Return the gaps to random under the seeds that both have."""
     random = {member.random_seed: member.metrics.get(key) for member in _members(results, keep, "random")}
-    gaps = [
+    return [
         value - other
         for member in _members(results, keep, strategy)
         if (value := member.metrics.get(key)) is not None and (other := random.get(member.random_seed)) is not None
     ]
-    if not gaps:
-        return ""
-    interval, _ = t_interval(gaps)
-    bounds = f" ({interval[0]:+.3f} to {interval[1]:+.3f})" if interval else ""
-    return f"{metric_title(key)} {np.mean(gaps):+.3f}{bounds}"
+
+
+def _gap_text(gaps: Sequence[float], p_value: float | None) -> str:
+    """Return the mean gap with its interval and its verdict; without them where the seeds show no spread."""
+    mean, (interval, _) = float(np.mean(gaps)), t_interval(gaps)
+    if interval is None or p_value is None:
+        return f"{mean:+.3f}"
+    verdict = "inconclusive" if p_value >= 1 - LEVEL else "better" if mean > 0 else "worse"
+    return f"{mean:+.3f} ({interval[0]:+.3f} to {interval[1]:+.3f}): {verdict}"
 
 
 def curve_png(results: Sequence[Trained]) -> bytes:
@@ -119,10 +132,11 @@ def curve_png(results: Sequence[Trained]) -> bytes:
 
 
 def _draw_metric(axes: Any, results: Sequence[Trained], key: str) -> None:
-    pruned = [result for result in results if result.strategy != FULL_LABEL]
-    full = [value for r in results if r.strategy == FULL_LABEL and (value := r.metrics.get(key))]
-    if full:
-        axes.axhline(float(np.mean(full)), linestyle="--", color=INK, label="everything")
+    pruned = [result for result in results if result.strategy not in WHOLE]
+    for name, (label, dash) in WHOLE.items():
+        full = [value for r in results if r.strategy == name and (value := r.metrics.get(key))]
+        if full:
+            axes.axhline(float(np.mean(full)), linestyle=dash, color=INK, label=label)
     for number, name in enumerate(dict.fromkeys(result.strategy for result in pruned)):
         points = [
             (result.keep, value)

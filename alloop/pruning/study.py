@@ -1,8 +1,10 @@
 """Prune, then train: AP over the share of the images that is kept, for several strategies.
 
-For every random seed one detector is trained on the whole set. It is the reference, and strategies that need a
-detector prune with it. Then each strategy chooses its subsets, and a detector is trained on each of them. Everything
-lies in one folder, and the same command resumes it.
+For every random seed one detector is trained on the whole set. It is the reference, and strategies that need a detector
+prune with it. Where the config has a block `scorer`, strategies prune with the detector of that block instead. It is
+trained on the whole set as well, so there are two references: one trained as the subsets are, and one as itself. Then
+each strategy chooses its subsets, and a detector is trained on each of them. Everything lies in one folder, and the
+same command resumes it.
 """
 
 import json
@@ -12,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from alloop.config.reading import ExperimentConfig, changed, with_all_labels
+from alloop.config.reading import ExperimentConfig, changed, scorer_of, with_all_labels
 from alloop.data.data_set import DataSet
 from alloop.data.splits import load_splits
 from alloop.errors import ConfigError
@@ -25,6 +27,8 @@ from alloop.query import FittedDetector, Need
 from alloop.strategy import Strategy, make_strategy
 from alloop.studies.arms import Arm, Failure, run_arms
 from alloop.studies.grid import FULL_LABEL, threads_each
+
+SCORER = "scorer"  # name of the detector of the block `scorer`, trained on the whole set
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class PruneStudy:
 
         Raises:
             ConfigError: an impossible share, an unknown strategy or parameter, a detector that cannot serve a
-                strategy.
+                strategy, a file of weights that is not there or is of another detector.
         """
         progress = progress or Progress(quiet=True)
         strategies = self._strategies
@@ -76,11 +80,12 @@ class PruneStudy:
             count_of(len(self._dataset.images), keep, None)
         failures = []
         for seed in self.seeds:
-            whole = self._whole(seed)
             first = seed == self.seeds[0]
-            failures += run_arms([whole], self.out, self.table, progress=progress, quiet=quiet, report_warnings=first)
+            failures += run_arms(
+                self._wholes(seed), self.out, self.table, progress=progress, quiet=quiet, report_warnings=first
+            )
             for name, strategy in strategies.items():
-                self._prune(name, strategy, seed, whole, progress)
+                self._prune(name, strategy, seed, progress)
         arms = [self._arm(*cell) for cell in self._grid]
         return failures + run_arms(
             arms,
@@ -94,13 +99,26 @@ class PruneStudy:
 
     def results(self) -> list[Trained]:
         """Return the results of every finished training; the detectors trained on the whole set come first."""
-        whole = [self._trained(self._whole(seed).name, FULL_LABEL, 1.0, seed) for seed in self.seeds]
+        whole = [
+            self._trained(arm.name, name, 1.0, seed)
+            for seed in self.seeds
+            for name, arm in zip((FULL_LABEL, SCORER), self._wholes(seed), strict=False)
+        ]
         parts = [self._trained(_folder(*cell), *cell) for cell in self._grid]
         return [trained for trained in [*whole, *parts] if trained is not None]
 
     @cached_property
     def _dataset(self) -> DataSet:
         return load_splits(self.config.data).train.dataset
+
+    @cached_property
+    def _weights(self) -> Path | None:
+        """The file of the scorer's weights, if it has one."""
+        weights = None if self.config.scorer is None else self.config.scorer.weights
+        if weights is not None and not weights.is_file():
+            msg = f"scorer.weights: {weights}: there is no such file; name the model of a run, or give scorer.training"
+            raise ConfigError(msg)
+        return weights
 
     @property
     def _all_names(self) -> list[str]:
@@ -118,21 +136,35 @@ class PruneStudy:
     def _strategies(self) -> dict[str, Strategy]:
         return {name: make_strategy(name, self._parameters(name), self.table) for name in self._all_names}
 
-    def _whole(self, seed: int) -> Arm:
-        """Return the training on the whole set; it keeps snapshots where a strategy needs them."""
-        config, name, images = self._config(seed), FULL_LABEL, len(self._dataset.images)
+    def _wholes(self, seed: int) -> list[Arm]:
+        """Return the trainings on the whole set: as the subsets are trained, and that of the scorer where it differs.
+
+        The last one keeps snapshots where a strategy needs them.
+        """
+        config, images = self._config(seed), len(self._dataset.images)
+        if self.config.scorer is None:
+            return [self._with_snapshots(FULL_LABEL, config, seed)]
+        whole = Arm(_folder(FULL_LABEL, 1, seed), with_all_labels(config, images))
+        if self._weights is not None:
+            return [whole]
+        return [whole, self._with_snapshots(SCORER, scorer_of(self._config(seed, scorer=True)), seed)]
+
+    def _with_snapshots(self, name: str, config: ExperimentConfig, seed: int) -> Arm:
+        """Return a training on the whole set, which keeps snapshots where a strategy needs them."""
+        images = len(self._dataset.images)
         if any(Need.SNAPSHOTS in strategy.needs for strategy in self._strategies.values()):
             from alloop.training.schedule import snapshot_steps  # noqa: PLC0415
 
-            snapshots = len(snapshot_steps(self.config.training, images, wanted=True))
+            snapshots = len(snapshot_steps(config.training, images, wanted=True))
             config = changed(config, {"training.snapshots": snapshots})
-            name = f"{FULL_LABEL}_states"  # a training without snapshots may be there already
+            name = f"{name}_states"  # a training without snapshots may be there already
         return Arm(_folder(name, 1, seed), with_all_labels(config, images))
 
-    def _config(self, seed: int) -> ExperimentConfig:
+    def _config(self, seed: int, *, scorer: bool = False) -> ExperimentConfig:
+        """Return the experiment of a training under one seed, with the block `scorer` or without it."""
         threads = self.config.training.threads or threads_each(self.workers)
         changes = {"training.threads": threads, "random_seed": seed, "strategy": {"name": "random"}}
-        return changed(self.config, changes)
+        return changed(self.config, changes if scorer else {**changes, "scorer": None})
 
     def _arm(self, name: str, keep: float, seed: int) -> Arm:
         """Return the training on a subset: one round on the images that the file of the subset names."""
@@ -141,7 +173,7 @@ class PruneStudy:
         config = changed(with_all_labels(self._config(seed), count), {"loop.seed_images": subset})
         return Arm(_folder(name, keep, seed), config)
 
-    def _prune(self, name: str, strategy: Strategy, seed: int, whole: Arm, progress: Progress) -> None:
+    def _prune(self, name: str, strategy: Strategy, seed: int, progress: Progress) -> None:
         """Write the subsets of one strategy that are not there yet."""
         detector: FittedDetector | None = None
         for keep in self.keeps:
@@ -149,23 +181,26 @@ class PruneStudy:
             if path.is_file():
                 continue
             if strategy.needs and detector is None:
-                detector = self._detector(name, strategy, whole, progress)
+                detector = self._detector(name, strategy, seed, progress)
             count = count_of(len(self._dataset.images), keep, None)
             progress.say(f"pruning: {name} keeps {count} of {len(self._dataset.images)} images, seed {seed}")
             pruned = prune(self._dataset, strategy, count, seed, detector=detector, progress=progress, name=name)
             lines = [f"# {json.dumps(self._facts(name, keep, seed))}", *map(str, pruned.kept)]
             atomic_write(path, ("\n".join(lines) + "\n").encode())
 
-    def _detector(self, name: str, strategy: Strategy, whole: Arm, progress: Progress) -> FittedDetector:
-        """Return the detector that was trained on the whole set.
+    def _detector(self, name: str, strategy: Strategy, seed: int, progress: Progress) -> FittedDetector:
+        """Return the detector that was trained on the whole set, or whose weights were given.
 
         Raises:
             ConfigError: the detector does not give what the strategy needs.
         """
-        from alloop.loop.engine import trained_on_everything  # noqa: PLC0415  only here torch is needed
+        from alloop.loop.scorer import scoring_detector  # noqa: PLC0415  only here torch is needed
 
-        folder, shared = self.out / whole.name, self.out / "shared"
-        detector = trained_on_everything(whole.config, folder, self.table, shared=shared, progress=progress)
+        arm = self._wholes(seed)[-1]
+        if self._weights is not None:
+            arm = Arm(_folder(SCORER, 1, seed), self._config(seed, scorer=True))
+        folder, shared = self.out / arm.name, self.out / "shared"
+        detector = scoring_detector(arm.config, folder, self.table, shared=shared, progress=progress)
         lacking = sorted(strategy.needs - detector.gives)
         if lacking:
             msg = (
@@ -177,12 +212,13 @@ class PruneStudy:
 
     def _facts(self, name: str, keep: float, seed: int) -> dict[str, Any]:
         """Return everything that a subset depends on."""
-        config = self._config(seed)
+        config = scorer_of(self._config(seed, scorer=True))
         # of a path what lies behind it: a study may be moved
         detector = {k: self._contents.get(f"detector.{k}", v) for k, v in config.detector.with_siblings().items()}
-        recipe = json.dumps(
-            [detector, config.training.model_dump(mode="json", exclude={*config.training.absent})], sort_keys=True
-        )
+        training = config.training.model_dump(mode="json", exclude={*config.training.absent})
+        recipe = json.dumps([detector, training], sort_keys=True)
+        if self._weights is not None:
+            recipe += sha256_of(self._weights.read_bytes())
         return {
             "strategy": name,
             "parameters": self._parameters(name),
@@ -194,7 +230,7 @@ class PruneStudy:
 
     @cached_property
     def _contents(self) -> dict[str, str]:
-        return contents_of(self.config, self.table)
+        return contents_of(scorer_of(self.config), self.table)
 
     @cached_property
     def _fingerprint(self) -> str:

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from alloop.budget.prices import BOXES
 from alloop.report.numbers import counted
 from alloop.report.style import INK, Style, new_figure, style_axes
-from alloop.results.compare import GRID, Comparison
+from alloop.results.compare import Comparison
+from alloop.results.gaps import GRID
 from alloop.results.names import Metric, metric_title
 from alloop.results.runs import Run
 from alloop.results.statistics import t_interval
@@ -107,5 +108,5 @@ def _interval(axes: Any, curves: Sequence[Curve], style: Style) -> None:
         return
     grid = np.linspace(low, high, GRID)
     values = np.array([np.interp(grid, x, y) for x, y in curves])
-    bounds = np.array([interval for column in values.T if (interval := t_interval(column.tolist())[0])])
+    bounds = np.array([t_interval(column.tolist())[0] or (column[0], column[0]) for column in values.T])
     axes.fill_between(grid, bounds[:, 0], bounds[:, 1], color=style.colour, alpha=0.13, linewidth=0)

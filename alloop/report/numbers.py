@@ -28,6 +28,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "penalty_matrix": comparison.penalty_matrix,
         "test": comparison.test,
         "areas": comparison.areas,
+        "ranges": {str(seed): list(within) for seed, within in comparison.ranges.items()},
         "replay_noise": comparison.replicate_noise,
     }
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from alloop.budget.prices import BOXES, IMAGES, CostModel
 from alloop.report.numbers import counted, mean_rows, priced_columns
 from alloop.results.class_balance import ClassBalance
@@ -80,8 +82,14 @@ def noise_sentence(comparison: Comparison) -> str:
 def _areas_sentence(comparison: Comparison) -> str:
     areas = sorted(comparison.areas.items(), key=lambda item: -item[1])
     listed = ", ".join(f"{name} {area:.3f}" for name, area in areas)
-    title = metric_title(comparison.metric)
-    return f"Mean {title} over the {counted(comparison.cost)} that all strategies cover: {listed}"
+    return f"Mean {metric_title(comparison.metric)} over {range_words(comparison)}: {listed}"
+
+
+def range_words(comparison: Comparison) -> str:
+    """Return the costs between which the curves are compared in words, as means over the seeds."""
+    low, high = np.mean(list(comparison.ranges.values()), axis=0)
+    seeds = "" if len(comparison.ranges) == 1 else f", means over {len(comparison.ranges)} seeds"
+    return f"the {counted(comparison.cost)} that all strategies cover ({low:.6g} to {high:.6g}{seeds})"
 
 
 def class_blocks(balance: ClassBalance | None) -> list[str | Table]:
@@ -118,19 +126,51 @@ def _summary_rows(balance: ClassBalance) -> list[list[str]]:
 
 def sentence(versus: Versus, cost: CostModel = BOXES) -> str:
     """Return one verdict in words."""
-    name = metric_title(versus.metric)
-    text = f"{versus.strategy} against random at equal {counted(cost)}: {versus.difference:+.3f} {name}"
+    text = (
+        f"{versus.strategy} against random at equal {counted(cost)}: {versus.difference:+.3f} "
+        f"{metric_title(versus.metric)} ({_spread(versus)}), at the end {versus.end_difference:+.3f}"
+        f"{_bounds(versus.end_interval, '+.3f')}: {versus.verdict}"
+    )
+    if versus.saving is not None:
+        return f"{text}; {saving_words(versus, cost)}"
+    return f"{text}{_detection(versus)}"
+
+
+def _spread(versus: Versus) -> str:
+    if versus.interval is not None:
+        return f"95 % interval {versus.interval[0]:+.3f} to {versus.interval[1]:+.3f}, {versus.seeds} seeds"
+    if versus.seeds == 1:
+        return "1 seed; an interval needs several seeds"
+    return f"{versus.seeds} seeds that do not differ; an interval needs some spread"
+
+
+def _detection(versus: Versus) -> str:
+    """Return what difference would have got a verdict, with the range that so few seeds leave open."""
     if versus.interval is None:
-        text += f" ({versus.seeds} seed{'' if versus.seeds == 1 else 's'}; an interval needs several seeds)"
-    else:
-        text += f" (95 % interval {versus.interval[0]:+.3f} to {versus.interval[1]:+.3f}, {versus.seeds} seeds)"
-    text += f": {versus.verdict}"
-    if versus.verdict == "inconclusive" and versus.detectable:
-        text += f" (with this spread, {versus.seeds} seeds detect a difference of {versus.detectable:.3f})"
-    if versus.saving is not None and versus.saving >= 0:
-        less = f"fewer {cost.name}" if cost in (BOXES, IMAGES) else "less cost"
-        text += f"; random's best {name} with {versus.saving:.0%} {less}"
-    return text
+        return ""
+    if versus.detectable is None or versus.detectable_interval is None:
+        return f" ({versus.seeds} seeds are too few for a verdict of this test, however large the difference)"
+    if not versus.detectable:
+        return ""
+    low, high = versus.detectable_interval
+    known = f"{low:.3f} to {high:.3f}, as the spread is known from {versus.seeds} seeds"
+    return f" (a verdict needs a difference of about {versus.detectable:.3f}; {known})"
+
+
+def saving_words(versus: Versus, cost: CostModel) -> str:
+    """Return a saving in words: how much less, or more, the strategy needs for the AP that both reach."""
+    share = versus.saving or 0.0
+    low, high = versus.saving_interval or (share, share)
+    if share < 0:
+        share, low, high = -share, -high, -low
+    kind = ("fewer", "more") if cost in (BOXES, IMAGES) else ("less", "more")
+    unit = cost.name if cost in (BOXES, IMAGES) else "cost"
+    amount = f"{share:.0%} {kind[(versus.saving or 0.0) < 0]} {unit}"
+    return f"it needs {amount} ({low:.0%} to {high:.0%}) for the same {metric_title(versus.metric)}"
+
+
+def _bounds(interval: tuple[float, float] | None, form: str) -> str:
+    return "" if interval is None else f" ({interval[0]:{form}} to {interval[1]:{form}})"
 
 
 def _reach_lines(comparison: Comparison, target: float) -> list[str]:

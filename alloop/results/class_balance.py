@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from alloop.ledger.store import read_ledger
 from alloop.results.compare import Comparison
+from alloop.results.gaps import ap_between, distinct
 from alloop.results.runs import Run
 
 RARE_SHARE = 1 / 3  # of the classes that the pool contains, those with the fewest boxes
@@ -152,4 +153,5 @@ def _class_ap(run: Run, name: str, paid: float | None) -> float | None:
     points = [(p, v) for p, r in zip(run.paid, run.rounds, strict=True) if (v := r.per_class.get(name)) is not None]
     if paid is None or not points:
         return None
-    return float(np.interp(paid, [p for p, _ in points], [v for _, v in points]))
+    curve = distinct(np.array([p for p, _ in points]), np.array([v for _, v in points]))
+    return float(ap_between(curve, np.clip([paid], curve.cost[0], curve.cost[-1]))[0])

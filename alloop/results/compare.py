@@ -1,25 +1,27 @@
-"""Strategies against random: curves, differences with intervals, and verdicts, at an equal cost.
+"""Strategies against random: curves, differences with intervals, savings and verdicts, at an equal cost.
 
-Curves are interpolated on the range that both runs of a pair cover; pairs are matched by seed. The
-difference of a pair is the mean gap of the two curves over that range. Over several seeds it has an
-interval at 95 % and a p-value, which Holm's method corrects for the number of strategies. The verdict
-is inconclusive when the interval contains zero, when the corrected p-value exceeds 5 %, or when the
-interval lies within the replicate noise: the largest gap between a run and a replicate of it.
+Pairs of runs are matched by seed. Under each seed all strategies are compared on one range of costs: from where each of
+them has bought once to where the first of them ends. The difference of a pair is the mean gap of the two curves on
+that range, see `gaps`; so the differences of all strategies can be put in order. Over several seeds a difference has an
+interval at 95 % and a p-value, which Holm's method corrects for the number of strategies. The verdict is inconclusive
+when the interval contains zero, when the corrected p-value exceeds 5 %, or when the interval lies within the replicate
+noise: the largest gap between a run and a replicate of it. Where there is a verdict, `savings` says what it is worth.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from alloop.budget.prices import BOXES, CostModel
-from alloop.results.curves import saving
+from alloop.results.gaps import Range, common_range, curve_of, gap
 from alloop.results.names import Metric, Test
+from alloop.results.pairs import CurvesBySeed, Pairs
 from alloop.results.runs import Run, find_runs, refuse_unlike
-from alloop.results.statistics import LEVEL, detectable, holm, interval_of, significance
-
-GRID = 101  # number of points on the common range
+from alloop.results.savings import mean_saving
+from alloop.results.statistics import LEVEL, Interval, detectable, holm, interval_of, significance, spread_factors
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +30,37 @@ class Versus:
 
     Attributes:
         strategy: its name.
-        metric: the metric that the difference is in.
+        metric: the metric that the differences are in.
         seeds: number of seeds that both strategies have.
-        difference: mean over the seeds of the gap between the two curves, at equal cost.
-        interval: 95 % interval of the difference; None for a single seed.
+        difference: mean over the seeds of the mean gap between the two curves, at equal cost.
+        interval: 95 % interval of the difference; None for a single seed, or seeds without any spread.
         p_value: of a difference of 0, for this comparison alone.
         verdict: `better`, `worse` or `inconclusive`.
-        saving: share of cost saved at random's best figure; None where it is not reached.
+        end_difference: mean over the seeds of the gap at the right end of the range.
+        end_interval: 95 % interval of that.
+        saving: share of the cost saved at the right end, negative where the strategy needs more; None while the verdict
+            is inconclusive, since then it would be a figure of chance.
+        saving_interval: 95 % interval of the saving.
         p_holm: the p-value after Holm's correction for all comparisons together.
-        detectable: the smallest true difference that is detected with a power of 80 %.
+        detectable: the smallest true difference that gets a verdict with a probability of 80 %, at the spread of these
+            seeds; None where the test cannot give a verdict with so few seeds.
+        detectable_interval: the same for the least and the greatest spread that these seeds leave possible (95 %).
     """
 
     strategy: str
     metric: str
     seeds: int
     difference: float
-    interval: tuple[float, float] | None
+    interval: Interval | None
     p_value: float | None
     verdict: str
-    saving: float | None
+    end_difference: float
+    end_interval: Interval | None
+    saving: float | None = None
+    saving_interval: Interval | None = None
     p_holm: float | None = None
     detectable: float | None = None
+    detectable_interval: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +73,11 @@ class Comparison:
         penalty_matrix: entry [a][b] is 1 where a is clearly better than b, else 0.
         metric: the metric of the curves.
         test: the significance test.
-        areas: mean of each strategy's curve over the cost that all strategies cover.
+        areas: mean of each strategy's curve over the same ranges, under the seeds that all strategies have.
         cost: what the curves are drawn against.
         replicates: runs that repeat another run.
         replicate_noise: the largest gap between a run and a replicate of it; None without replicates.
+        ranges: by random seed, the costs between which its runs are compared.
     """
 
     runs: tuple[Run, ...]
@@ -76,6 +89,7 @@ class Comparison:
     cost: CostModel = BOXES
     replicates: tuple[Run, ...] = ()
     replicate_noise: float | None = None
+    ranges: dict[int, Range] = field(default_factory=dict)
 
 
 def compare_runs(
@@ -103,23 +117,18 @@ def compared(runs: Sequence[Run], metric: Metric, test: Test = "t", cost: CostMo
     priced = [replace(run, cost=cost) for run in runs]
     first = [run for run in priced if not run.replicate]
     replicates = [run for run in priced if run.replicate]
-    budgeted = [run for run in first if not run.full_label and len(run.curve(metric)[0])]
-    names = list(dict.fromkeys(run.strategy for run in budgeted))
+    curves = CurvesBySeed.of_runs(first, metric)
     noise = replicate_noise(first, replicates, metric)
-    results = [against_random(budgeted, name, metric, test) for name in names if name != "random"]
-    uncorrected = [versus for versus in results if versus is not None]
-    p_values = holm([versus.p_value for versus in uncorrected])
-    corrected = [_corrected(versus, p, noise) for versus, p in zip(uncorrected, p_values, strict=True)]
+    pairs = {name: of for name in curves.names if name != "random" and (of := curves.pairs(name, "random")).gaps}
+    versus = [against_random(name, of, metric, test) for name, of in pairs.items()]
+    p_values = holm([one.p_value for one in versus])
+    comparisons = max(1, sum(p is not None for p in p_values))
+    verdicts = [_verdict(one, p, noise) for one, p in zip(versus, p_values, strict=True)]
+    concluded = [_concluded(one, comparisons, pairs[one.strategy], test) for one in verdicts]
+    matrix = penalty_matrix(curves, test)
+    noisy = tuple(replicates), noise
     return Comparison(
-        tuple(first),
-        tuple(corrected),
-        penalty_matrix(budgeted, names, metric, test),
-        metric,
-        test,
-        areas(budgeted, names, metric),
-        cost,
-        tuple(replicates),
-        noise,
+        tuple(first), tuple(concluded), matrix, metric, test, curves.areas(), cost, *noisy, dict(curves.ranges)
     )
 
 
@@ -130,19 +139,26 @@ def flips(one: Comparison, other: Comparison) -> list[tuple[Versus, Versus]]:
     return [(a, b) for a, b in pairs if a.verdict != b.verdict]
 
 
-def replicate_noise(runs: Sequence[Run], replicates: Sequence[Run], metric: Metric) -> float | None:
-    """Return the largest gap between a run and a replicate of it; None without replicates."""
-    by_key = {(run.strategy, run.random_seed): run for run in runs}
-    gaps = []
-    for replicate in replicates:
-        run = by_key.get((replicate.strategy, replicate.random_seed))
-        value = gap(run, replicate, metric) if run else None
-        if value is not None:
-            gaps.append(abs(value))
-    return max(gaps, default=None)
+def against_random(strategy: str, pairs: Pairs, metric: Metric, test: Test = "t") -> Versus:
+    """Compare one strategy with random, without regard to the others; `pairs` is not empty."""
+    interval, p_value = significance(pairs.gaps, test)
+    verdict = "inconclusive"
+    if interval is not None and not interval[0] <= 0 <= interval[1]:
+        verdict = "better" if interval[0] > 0 else "worse"
+    return Versus(
+        strategy,
+        metric,
+        len(pairs.gaps),
+        float(np.mean(pairs.gaps)),
+        interval,
+        p_value,
+        verdict,
+        float(np.mean(pairs.ends)),
+        interval_of(pairs.ends, test),
+    )
 
 
-def _corrected(versus: Versus, p_holm: float | None, noise: float | None) -> Versus:
+def _verdict(versus: Versus, p_holm: float | None, noise: float | None) -> Versus:
     """Keep a verdict only if it holds for all comparisons together and exceeds the replicate noise."""
     significant = p_holm is not None and p_holm < 1 - LEVEL
     within_noise = noise is not None and versus.interval is not None and max(map(abs, versus.interval)) <= noise
@@ -150,60 +166,35 @@ def _corrected(versus: Versus, p_holm: float | None, noise: float | None) -> Ver
     return replace(versus, p_holm=p_holm, verdict=versus.verdict if holds else "inconclusive")
 
 
-def areas(runs: Sequence[Run], names: Sequence[str], metric: Metric) -> dict[str, float]:
-    """Return the mean of each strategy's mean curve over the cost that all of them cover, if there is any."""
-    curves = {name: mean_curve(runs, name, metric) for name in names}
-    low = max((float(x[0]) for x, _ in curves.values()), default=0.0)
-    high = min((float(x[-1]) for x, _ in curves.values()), default=-1.0)
-    if low > high:
-        return {}
-    grid = np.linspace(low, high, GRID)
-    return {name: float(np.mean(np.interp(grid, x, y))) for name, (x, y) in curves.items()}
+def _concluded(versus: Versus, comparisons: int, pairs: Pairs, test: Test) -> Versus:
+    """Add what a verdict is worth, and what difference gets one."""
+    if versus.verdict != "inconclusive":
+        saved = mean_saving(pairs.log_cost_ratios(), test)
+        versus = replace(versus, saving=saved.share, saving_interval=saved.interval)
+    found = detectable(pairs.gaps, comparisons, test)
+    if found is None:
+        return versus
+    least, greatest = spread_factors(len(pairs.gaps))
+    return replace(versus, detectable=found, detectable_interval=(least * found, greatest * found))
 
 
-def gap(a: Run, b: Run, metric: Metric) -> float | None:
-    """Return the mean of a's curve minus b's over the cost that both cover; None where they share no range.
-
-    A range of one point (round 0 alone) gives the difference at that point.
-    """
-    (xa, ya), (xb, yb) = a.curve(metric), b.curve(metric)
-    if not len(xa) or not len(xb):
-        return None
-    low, high = max(xa[0], xb[0]), min(xa[-1], xb[-1])
-    if low > high:
-        return None
-    grid = np.linspace(low, high, GRID)
-    return float(np.mean(np.interp(grid, xa, ya) - np.interp(grid, xb, yb)))
-
-
-def paired_gaps(runs: Sequence[Run], a: str, b: str, metric: Metric) -> list[float]:
-    """Return the gaps under all seeds that both strategies have."""
+def replicate_noise(runs: Sequence[Run], replicates: Sequence[Run], metric: Metric) -> float | None:
+    """Return the largest mean gap between a run and a replicate of it; None without replicates."""
     by_key = {(run.strategy, run.random_seed): run for run in runs}
-    seeds = sorted({seed for name, seed in by_key if name == a} & {seed for name, seed in by_key if name == b})
-    gaps = [gap(by_key[a, seed], by_key[b, seed], metric) for seed in seeds]
-    return [value for value in gaps if value is not None]
+    gaps = []
+    for replicate in replicates:
+        run = by_key.get((replicate.strategy, replicate.random_seed))
+        value = None if run is None else mean_gap(run, replicate, metric)
+        if value is not None:
+            gaps.append(abs(value))
+    return max(gaps, default=None)
 
 
-def against_random(runs: Sequence[Run], strategy: str, metric: Metric, test: Test = "t") -> Versus | None:
-    """Compare one strategy with random, without regard to the others; return None without a common seed."""
-    gaps = paired_gaps(runs, strategy, "random", metric)
-    if not gaps:
-        return None
-    interval, p_value = significance(gaps, test)
-    verdict = "inconclusive"
-    if interval is not None and not interval[0] <= 0 <= interval[1]:
-        verdict = "better" if interval[0] > 0 else "worse"
-    return Versus(
-        strategy,
-        metric,
-        len(gaps),
-        float(np.mean(gaps)),
-        interval,
-        p_value,
-        verdict,
-        saving_against_random(runs, strategy, metric),
-        detectable=detectable(gaps),
-    )
+def mean_gap(a: Run, b: Run, metric: Metric) -> float | None:
+    """Return the mean gap between two runs on the range that both cover; None where there is none."""
+    curves = curve_of(a, metric), curve_of(b, metric)
+    within = common_range(curves)
+    return None if within is None else float(np.mean(gap(*curves, within)))
 
 
 def mean_curve(runs: Sequence[Run], strategy: str, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
@@ -213,20 +204,18 @@ def mean_curve(runs: Sequence[Run], strategy: str, metric: Metric) -> tuple[np.n
     return np.mean([x[:length] for x, _ in curves], axis=0), np.mean([y[:length] for _, y in curves], axis=0)
 
 
-def saving_against_random(runs: Sequence[Run], strategy: str, metric: Metric) -> float | None:
-    """Return the share of cost saved at the best AP of random's mean curve; None if it is not reached."""
-    other = mean_curve(runs, "random", metric)
-    return saving(*mean_curve(runs, strategy, metric), *other, target=float(other[1].max()))
-
-
-def penalty_matrix(
-    runs: Sequence[Run], names: Sequence[str], metric: Metric, test: Test = "t"
-) -> dict[str, dict[str, float]]:
-    """Return a matrix whose entry [a][b] is 1 where a's interval against b lies above zero, else 0."""
-    matrix: dict[str, dict[str, float]] = {}
-    for a in names:
-        matrix[a] = {}
-        for b in names:
-            interval = interval_of(paired_gaps(runs, a, b, metric), test) if a != b else None
-            matrix[a][b] = float(interval is not None and interval[0] > 0)
+def penalty_matrix(curves: CurvesBySeed, test: Test = "t") -> dict[str, dict[str, float]]:
+    """Return a matrix whose entry [a][b] is 1 where a is better than b by the test of this pair alone, else 0."""
+    matrix = {a: dict.fromkeys(curves.names, 0.0) for a in curves.names}
+    for a, b in combinations(curves.names, 2):
+        gaps = curves.pairs(a, b).gaps
+        matrix[a][b], matrix[b][a] = float(_beats(gaps, test)), float(_beats([-value for value in gaps], test))
     return matrix
+
+
+def _beats(gaps: Sequence[float], test: Test) -> bool:
+    """Return whether gaps are above zero by their interval and by the test."""
+    if not gaps or np.mean(gaps) <= 0:
+        return False
+    interval, p_value = significance(gaps, test)
+    return interval is not None and p_value is not None and interval[0] > 0 and p_value < 1 - LEVEL

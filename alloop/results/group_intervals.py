@@ -5,7 +5,7 @@ and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8). All ru
 what two runs have in common cancels in their difference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,8 @@ from alloop.evaluation.matching import IOU_THRESHOLDS
 from alloop.evaluation.resampled_ap import resampled_ap
 from alloop.loop.round_files import detections_path
 from alloop.randomness import rng
-from alloop.results.compare import GRID, Comparison
+from alloop.results.compare import Comparison
+from alloop.results.gaps import Curve, Range, distinct, gap
 from alloop.results.kept_detections import kept_detections, refuse_other_test_images
 from alloop.results.names import Metric
 from alloop.results.runs import Run
@@ -78,6 +79,16 @@ class _Measured:
     run: Run
     values: Float64[np.ndarray, "k r"]
 
+    @property
+    def curve(self) -> Curve:
+        """The curve on the test split and on each resample."""
+        return distinct(np.array(self.run.paid), self.values.T)
+
+    @property
+    def end(self) -> float:
+        """What was paid before the last round; a run that has not bought yet ends before the range of its seed."""
+        return self.run.paid[-1] if self.run.rounds else -1.0
+
 
 def group_intervals(comparison: Comparison, resamples: int = RESAMPLES) -> GroupIntervals:
     """Return intervals over the test groups for the runs of a comparison.
@@ -105,7 +116,7 @@ def group_intervals(comparison: Comparison, resamples: int = RESAMPLES) -> Group
         len(first.image_ids),
         max(one.values.shape[1] for one in measured) - 1,
         tuple(_strategy_round(members, groups) for members in _by_round(measured)),
-        _differences(measured, groups),
+        _differences(measured, comparison.ranges, groups),
         tuple(tuple(_ap(values, groups) for values in one.values) for one in measured),
     )
 
@@ -172,28 +183,13 @@ def _strategy_round(members: Sequence[tuple[_Measured, int]], groups: int) -> St
     )
 
 
-def _differences(measured: Sequence[_Measured], groups: int) -> dict[str, Estimate]:
+def _differences(measured: Sequence[_Measured], ranges: Mapping[int, Range], groups: int) -> dict[str, Estimate]:
+    """Return the differences of `alloop.results.compare`, with intervals over the groups."""
     budgeted = {(one.run.strategy, one.run.random_seed): one for one in measured if not one.run.full_label}
     gaps: dict[str, list[np.ndarray]] = {}
     for (strategy, seed), one in budgeted.items():
         baseline = budgeted.get(("random", seed))
-        gap = None if strategy == "random" or baseline is None else _gap(one, baseline)
-        if gap is not None:
-            gaps.setdefault(strategy, []).append(gap)
+        within = ranges.get(seed)
+        if strategy != "random" and baseline and within and min(one.end, baseline.end) >= within.high:
+            gaps.setdefault(strategy, []).append(gap(one.curve, baseline.curve, within).mean(axis=-1))
     return {strategy: _difference(np.mean(of_seeds, axis=0), groups) for strategy, of_seeds in gaps.items()}
-
-
-def _gap(a: _Measured, b: _Measured) -> Float64[np.ndarray, " r"] | None:
-    """Return the gap between two curves as `alloop.results.compare.gap` does, on each resample."""
-    if not a.run.rounds or not b.run.rounds:
-        return None
-    low, high = max(a.run.paid[0], b.run.paid[0]), min(a.run.paid[-1], b.run.paid[-1])
-    return None if low > high else _mean_between(a, low, high) - _mean_between(b, low, high)
-
-
-def _mean_between(one: _Measured, low: float, high: float) -> Float64[np.ndarray, " r"]:
-    """Return the mean of a curve between two costs: interpolation is linear, so it is a weighted sum of the rounds."""
-    grid = np.linspace(low, high, GRID)
-    weights = [np.interp(grid, one.run.paid, unit).mean() for unit in np.eye(len(one.run.rounds))]
-    mean: np.ndarray = np.array(weights) @ one.values
-    return mean

@@ -11,8 +11,9 @@ import yaml
 
 from alloop.budget.charges import RoundCharges
 from alloop.budget.prices import BOXES, CostModel
-from alloop.config.blocks import CHANGES_NO_RESULT, Block, LoopConfig, TrainingConfig
+from alloop.config.blocks import Block, LoopConfig
 from alloop.config.tables import DETECTORS
+from alloop.config.training import BEFORE_THE_KEY, CHANGES_NO_RESULT, TrainingConfig
 from alloop.errors import ConfigError
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.store import RoundRecord, read_ledger, run_folders
@@ -216,7 +217,9 @@ def _unused_parameters(detector: str) -> frozenset[str]:
 
 
 def _default(block: str, key: str) -> Any:
-    """Return the default of a key that the config of an older version does not have; None for a detector's."""
+    """Return what the config of an older version means by not having a key; None for a detector's."""
+    if block == "training" and key in BEFORE_THE_KEY:
+        return BEFORE_THE_KEY[key]
     blocks: dict[str, type[Block]] = {"training": TrainingConfig, "loop": LoopConfig}
     fields = blocks[block].model_fields if block in blocks else {}
     return fields[key].default if key in fields else None

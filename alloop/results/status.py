@@ -9,7 +9,7 @@ from alloop.budget.charges import RoundCharges
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.requests import AnnotationRequest, AnnotationRequests, RoundAnswers
 from alloop.ledger.store import Ledger, RoundRecord, read_ledger, run_folders
-from alloop.results.stopping import advice
+from alloop.results.stopping import WORTH, NextRound, advice
 from alloop.tables import Table
 
 
@@ -28,6 +28,7 @@ class RunStatus:
         waiting_round: the round whose answers are missing, or None.
         requests: the annotation requests of the waiting round.
         charged: the charges of each round.
+        gain_worth_having: AP that the next round should gain.
     """
 
     facts: RunFacts | None
@@ -40,6 +41,7 @@ class RunStatus:
     waiting_round: int | None
     requests: Sequence[AnnotationRequest]
     charged: Sequence[RoundCharges]
+    gain_worth_having: float = WORTH
 
     @property
     def state(self) -> str:
@@ -99,12 +101,19 @@ class RunStatus:
         """Return in one sentence whether another round pays, by the curve, the charges and the open request."""
         points = [(r.boxes, value) for r in self.rounds if (value := r.metrics["ap"]) is not None]
         boxes, cost = sum(c.boxes for c in self.charged), sum(c.cost for c in self.charged)
-        next_boxes = self.predicted_boxes or self.charged[-1].boxes
-        return advice([b for b, _ in points], [a for _, a in points], next_boxes, cost / boxes if boxes else 1.0)
+        upcoming = NextRound(
+            self.predicted_boxes or self.charged[-1].boxes, cost / boxes if boxes else 1.0, self.gain_worth_having
+        )
+        finished = self.facts is not None and self.facts.rounds_planned == len(self.rounds)
+        return advice([b for b, _ in points], [a for _, a in points], None if finished else upcoming)
 
 
-def read_status(folder: Path) -> RunStatus:
+def read_status(folder: Path, gain_worth_having: float = WORTH) -> RunStatus:
     """Read the progress of a run.
+
+    Args:
+        folder: of the run.
+        gain_worth_having: AP that the next round should gain; the advice compares with it.
 
     Raises:
         ConfigError: the folder holds no run.
@@ -124,6 +133,7 @@ def read_status(folder: Path) -> RunStatus:
             waiting_round=waiting,
             requests=[] if waiting is None else requests.of_round(waiting),
             charged=ledger.charged(),
+            gain_worth_having=gain_worth_having,
         )
 
 
@@ -131,11 +141,11 @@ def _checkpoint_step(ledger: Ledger, round_: int) -> int | None:
     return max((step for _, _, step in ledger.files(round_) if step is not None), default=None)
 
 
-def status_blocks(folder: Path) -> list[str | Table]:
+def status_blocks(folder: Path, gain_worth_having: float = WORTH) -> list[str | Table]:
     """Return the lines about a run, or a table with one row for each run of a study."""
     folders = run_folders(folder)
     if folders == [folder]:
-        return [*read_status(folder).lines()]
+        return [*read_status(folder, gain_worth_having).lines()]
     statuses = [(run_folder.name, read_status(run_folder)) for run_folder in folders]
     rows = [(name, s.state, s.progress, f"{s.spent.images}", f"{s.spent.boxes}") for name, s in statuses]
     warnings = dict.fromkeys(warning for _, status in statuses if status.facts for warning in status.facts.warnings)

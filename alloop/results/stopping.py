@@ -1,5 +1,10 @@
-"""Whether another round pays: AP gained per 1,000 boxes at the end of the curve, and the cost of the next round."""
+"""Whether another round pays: AP gained per 1,000 boxes at the end of the curve, and what the next round may gain.
 
+Stopping is advised when even the upper end of the interval of the next round's gain is less than a gain worth having.
+An interval that contains zero is no reason by itself: a curve that still rises has one, too, when its rounds are few.
+"""
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +13,7 @@ import numpy as np
 from alloop.results.statistics import LEVEL, Interval
 
 WINDOW = 4  # number of last rounds that the line is fitted to
+WORTH = 0.005  # AP that a round should gain
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,36 +24,69 @@ class Gain:
     interval: Interval
     rounds: int
 
-    @property
-    def levelled_off(self) -> bool:
-        """Whether the gain may be zero or less, since its interval reaches down to zero."""
-        return self.interval[0] <= 0
+    def of(self, boxes: float) -> Interval:
+        """Return the 95 % interval of what a number of boxes gains if the curve goes on in a straight line."""
+        return self.interval[0] * boxes / 1000, self.interval[1] * boxes / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class NextRound:
+    """What the next round is expected to take, and what it should gain to be worth it."""
+
+    boxes: float
+    cost_per_box: float = 1.0
+    worth: float = WORTH
+
+    def words(self) -> str:
+        """Return the expectation in words."""
+        cost = "" if self.cost_per_box == 1 else f" and to cost {self.boxes * self.cost_per_box:.2f}"
+        return f"the next round is expected to take {self.boxes:.0f} boxes{cost}"
 
 
 def gain_per_1000_boxes(boxes: Sequence[float], ap: Sequence[float]) -> Gain | None:
-    """Fit a line by least squares to the last rounds.
+    """Fit a line by least squares to the last four rounds.
 
-    Return None for fewer than three rounds, or where nothing was paid between them.
+    Return None for fewer rounds, where nothing was paid between them, and where the line cannot be computed.
     """
     from scipy import stats  # noqa: PLC0415  slow to import
 
     x, y = np.asarray(boxes[-WINDOW:], dtype=np.float64) / 1000, np.asarray(ap[-WINDOW:], dtype=np.float64)
-    if len(x) < 3 or x[0] == x[-1]:
+    if len(x) < WINDOW or x[0] == x[-1]:
         return None
     line = stats.linregress(x, y)
     half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 2)) * float(line.stderr)
+    if not (math.isfinite(line.slope) and math.isfinite(half)):
+        return None
     return Gain(float(line.slope), (float(line.slope) - half, float(line.slope) + half), len(x))
 
 
-def advice(boxes: Sequence[float], ap: Sequence[float], next_boxes: float, cost_per_box: float) -> str:
-    """Return one sentence for the person who decides about another round."""
-    expected = f"the next round is expected to take {next_boxes:.0f} boxes"
-    if cost_per_box != 1:
-        expected += f" and to cost {next_boxes * cost_per_box:.2f}"
+def advice(boxes: Sequence[float], ap: Sequence[float], upcoming: NextRound | None) -> str:
+    """Return one sentence for the person who decides about another round.
+
+    Args:
+        boxes: paid for before each round, in total.
+        ap: after each round.
+        upcoming: the next round; None where no round is left.
+    """
     gain = gain_per_1000_boxes(boxes, ap)
     if gain is None:
-        return f"{expected}; three rounds are needed to estimate what more boxes gain"
+        slope = f"{WINDOW} rounds with boxes are needed to estimate what more boxes gain"
+        return slope if upcoming is None else f"{upcoming.words()}; {slope}"
     low, high = gain.interval
-    slope = f"the last {gain.rounds} rounds gained {gain.slope:+.3f} AP per 1,000 boxes"
-    verdict = "so the gain may be zero: think of stopping" if gain.levelled_off else "still rising"
-    return f"{slope} (95 % {low:+.3f} to {high:+.3f}), {verdict}; {expected}"
+    slope = (
+        f"the last {gain.rounds} rounds gained {gain.slope:+.3f} AP per 1,000 boxes (95 % {low:+.3f} to {high:+.3f})"
+    )
+    if upcoming is None:
+        return f"{slope}; all planned rounds are done"
+    return f"{slope}; {upcoming.words()}, {_outlook(gain, upcoming)}"
+
+
+def _outlook(gain: Gain, upcoming: NextRound) -> str:
+    """Return what the next round may gain, and what follows from it."""
+    low, high = gain.of(upcoming.boxes)
+    may = f"and to gain {low:+.3f} to {high:+.3f} AP"
+    if high < upcoming.worth:
+        return f"{may}, less than {upcoming.worth:g}: think of stopping"
+    if low >= upcoming.worth:
+        return f"{may}: still rising"
+    return f"{may}: these rounds cannot tell whether it is worth {upcoming.worth:g} AP"

@@ -4,16 +4,18 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import cast
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
-from alloop.config.blocks import TrainingConfig
+from alloop.config.training import TrainingConfig
 from alloop.data.pixels import PixelCache, Read, Size, resized, scaled_size
-from alloop.detectors.frozen_features import FrozenFeatureCache, to_tensor
+from alloop.detectors.frozen_features import FrozenFeatureCache
 from alloop.detectors.protocol import Image, Target
+from alloop.detectors.transfer import on_device, to_tensors
 from alloop.geometry.boxes import box_scale
 from alloop.geometry.masks import resized_mask, scaled_masks
 from alloop.randomness import RoundSeed, derive_seed
@@ -136,8 +138,8 @@ class TrainingBatches:
         """Return images, targets and image ids of one step."""
         self._cache.expect("training", lambda ahead: self._wanted(step, ahead), self._config.batch_size)
         planned = self._planned(step)
-        examples = [self._example(*example) for example in planned]
-        return [image for image, _ in examples], [target for _, target in examples], [i for i, *_ in planned]
+        targets = self._sent([self._target(*example) for example in planned])
+        return self._images(planned), targets, [image_id for image_id, *_ in planned]
 
     def _planned(self, step: int) -> list[tuple[ImageId, Size, bool]]:
         """Return each image of a step, the size at which it is shown, and whether it is mirrored."""
@@ -166,8 +168,8 @@ class TrainingBatches:
             if self._frozen is None or not self._frozen.is_kept(image_id, mirrored=mirrored)
         ]
 
-    def _example(self, image_id: ImageId, size: Size, mirrored: bool) -> tuple[Image, Target]:  # noqa: FBT001
-        """Return one image and its target, augmented."""
+    def _target(self, image_id: ImageId, size: Size, mirrored: bool) -> dict[str, np.ndarray]:  # noqa: FBT001
+        """Return the target of one image, augmented."""
         record = self._cache.source.records[image_id]
         truth = self._labeled[image_id]
         cached_size = self._cache.size(image_id)
@@ -179,22 +181,20 @@ class TrainingBatches:
         boxes, masks = training_target(boxes, masks, cached_size, size, mirrored=mirrored)
         large = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # rounding may leave nothing of a box that is hardly there
         labels = truth.labels[truth.trainable][large]
-        target = self._target(boxes[large], labels, None if masks is None else masks[large])
-        return self._image(image_id, size, mirrored=mirrored), target
+        target = {"boxes": boxes[large], "labels": labels}
+        return target if masks is None else {**target, "masks": masks[large]}
 
-    def _image(self, image_id: ImageId, size: Size, *, mirrored: bool) -> Image:
+    def _images(self, planned: Sequence[tuple[ImageId, Size, bool]]) -> list[Image]:
+        """Return the images of a step, augmented, or what the frozen layers make of them."""
         if self._frozen is not None:
-            return self._frozen.read(image_id, mirrored=mirrored)
-        return to_tensor(training_pixels(self._cache.read(image_id, size), size, mirrored=mirrored), self._device)
+            return [self._frozen.read(image_id, mirrored=mirrored) for image_id, _, mirrored in planned]
+        pixels = [training_pixels(self._cache.read(i, size), size, mirrored=mirrored) for i, size, mirrored in planned]
+        return [*to_tensors(pixels, self._device)]
 
-    def _target(self, boxes: np.ndarray, labels: np.ndarray, masks: np.ndarray | None) -> Target:
-        target = Target(
-            boxes=torch.from_numpy(np.ascontiguousarray(boxes)).to(self._device),
-            labels=torch.from_numpy(labels.copy()).to(self._device),
-        )
-        if masks is not None:
-            target["masks"] = torch.from_numpy(np.ascontiguousarray(masks)).to(self._device)
-        return target
+    def _sent(self, targets: Sequence[Mapping[str, np.ndarray]]) -> list[Target]:
+        """Return targets as tensors on the device."""
+        sent = iter(on_device([array for target in targets for array in target.values()], self._device))
+        return [cast("Target", {name: next(sent) for name in target}) for target in targets]
 
 
 class UnlabeledBatches:
@@ -244,7 +244,7 @@ class UnlabeledBatches:
         """Return images and image ids of one step, which is not before `since`."""
         self._cache.expect("unlabeled", lambda ahead: self._wanted(step, ahead), self._batch_size)
         image_ids = self._ids(step)
-        return [to_tensor(self._cache.read(i), self._device) for i in image_ids], image_ids
+        return to_tensors([self._cache.read(i) for i in image_ids], self._device), image_ids
 
     def unchanged(self, image_ids: Sequence[ImageId], images: list[Tensor]) -> list[Image]:
         """Return images as nobody changes them: what frozen layers make of them, where they are known."""

@@ -6,11 +6,12 @@ A training that resumes from a checkpoint gives bit for bit the same weights as 
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from alloop.config.blocks import TrainingConfig
+from alloop.config.training import TrainingConfig
 from alloop.detectors.loss_prediction import NAME as LOSS_PREDICTION
 from alloop.detectors.loss_prediction import training_losses
 from alloop.detectors.protocol import Detector
@@ -54,17 +55,31 @@ class SupervisedObjective:
 def make_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Build SGD or AdamW over the parameters that are not frozen.
 
-    The parameters of a loss prediction module form a second group, so that their gradients are clipped separately and
-    the detector trains as without them.
+    The parameters of a loss prediction module form a group of their own, whose gradients are clipped separately, so
+    that the detector trains as without them. The biases of the detector form one where they are trained in another way.
     """
-    free = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
-    loss_prediction = [parameter for name, parameter in free if name.startswith(f"{LOSS_PREDICTION}.")]
-    detector = [parameter for name, parameter in free if not name.startswith(f"{LOSS_PREDICTION}.")]
-    groups = [{"params": group} for group in (detector, loss_prediction) if group]
+    groups = _groups(module, config)
     lr, decay, fused = config.lr, config.weight_decay, True  # one pass over all weights a step
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, weight_decay=decay, fused=fused)
     return torch.optim.AdamW(groups, lr=lr, weight_decay=decay, fused=fused)
+
+
+def _groups(module: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
+    """Return groups of parameters; `factor` multiplies the learning rate, `clipped` names what is clipped together."""
+    free = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+    loss_prediction = [parameter for name, parameter in free if name.startswith(f"{LOSS_PREDICTION}.")]
+    detector = [(name, parameter) for name, parameter in free if not name.startswith(f"{LOSS_PREDICTION}.")]
+    unlike = config.bias_lr_factor != 1 or not config.bias_decay
+    biases = [parameter for name, parameter in detector if unlike and name.endswith(".bias")]
+    others = [parameter for name, parameter in detector if not (unlike and name.endswith(".bias"))]
+    decay = config.weight_decay * config.bias_decay
+    groups = [
+        {"params": others, "factor": 1.0, "clipped": "detector"},
+        {"params": biases, "factor": config.bias_lr_factor, "clipped": "detector", "weight_decay": decay},
+        {"params": loss_prediction, "factor": 1.0, "clipped": LOSS_PREDICTION},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def train(
@@ -106,7 +121,7 @@ def train(
     for step in range(first, steps):
         done = step + 1
         for group in optimizer.param_groups:
-            group["lr"] = lr_at(config, step, steps)
+            group["lr"] = group["factor"] * lr_at(config, step, steps)
         amp = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" and config.amp else nullcontext()
         with seeded(seed.derive("step", step)), amp:
             terms, image_ids = objective(step)
@@ -129,10 +144,11 @@ def train(
 
 
 def _update(optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float | None) -> None:
-    """Take one step of the optimizer, with the gradient norm of each parameter group clipped separately."""
+    """Take one step of the optimizer; the gradients of the detector and of a loss prediction are clipped separately."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     if clip_norm is not None:
-        for group in optimizer.param_groups:
-            torch.nn.utils.clip_grad_norm_(group["params"], clip_norm)
+        for name in dict.fromkeys(group["clipped"] for group in optimizer.param_groups):
+            together = [p for group in optimizer.param_groups if group["clipped"] == name for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(together, clip_norm)
     optimizer.step()

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from alloop.config import load_config, parse_config
 from alloop.data.formats.coco import read_coco
@@ -12,6 +13,7 @@ from alloop.data.validation import validate
 from alloop.loop.engine import run_experiment
 from alloop.pruning.subset_json import subset_json
 from alloop.strategy import make_strategy
+from alloop.training.schedule import long_warmup
 from strategies import TABLE
 
 FOLDER = Path(__file__).parents[2] / "configs"
@@ -46,7 +48,7 @@ def shrunken(config, data, images):
     small = {"weights": "none", "channels": 64, "head_width": 16, "proposals": 10, "sampled_regions": 8}
     tree["detector"] |= {**small, "backbone": "resnet18", "short_side": 64, "long_side": 96}
     tree["training"] |= {"batch_size": 2, "epochs": None, "iterations": 2, "threads": 1, "device": "cpu"}
-    tree["training"]["warmup_iterations"] = 1
+    tree["training"] |= {"warmup_iterations": 0, "warmup_share": 0.5}
     if tree["training"]["short_sides"]:
         tree["training"]["short_sides"] = [48, 64]
     tree["loop"] |= {"seed_set": f"{images} images", "query_size": f"{images} images", "rounds": 2}
@@ -82,3 +84,61 @@ def test_bccd_configs_run_shrunken_on_the_real_images(name, tmp_path, real_data,
     config = load_config(FOLDER / f"{name}.yaml", [*shrunk, "strategy.name=random", "training.threads=1"])
     rounds = run_experiment(config, tmp_path, TABLE)
     assert [r.images for r in rounds] == [3, 5]
+
+
+def documented():
+    """Yield preset, key and value of every cell of the tables in docs/reproducing.md, and whether a reason is given."""
+    names = []
+    for line in (FOLDER.parent / "docs" / "reproducing.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0] == "key":
+            names = [cell.strip("`") for cell in cells[1:-2]]
+        elif names and cells[0].startswith("`"):
+            for name, cell in zip(names, cells[1:-2], strict=True):
+                yield name, cells[0].strip("`"), cell
+        elif not line.startswith("|"):
+            names = []
+
+
+def flat(tree, prefix=""):
+    if not isinstance(tree, dict):
+        return {prefix.rstrip("."): tree}
+    return {k: v for key, value in tree.items() for k, v in flat(value, f"{prefix}{key}.").items()}
+
+
+def written(value):
+    """Write a value as the tables do."""
+    if isinstance(value, list):
+        short = len(value) < 4
+        return f"[{', '.join(map(written, value))}]" if short else f"{value[0]} to {value[-1]}"
+    if isinstance(value, bool) or value is None:
+        return "null" if value is None else str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+NAMED_ELSEWHERE = {"detector.name", "detector.backbone", "training.optimizer", "training.schedule", "random_seed"}
+
+
+def test_every_number_of_every_preset_stands_beside_that_of_its_paper():
+    """A preset that is changed has to say what its paper has."""
+    cells = {(name, key): cell for name, key, cell in documented()}
+    assert {name for name, _ in cells} == {name.removesuffix(".yaml") for name in PAPERS}
+    for path in PAPERS:
+        name = path.removesuffix(".yaml")
+        tree = yaml.safe_load((FOLDER / path).read_text())
+        given = {key: value for key, value in flat(tree).items() if not key.startswith(("data.", "strategy."))}
+        given |= {k: v for k, v in flat(tree).items() if k in ("strategy.lambda_table", "strategy.sample")}
+        for key, value in given.items():
+            assert key in NAMED_ELSEWHERE or cells.get((name, key)) == written(value), f"{name}: {key}"
+        for (other, key), cell in cells.items():
+            assert other != name or cell == "" or key in given, f"{name} has no {key}"
+
+
+def test_no_preset_warms_up_for_more_than_a_fifth_of_its_first_training(monkeypatch, tmp_path):
+    images = {"tfdp_voc": 439, "tfdp_cityscapes": 892, "tfdp_coco": 35_000}  # 30 % of the set
+    long = []
+    for name in PAPERS:
+        config = loaded(name, monkeypatch, tmp_path)
+        seed_set = images.get(name.removesuffix(".yaml"), config.loop.seed_set.number)
+        long += [name for _ in long_warmup(config.training, int(seed_set))]
+    assert long == ["isal_voc.yaml"], "500 of its first 750 steps, as in the paper"

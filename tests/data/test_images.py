@@ -55,17 +55,18 @@ def test_alpha_lies_on_black():
     assert pixels.max() == 0
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "MPO"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(tmp_path, orientation):
+def test_exif_orientation_is_applied(tmp_path, orientation, kind):
     image = Image.new("RGB", (30, 20))
     image.paste((255, 0, 0), (0, 0, 10, 10))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(image, "JPEG", exif=exif, quality=95)
+    data = encoded(image, kind, exif=exif)
     pixels = decode(data, "x")
     assert pixels.shape[:2] == ((30, 20) if orientation >= 5 else (20, 30))
-    (tmp_path / "a.jpg").write_bytes(data)
-    assert image_size(tmp_path / "a.jpg") == (pixels.shape[1], pixels.shape[0])
+    (tmp_path / "a").write_bytes(data)
+    assert image_size(tmp_path / "a") == (pixels.shape[1], pixels.shape[0])
 
 
 def png_header(width, height):

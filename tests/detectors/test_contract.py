@@ -9,12 +9,12 @@ import torch
 from alloop.detectors.protocol import PseudoLabelDetector
 from alloop.query import Need
 from alloop.testing import detector_checks
-from tests.support.detectors import NAMES, plugin
+from tests.support.detectors import KINDS, NAMES, plugin
 
 CHECKS = {check.__name__: check for check in detector_checks()}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_built_in_detectors_keep_the_contract(name, check):
     check(plugin(name))
@@ -25,7 +25,7 @@ class Network:
 
     def __init__(self, inner):
         self._inner, self.module = inner, inner.module
-        self.levels, self.last_layers, self.score_power = inner.levels, inner.last_layers, inner.score_power
+        self.levels, self.last_layers = inner.levels, inner.last_layers
 
     def losses(self, images, targets):
         return self._inner.losses(images, targets)

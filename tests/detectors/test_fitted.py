@@ -1,8 +1,11 @@
 """A fitted detector: noise, proposals, and what a network without a capability answers."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from alloop.detectors.torchvision.features import evaluating
 from alloop.errors import StrategyError
@@ -44,7 +47,9 @@ def test_two_stage_detections_know_their_proposals(name):
     with evaluating(detector.module):
         batch, _ = detector.module.transform(images)
         features = detector.module.backbone(batch.tensors)
-        proposals, _ = detector.module.rpn(batch, features, None)
+        network = copy.deepcopy(detector.module.rpn)
+        network.__class__ = RegionProposalNetwork
+        proposals, _ = network(batch, features)
     for mine, every in zip(detector.detect(images), proposals, strict=True):
         apart = (mine["proposals"][:, None] - every[None]).abs().amax(dim=2).min(dim=1).values
         assert float(apart.max()) < 1e-3

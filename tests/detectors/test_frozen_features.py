@@ -10,8 +10,9 @@ from PIL import Image
 from alloop.data.cache_folder import CacheFolder
 from alloop.data.images import FolderImages
 from alloop.data.pixels import PixelCache
-from alloop.detectors.frozen_features import FrozenFeatureCache, channels_first, to_tensor
+from alloop.detectors.frozen_features import FrozenFeatureCache
 from alloop.detectors.protocol import FrozenFeatures
+from alloop.detectors.transfer import to_tensors
 from alloop.errors import DamagedFileError
 from alloop.files import sha256_file
 from alloop.values import ImageRecord
@@ -87,7 +88,7 @@ def test_half_precision_rounds_also_what_is_not_kept(tmp_path):
 def test_mirrored_features_are_those_of_the_mirrored_image(tmp_path):
     read = features(Layers(), tmp_path)
     pixels = Hashed([(96, 64), (64, 64), (192, 128)]).pixels[0]
-    expected = to_tensor(np.ascontiguousarray(pixels[:, ::-1]), CPU) * 3
+    expected = to_tensors([np.ascontiguousarray(pixels[:, ::-1])], CPU)[0] * 3
     for _ in range(2):
         assert torch.equal(read.read(0, mirrored=True).maps[0], expected)
 
@@ -147,15 +148,3 @@ def test_a_file_that_changed_is_refused_although_its_features_are_kept(tmp_path)
     first.read(0)  # a process compares a file once
     with pytest.raises(DamagedFileError, match="changed"):
         in_a_process().read(0)
-
-
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_bytes_that_a_device_turns_and_scales_are_the_same_numbers(mirrored):
-    """On CUDA the bytes are copied as they lie and turned there; here the same is done on the CPU."""
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    pixels = pixels[:, ::-1] if mirrored else pixels
-    staged = torch.empty(pixels.shape, dtype=torch.uint8)
-    staged.numpy()[:] = pixels
-    turned = channels_first(staged)
-    assert torch.equal(turned, to_tensor(pixels, CPU))
-    assert turned.is_contiguous()

@@ -45,7 +45,7 @@ def test_the_module_learns_to_order_losses():
     assert spearmanr(module(levels).detach(), losses)[0] > 0.9
 
 
-@pytest.mark.parametrize("name", ["fcos", "retinanet", "faster_rcnn"])
+@pytest.mark.parametrize("name", ["fcos", "fcos_isal", "retinanet", "faster_rcnn"])
 def test_detached_the_module_learns_alone(name):
     detector, (images, targets) = make(name), scene()
     plain = {k: v.clone() for k, v in detector.module.state_dict().items()}

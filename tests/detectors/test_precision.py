@@ -15,6 +15,7 @@ from tests.support.detectors import confident, fitted
 SMALL = {"backbone": "tiny", "weights": "none", "channels": 32, "score_threshold": 0.0}
 PLUGINS = {
     "fcos": FCOS(**SMALL, tower_convs=1),
+    "fcos_isal": FCOS(**SMALL, tower_convs=1, variant="isal"),
     "retinanet": RetinaNet(**SMALL, anchor_size=32.0),
     "faster_rcnn": FasterRCNN(**SMALL, head_width=16, proposals=50),
 }
@@ -60,16 +61,16 @@ def test_detected_boxes_under_autocast_are_float32_and_not_rounded(name):
 def test_targets_of_a_two_stage_detector_are_not_rounded_under_autocast(monkeypatch):
     detector = built("faster_rcnn")
     heads, seen = detector.module.roi_heads, []
-    select = heads.select_training_samples
-    monkeypatch.setattr(heads, "select_training_samples", lambda *args: seen.append(select(*args)) or seen[-1])
+    select = heads.regions
+    monkeypatch.setattr(heads, "regions", lambda *args: seen.append(select(*args)) or seen[-1])
     with autocast(), seeded(0):
         detector.losses(images(), [{"boxes": ODD, "labels": torch.tensor([1])}])
-    regions, _, labels, deltas = seen[0]
-    assert regions[0].dtype == deltas[0].dtype == torch.float32
-    assert (regions[0][labels[0] > 0] == ODD).all(dim=1).any()  # the true box is among the regions, as it is
+    (regions,) = seen
+    assert regions.boxes.dtype == regions.deltas.dtype == torch.float32
+    assert (regions.positive_by_image[0] == ODD).all(dim=1).any()  # the true box is among the regions, as it is
 
 
-@pytest.mark.parametrize("name", ["fcos", "retinanet"])
+@pytest.mark.parametrize("name", ["fcos", "fcos_isal", "retinanet"])
 def test_losses_under_autocast_are_near_those_in_full_precision_far_from_the_origin(name):
     detector, targets = built(name), [{"boxes": ODD, "labels": torch.tensor([1])}]
     with torch.no_grad():
@@ -80,7 +81,7 @@ def test_losses_under_autocast_are_near_those_in_full_precision_far_from_the_ori
         assert torch.allclose(half[term].float(), values, rtol=0.02), term
 
 
-@pytest.mark.parametrize("name", ["fcos", "retinanet", "faster_rcnn"])
+@pytest.mark.parametrize("name", ["fcos", "fcos_isal", "retinanet", "faster_rcnn"])
 def test_scores_under_autocast_are_close_and_not_rounded_to_its_steps(name):
     """The last layers compute in float32, so that scores do not tie."""
     detector = confident(name)

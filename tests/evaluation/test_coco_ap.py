@@ -11,7 +11,7 @@ from pycocotools.cocoeval import COCOeval
 
 from alloop.errors import AlloopError
 from alloop.evaluation.coco_ap import coco_dicts, evaluate, precision_table
-from alloop.values import Annotations, Detections
+from alloop.values import Annotations, Detections, ImageId
 
 
 def reference_table(tree, results, kind="bbox", limit=100):
@@ -176,3 +176,29 @@ def test_numbers_that_are_not_finite_never_reach_the_evaluation(bad):
         Detections([[0, 0, 5, 5]], [bad], [0], [[0.5]])
     with pytest.raises(AlloopError, match="finite"):
         Annotations([[0, 0, bad, 5]], [0], [False], [True])
+
+
+def one_object(segmentation):
+    """A box of 40 by 40 pixels, which is of medium size, and a detection that equals it."""
+    box = np.array([[10.0, 10.0, 50.0, 50.0]])
+    truth = {ImageId(1): Annotations(box, [0], [False], [True], masks=(segmentation,))}
+    return truth, {ImageId(1): Detections(box, [0.9], [0], [[0.9]])}
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "size"),
+    [
+        (None, "ap_medium"),
+        (b"[[10,10,49,10,10,49]]", "ap_small"),  # half of the box: 820 pixels, and up to 32 x 32 is small
+        (b"[[10,10,49,10,49,49,10,49]]", "ap_medium"),
+        (b"[[1,2,3]]", "ap_medium"),  # damaged: a box does not need it
+    ],
+)
+def test_an_object_is_as_large_as_its_mask(segmentation, size):
+    """COCO's small, medium and large are areas of masks; a box is larger than what it holds."""
+    truth, found = one_object(segmentation)
+    values = evaluate(truth, found, ["a"], sizes={ImageId(1): (100, 100)}).values
+    others = {"ap_small", "ap_medium", "ap_large"} - {size}
+    assert values["ap"] == values[size] == 1
+    assert all(values[name] is None for name in others)
+    assert evaluate(truth, found, ["a"]).values["ap_medium"] == 1, "without the size of the image, masks are unknown"

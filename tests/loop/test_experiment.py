@@ -28,7 +28,7 @@ class Renamed:
 
     def __init__(self, inner):
         self._inner, self.module = inner, inner.module
-        self.levels, self.last_layers, self.score_power = inner.levels, inner.last_layers, inner.score_power
+        self.levels, self.last_layers = inner.levels, inner.last_layers
         self.detect, self.embed, self.region_features = inner.detect, inner.embed, inner.region_features
         self.cached_features = inner.cached_features
 

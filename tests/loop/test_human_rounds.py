@@ -22,8 +22,9 @@ from alloop.data.submissions import DrawnBox, ImageSubmissions, Submission
 from alloop.errors import AlloopError, ConfigError, DataError, UnreachableError, WaitingError
 from alloop.ledger.requests import AnnotationRequests
 from alloop.ledger.store import open_ledger, read_ledger
-from alloop.loop.engine import run_experiment, trained_on_everything
+from alloop.loop.engine import run_experiment
 from alloop.loop.querying import QuerySession, counting_threshold, expected_boxes
+from alloop.loop.scorer import scoring_detector
 from alloop.oracles.answers import AnswerRules, answer_of, answer_of_task
 from alloop.oracles.folder import FolderOracle
 from alloop.oracles.label_studio_server import Server
@@ -360,7 +361,7 @@ def test_a_study_asks_nobody(files, tmp_path):
     with pytest.raises(ConfigError, match="a study needs labels that are there"):
         run_study(config, tmp_path / "out", TABLE, strategies=["entropy"], seeds=[0])
     with pytest.raises(ConfigError, match="pruning needs labels"):
-        trained_on_everything(config, tmp_path / "out", TABLE)
+        scoring_detector(config, tmp_path / "out", TABLE)
 
 
 def test_the_command_waits_accepts_and_ends_with_3(files, tmp_path, monkeypatch):

@@ -344,3 +344,13 @@ def test_a_pool_that_serves_as_test_set_is_told_recorded_and_shown(tmp_path):
     study = ["study", config, "--strategies", "entropy", "--seeds", "0,1", "--out", tmp_path / "study"]
     assert command(*study, "--set", "loop.rounds=1").count(f"warning: {sentence}") == 1
     assert command("status", tmp_path / "study").count(sentence) == 1
+
+
+def test_gbt_of_a_run_of_an_older_version_waits_half_as_long_again_as_gbr():
+    tree = small_tree(**{"training.semi_supervised": {"style": "unbiased_teacher", "warm_up": 0.2}})
+    config = parse_config(tree)
+    begun = yaml.safe_load(config.to_yaml())
+    assert as_measured_before(yaml.safe_dump(begun), config) == config
+    del begun["training"]["semi_supervised"]["threshold_warm_up"]
+    resumed = as_measured_before(yaml.safe_dump(begun), config)
+    assert resumed.training.semi_supervised.threshold_warm_up == pytest.approx(0.3)

@@ -3,8 +3,11 @@
 import pytest
 
 from alloop.config import parse_config
+from alloop.data.grouped_annotations import GroupedAnnotations
 from alloop.errors import ConfigError
 from alloop.ledger.store import read_ledger
+from alloop.loop import engine
+from alloop.loop.beginning import begin_run
 from alloop.loop.engine import run_experiment
 from strategies import TABLE
 from tests.support import small_tree
@@ -18,6 +21,20 @@ def test_a_file_may_name_the_seed_set(tmp_path):
     run_experiment(parse_config(tree), tmp_path / "run", TABLE)
     with read_ledger(tmp_path / "run") as ledger:
         assert sorted(ledger.labeled()) == pool[5:8]
+
+
+def test_a_random_seed_set_makes_annotations_of_few_other_images(tmp_path, monkeypatch):
+    """An object for each image of the pool would take longer than the rest of the beginning of a run."""
+    made, cut_out = [], GroupedAnnotations.__getitem__
+    monkeypatch.setattr(GroupedAnnotations, "__getitem__", lambda self, key: made.append(key) or cut_out(self, key))
+    monkeypatch.setattr(engine, "begin_run", lambda *args, **kwargs: (begin_run(*args, **kwargs), made.append(None)))
+    run = tmp_path / "run"
+    run_experiment(parse_config(small_tree(**{"loop.seed_set": 3, "loop.rounds": 1})), run, TABLE)
+    with read_ledger(run) as ledger:
+        seed_set = set(ledger.labeled())
+    before_training = set(made[: made.index(None)]) & set(parse_pool())
+    assert len(seed_set) == 3
+    assert len(before_training - seed_set) <= 2, "one image that the quota has no room for, and the first of the file"
 
 
 def parse_pool():

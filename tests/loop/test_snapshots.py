@@ -7,7 +7,8 @@ import numpy as np
 from alloop.config import parse_config
 from alloop.ledger.audit import audit
 from alloop.ledger.store import read_ledger
-from alloop.loop.engine import run_experiment, trained_on_everything
+from alloop.loop.engine import run_experiment
+from alloop.loop.scorer import scoring_detector
 from alloop.query import Need
 from strategies import TABLE
 from tests.support import small_tree
@@ -17,7 +18,7 @@ MASK_RCNN = {"detector.name": "mask_rcnn", "training.iterations": 6}
 
 def fitted(folder, **changes):
     tree = small_tree(**MASK_RCNN, **{"strategy.name": "aum", "data.digit_scenes.pool": 10}, **changes)
-    return parse_config(tree), trained_on_everything(parse_config(tree), folder, TABLE)
+    return parse_config(tree), scoring_detector(parse_config(tree), folder, TABLE)
 
 
 def test_states_are_those_the_training_went_through(tmp_path):

@@ -11,29 +11,15 @@ from alloop.errors import ConfigError
 from alloop.ledger.facts import RunFacts
 from alloop.report.numbers import to_csv, to_json
 from alloop.report.text import sentence, to_table
-from alloop.results.compare import (
-    against_random,
-    areas,
-    compare_runs,
-    compared,
-    flips,
-    gap,
-    penalty_matrix,
-)
-from alloop.results.statistics import (
-    holm,
-    t_interval,
-)
+from alloop.results.compare import against_random, compare_runs, compared, flips, penalty_matrix
+from alloop.results.pairs import CurvesBySeed
+from alloop.results.statistics import holm, t_interval
 from tests.support.runs import run, stored_study
 
 
-def test_the_gap_is_the_mean_over_the_common_range():
-    a = run("a", [100, 200], [0.2, 0.4])
-    assert gap(a, run("b", [100, 200], [0.1, 0.3]), "ap") == pytest.approx(0.1)
-    # b covers 150..250; there a has 0.3..0.4 up to 200 and b rises from 0.3 to 0.35: mean 0.35 - 0.325
-    assert gap(a, run("b", [150, 250], [0.3, 0.4]), "ap") == pytest.approx(0.025)
-    assert gap(a, run("b", [300, 400], [0.3, 0.4]), "ap") is None
-    assert gap(a, run("b", [], []), "ap") is None
+def versus(runs, name, test="t"):
+    """Compare one strategy with random, without regard to the others."""
+    return against_random(name, CurvesBySeed.of_runs(runs, "ap").pairs(name, "random"), "ap", test)
 
 
 def test_intervals_are_students_and_verdicts_follow_them():
@@ -43,13 +29,13 @@ def test_intervals_are_students_and_verdicts_follow_them():
     assert p == pytest.approx(0.0742, abs=1e-3)
     assert t_interval([0.1]) == (None, None)
     clear = [run("random", [0, 100], [0.1, 0.2], s) for s in range(3)]
-    clear += [run("a", [0, 100], [0.2 + 0.001 * s, 0.3], s) for s in range(3)]
-    clear += [run("b", [0, 100], [0.0 + 0.2 * s, 0.1], s) for s in range(3)]
+    clear += [run("a", [0, 100], [0.2, 0.3 + 0.001 * s], s) for s in range(3)]
+    clear += [run("b", [0, 100], [0.0, 0.1 + 0.1 * s], s) for s in range(3)]
     clear += [run("c", [0, 100], [0.0, 0.1 + 0.001 * s], s) for s in range(3)]
-    verdicts = {name: against_random(clear, name, "ap").verdict for name in "abc"}
+    verdicts = {name: versus(clear, name).verdict for name in "abc"}
     assert verdicts == {"a": "better", "b": "inconclusive", "c": "worse"}
-    assert against_random(clear[:1] + clear[3:4], "a", "ap").verdict == "inconclusive"
-    matrix = penalty_matrix(clear, ["random", "a", "c"], "ap")
+    assert versus(clear[:1] + clear[3:4], "a").verdict == "inconclusive"
+    matrix = penalty_matrix(CurvesBySeed.of_runs([one for one in clear if one.strategy != "b"], "ap"))
     assert matrix == {
         "random": {"random": 0, "a": 0, "c": 1},
         "a": {"random": 1, "a": 0, "c": 1},
@@ -61,7 +47,7 @@ def test_identical_strategies_are_rarely_called_different():
     chance, wrong = np.random.default_rng(0), 0
     for _ in range(400):
         runs = [run(name, [0, 100], chance.normal(0.3, 0.05, 2), seed) for name in ("random", "a") for seed in range(5)]
-        wrong += against_random(runs, "a", "ap").verdict != "inconclusive"
+        wrong += versus(runs, "a").verdict != "inconclusive"
     assert wrong / 400 <= 0.075  # 5 % and two standard errors
 
 
@@ -79,12 +65,12 @@ def test_a_verdict_has_to_hold_for_all_comparisons(tmp_path):
     folder = stored_study(tmp_path, {"near": 0.012, **{f"alike{k}": 0.0 for k in range(6)}})
     together = compare_runs([folder], "ap")
     fair = [r for r in together.runs if not r.full_label]
-    by_itself = against_random(fair, "near", "ap")
+    by_itself = versus(fair, "near")
     by_name = {versus.strategy: versus for versus in together.versus}
     assert by_itself.verdict == "better"
     assert by_name["near"].verdict == "inconclusive"
     assert by_name["near"].p_holm > 0.05 > by_name["near"].p_value
-    assert "detect a difference of" in sentence(by_name["near"])
+    assert "a verdict needs a difference of about" in sentence(by_name["near"])
     tree = to_json(together)
     assert tree["comparisons"][0].keys() >= {"difference", "interval", "p_value", "verdict", "saving", "p_holm"}
     with_permutation = compare_runs([folder], "ap", "permutation")
@@ -93,10 +79,11 @@ def test_a_verdict_has_to_hold_for_all_comparisons(tmp_path):
 
 
 def test_areas_and_points_by_hand(tmp_path):
-    runs = [run("random", [100, 200], [0.2, 0.4]), run("a", [150, 250], [0.4, 0.6])]
-    means = areas(runs, ["random", "a"], "ap")
-    assert means == pytest.approx({"random": 0.35, "a": 0.45})
-    assert areas([run("a", [1, 2], [0.0, 1.0]), run("b", [3, 4], [0.0, 1.0])], ["a", "b"], "ap") == {}
+    runs = [run("random", [100, 200, 400], [0.2, 0.4, 0.6]), run("a", [100, 400], [0.2, 0.7])]
+    means = CurvesBySeed.of_runs(runs, "ap").areas()  # from 400, a's first purchase, to 400
+    assert means == pytest.approx({"random": 0.6, "a": 0.7})
+    apart = [run("a", [1, 2], [0.0, 1.0]), run("b", [3, 4], [0.0, 1.0])]
+    assert CurvesBySeed.of_runs(apart, "ap").areas() == {}
     folder = stored_study(tmp_path, {"near": 0.01})
     text = to_table(compare_runs([folder], "ap"), at_paid=15)
     assert "Mean AP over the boxes" in text
@@ -125,7 +112,10 @@ def test_a_verdict_that_depends_on_counting_is_shown():
     table = to_table(by_boxes)
     assert "Counted in images, rich would be" in table
     assert "at equal images" in sentence(images, IMAGES)
-    assert "less cost" in sentence(replace(images, saving=0.2), COST_MODELS["draw"])
+    assert "20% less cost (10% to 30%)" in sentence(
+        replace(images, saving=0.2, saving_interval=(0.1, 0.3)), COST_MODELS["draw"]
+    )
+    assert "needs 25% more boxes (10% to 40%)" in sentence(replace(boxes, saving=-0.25, saving_interval=(-0.4, -0.1)))
     assert to_csv(compared(runs, "ap", cost=COST_MODELS["draw"])).splitlines()[0].endswith(",cost")
     assert to_json(by_images)["cost"]["name"] == "images"
 
@@ -136,7 +126,7 @@ def repeated(strategy, seed, ap, replicate):
 
 def test_a_difference_within_replicate_noise_is_inconclusive():
     runs = [run("random", [100, 200], [0.30, 0.40], s) for s in range(4)]
-    runs += [run("a", [100, 200], [0.31 + 0.0001 * s, 0.41], s) for s in range(4)]
+    runs += [run("a", [100, 200], [0.31, 0.41 + 0.0001 * s], s) for s in range(4)]
     alone = compared(runs, "ap")
     assert alone.replicate_noise is None
     assert alone.versus[0].verdict == "better"

@@ -6,11 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alloop.results.compare import (
-    saving_against_random,
-)
 from alloop.results.curves import ap_at, boxes_to_reach, efficiency, saving
-from tests.support.runs import run
 
 
 def test_boxes_to_reach_and_saving_by_hand():
@@ -18,8 +14,7 @@ def test_boxes_to_reach_and_saving_by_hand():
     assert boxes_to_reach(boxes, ap, 0.3) == pytest.approx(150)
     assert boxes_to_reach(boxes, ap, 0.1) == 100
     assert boxes_to_reach(boxes, ap, 0.6) is None
-    runs = [run("random", [100, 200], [0.2, 0.4]), run("a", [100, 200], [0.3, 0.5])]
-    assert saving_against_random(runs, "a", "ap") == pytest.approx(1 - 150 / 200)
+    assert saving(boxes, ap + 0.1, boxes, ap, target=0.4) == pytest.approx(1 - 150 / 200)
 
 
 def isal_curve(table, method):

@@ -74,3 +74,13 @@ def test_seconds_need_to_have_been_recorded(tmp_path):
     with pytest.raises(ConfigError, match="no recorded seconds"):
         compare_runs([tmp_path / "r"], cost=COST_MODELS["seconds"])
     assert CostModel("s", prices=PriceList(second=2.0, box=0.0)).cost(RoundCharges(0, 3, 4, 1, 10.0)) == 20.0
+
+
+def test_a_run_of_an_older_version_is_compared_as_it_decoded(tmp_path):
+    """Its config has no key `training.decoding`: it decoded every image at its whole size."""
+    write_run(tmp_path / "random_seed0", "random", 0, [0.1, 0.2])
+    write_run(tmp_path / "entropy_seed0", "entropy", 0, [0.1, 0.4], training={"decoding": "full"})
+    compare_runs([tmp_path])
+    write_run(tmp_path / "margin_seed0", "margin", 0, [0.1, 0.4], training={"decoding": "reduced"})
+    with pytest.raises(ConfigError, match=r"training\.decoding differs \(full and reduced\)"):
+        compare_runs([tmp_path])

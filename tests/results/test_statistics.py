@@ -12,9 +12,12 @@ from alloop.results.statistics import (
     RESAMPLES,
     bootstrap_interval,
     detectable,
+    detectable_shift,
     holm,
+    min_p,
     sign_flip_p,
     significance,
+    spread_factors,
     t_interval,
     wilcoxon_p,
 )
@@ -68,6 +71,43 @@ def test_the_detectable_difference_is_detected_with_its_power():
     assert detectable([0.1]) is None
     assert detectable([0.1, 0.1]) == 0
     assert detectable(np.tile(sample, 4)) < smallest
+
+
+@pytest.mark.parametrize(("test", "seeds", "comparisons"), [("t", 3, 5), ("permutation", 8, 3), ("wilcoxon", 10, 2)])
+def test_the_detectable_difference_is_that_of_the_verdict(test, seeds, comparisons):
+    """A verdict asks for 5 % divided by the number of comparisons (Holm's first step), by the test that gives it."""
+    random = np.random.default_rng(1)
+    shift = detectable_shift(seeds, 0.05 / comparisons, test)
+    samples = shift + random.normal(size=(1500, seeds))
+    hits = sum(significance(values.tolist(), test)[1] * comparisons < 0.05 for values in samples)
+    assert hits / 1500 == pytest.approx(0.8, abs=0.04)
+    values = samples[0].tolist()
+    assert detectable(values, comparisons, test) == pytest.approx(shift * np.std(values, ddof=1))
+    assert detectable(values, comparisons, test) > detectable(values, 1, test)
+
+
+@pytest.mark.parametrize("test", ["permutation", "wilcoxon"])
+def test_too_few_seeds_detect_nothing_whatever_the_difference(test):
+    assert detectable([0.1, 0.2, 0.3, 0.4, 0.5], 1, test) is None, "the smallest p-value of five signs is 0.0625"
+    assert detectable([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 1, test) is not None
+    assert detectable([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 2, test) is None
+    for n in range(2, 9):
+        assert min_p(n) == pytest.approx(significance(list(range(1, n + 1)), test)[1])
+
+
+def test_the_true_spread_lies_between_the_factors():
+    random = np.random.default_rng(0)
+    for n in (3, 5, 10):
+        measured = random.normal(size=(20_000, n)).std(axis=1, ddof=1)
+        least, greatest = spread_factors(n)
+        assert np.mean(measured * greatest < 1) == pytest.approx(0.025, abs=0.004)
+        assert np.mean(measured * least > 1) == pytest.approx(0.025, abs=0.004)
+
+
+def test_equal_values_show_no_spread_to_judge_by():
+    """Two seeds whose gaps are equal by rounding would be certain otherwise."""
+    assert t_interval([0.25, 0.25]) == (None, None)
+    assert t_interval([0.0, 0.0]) == ((0.0, 0.0), 1.0)
 
 
 @pytest.mark.parametrize("test", ["t", "permutation"])

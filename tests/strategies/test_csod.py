@@ -39,6 +39,7 @@ def slowly(prototypes, k, weights, *, chosen=(), propagate=True):
     classes = sorted(set(prototypes.label.tolist()))
     left = {c: sorted(i for i, d in vector if d == c and i not in chosen) for c in classes}
     taken = {c: [i for i in chosen if (i, c) in vector] for c in classes}
+    classes.sort(key=lambda c: len(taken[c]))
     picked, scores = [], []
     while len(picked) < k and any(left.values()):
         for c in classes:
@@ -131,13 +132,72 @@ def test_published_lambdas():
     assert published_lambda(400, "coco") == 0.05
 
 
+@pytest.mark.parametrize(
+    ("table", "sample", "images", "chosen", "published"),
+    [
+        ("voc", None, [1281] * 20, 200, 0.04375),
+        ("bdd", 5000, [69_000, 57_000, 40_000, 22_000, 20_000, 9_600, 4_500, 3_200, 2_180, 120], 500, 0.0675),
+        ("coco", 30_000, [64_115, *[3_533] * 79], 800, 0.1),
+    ],
+)
+def test_lambda_is_the_published_one_on_data_of_the_shape_that_it_was_tuned_on(
+    table, sample, images, chosen, published
+):
+    """With `sample` as published; on another set the sum that lambda weighs has another size."""
+    label = np.repeat(np.arange(len(images)), images)
+    prototypes = Prototypes(np.arange(len(label)), label, np.ones((len(label), 1)))
+    lambdas = Csod(lambda_table=table, sample=sample).lambdas(chosen, prototypes)
+    assert set(lambdas) == set(range(len(images)))
+    assert list(lambdas.values()) == pytest.approx([published] * len(images), rel=0.02)
+
+
+def test_lambda_is_that_of_all_images_that_are_chosen_in_the_end(monkeypatch):
+    seen = []
+    monkeypatch.setattr(Csod, "lambdas", lambda _, chosen, __: seen.append(chosen) or 0.05)
+    asked = query(count=9)
+    Csod(annotations="true").select(asked)
+    assert seen == [len(asked.labeled) + 9]
+
+
+@pytest.mark.parametrize("asked_for", [5, 7, 10, 20, 25])
+def test_what_rounds_of_any_size_buy_is_no_less_balanced_than_what_random_buys(asked_for):
+    """The classes take turns over all rounds; with a new turn of the first class in every round they would not."""
+    random, classes, images = np.random.default_rng(0), 20, 600
+    shows = np.zeros((images, classes), dtype=bool)
+    shows[np.arange(images), random.integers(classes, size=images)] = True
+    shows |= random.random((images, classes)) < 0.02
+    image, label = np.nonzero(shows)
+    prototypes = Prototypes(image, label, random.normal(size=(len(image), 8)))
+    chosen = []
+    for _ in range(6):
+        left_out = np.zeros(images, dtype=bool)
+        chosen += csod_greedy(prototypes, asked_for, 0.05, chosen=chosen, left_out=left_out)[0]
+    assert len(set(chosen)) == 6 * asked_for
+    by_chance = [entropy(shows[random.permutation(images)[: len(chosen)]]) for _ in range(200)]
+    assert entropy(shows[chosen]) > np.mean(by_chance)
+    served = shows[chosen].sum(axis=0)
+    assert served.max() <= 2.5 * np.mean(served), "no class is served far more than the others"
+
+
+def entropy(shows):
+    shares = shows.sum(axis=0) / shows.sum()
+    return -(shares[shares > 0] * np.log(shares[shares > 0])).sum()
+
+
+def test_the_first_turn_is_that_of_the_class_that_was_served_least():
+    image, label = np.arange(9), np.array([0, 0, 0, 1, 1, 1, 2, 2, 2])
+    prototypes = Prototypes(image, label, np.eye(9))
+    assert [label[row] for row in csod_greedy(prototypes, 4, 0.1, chosen=[0, 1, 6])[0]] == [1, 2, 0, 1]
+    assert [label[row] for row in csod_greedy(prototypes, 4, 0.1)[0]] == [0, 1, 2, 0]
+
+
 def test_lambda_follows_the_size_of_the_classes():
     image, label = np.arange(40), np.array([0] * 10 + [1] * 30)
     prototypes = Prototypes(image, label, np.ones((40, 2)))
-    assert Csod()._lambdas(200, prototypes) == pytest.approx(dict.fromkeys((0, 1), 0.04375 * 1281 / 20))
-    assert Csod(class_lambda=True)._lambdas(200, prototypes) == pytest.approx({0: 4.375 * 1.281, 1: 0.04375 * 42.7})
-    assert Csod(lambda_=0.2)._lambdas(200, prototypes) == {0: 0.2, 1: 0.2}
-    assert Csod(lambda_=0.2, class_lambda=True)._lambdas(200, prototypes)[0] == pytest.approx(0.2 * 128.1)
+    assert Csod().lambdas(200, prototypes) == pytest.approx(dict.fromkeys((0, 1), 0.04375 * 1281 / 20))
+    assert Csod(class_lambda=True).lambdas(200, prototypes) == pytest.approx({0: 4.375 * 1.281, 1: 0.04375 * 42.7})
+    assert Csod(lambda_=0.2).lambdas(200, prototypes) == {0: 0.2, 1: 0.2}
+    assert Csod(lambda_=0.2, class_lambda=True).lambdas(200, prototypes)[0] == pytest.approx(0.2 * 128.1)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Scores of mask pixels by hand, and their sums over instances."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from strategies.aum import Aum, class_margin, largest_two, pixel_margin
 from strategies.el2n import El2n, error, squared_logit_error
 from strategies.forgetting import Forgetting, events, right, rises
 from strategies.mask_entropy import MaskEntropy, entropy
-from strategies.mask_pixels import cross_entropy, sigmoid
+from strategies.mask_pixels import cross_entropy, image_scores, sigmoid
 from tests.support.scripted import pixels, scripted
 
 ONE = pixels([[[[2.0, -1.0], [0.0, 3.0]], [[1.0, 1.0], [-4.0, 0.5]]]], [[[1, 0], [1, 0]]])
@@ -98,3 +100,30 @@ def test_sums_by_image():
     assert scores.summed(np.array([2, 3, 8, 9])).tolist() == [0, 3, 4, 0]
     with pytest.raises(AlloopError, match="finite"):
         InstanceScores(np.array([3]), np.array([0]), np.array([0]), np.array([np.nan]))
+
+
+def test_the_sum_of_margins_keeps_images_with_few_instances_and_the_mean_does_not():
+    """EL2N of one state is (1 - margin) / 2 of each instance, yet their sums rank images in opposite orders."""
+    random = np.random.default_rng(0)
+    counts = random.integers(1, 15, 40)
+    margins = random.uniform(0.4, 0.9, counts.sum())
+    image_ids = np.repeat(np.arange(40), counts)
+    instances = InstanceScores(image_ids, np.arange(len(image_ids)), np.zeros(len(image_ids)), margins)
+    asked = make_query(unlabeled=40, labeled=0, count=40)
+    named = {image_id: counts[row] for row, image_id in enumerate(sorted(asked.unlabeled))}
+    instances = replace(instances, image_ids=np.array(sorted(asked.unlabeled))[image_ids])
+
+    def instances_kept(strategy):
+        return np.mean([named[i] for i in strategy.ranked(asked, instances).image_ids[:20]])
+
+    assert instances_kept(Aum()) < 0.6 * counts.mean()
+    assert instances_kept(Aum(order="highest")) > 1.4 * counts.mean()
+    assert instances_kept(Aum(aggregation="mean")) == pytest.approx(counts.mean(), rel=0.25)
+    lowest = Aum(aggregation="mean").ranked(asked, instances).image_ids
+    assert lowest == tuple(reversed(Aum(aggregation="mean", order="highest").ranked(asked, instances).image_ids))
+
+
+def test_image_scores_by_hand():
+    instances = InstanceScores([3, 3, 5], [0, 1, 0], [0, 0, 0], [1.0, 3.0, 5.0])
+    assert image_scores(instances, np.array([3, 4, 5]), "sum").tolist() == [4, 0, 5]
+    assert image_scores(instances, np.array([3, 4, 5]), "mean").tolist() == [2, 0, 5]

@@ -45,3 +45,11 @@ def test_what_cannot_be_held_in_memory_is_refused(monkeypatch):
     monkeypatch.setattr("strategies.talisman.MOST_PAIRS", 100)
     with pytest.raises(StrategyError, match="choose flqmi"):
         Talisman(annotations="true", function="flvmi").select(query())
+
+
+def test_the_classes_that_were_served_least_have_the_first_turns(monkeypatch):
+    """A round that asks for fewer images than there are classes would serve the same classes again and again."""
+    monkeypatch.setattr(Talisman, "_builder", lambda *_: lambda queries: int(queries.label[0]))
+    labels = np.array([0, 0, 0, 1, 2, 2, 3, 3, 0])
+    known = Objects(np.eye(9, dtype=np.float32), labels, np.array([0, 1, 2, 3, 4, 4, 5, 6, 7]))
+    assert Talisman()._informations(known, known, [], 8) == [1, 2, 3, 0]

@@ -13,11 +13,20 @@ from alloop.query import Need
 from alloop.values import ImageRecord
 
 NAMES = sorted(DETECTORS)
+VARIANTS = {"fcos_isal": ("fcos", {"variant": "isal"})}
+KINDS = [*NAMES, *VARIANTS]
+
+
+def chosen(kind):
+    """Return the keys of a config that choose a detector of `KINDS`."""
+    name, own = VARIANTS.get(kind, (kind, {}))
+    return {"detector.name": name, **{f"detector.{key}": value for key, value in own.items()}}
 
 
 def plugin(name, backbone="tiny", **changes):
     """Return a small detector plug-in. Keys that it does not have are left out, unless they are in `changes`."""
     backbone = "resnet18" if name == "faster_rcnn_c4" else backbone
+    name, variant = VARIANTS.get(name, (name, {}))
     small = {
         "backbone": backbone,
         "weights": "none",
@@ -33,7 +42,7 @@ def plugin(name, backbone="tiny", **changes):
     }
     cls = plugin_class("detector", name, DETECTORS)
     own = {key: value for key, value in small.items() if key in parameter_names(cls)}
-    return make_plugin("detector", cls, name, own | changes)
+    return make_plugin("detector", cls, name, own | variant | changes)
 
 
 def make(name, backbone="tiny", classes=3, **changes):
@@ -91,8 +100,10 @@ def scene(*, posteriors=False, dtype=torch.float32):
 def confident(name):
     """A detector that finds things: its class prior is lifted, as training would."""
     detector = make(name)
-    if name in ("fcos", "retinanet"):
+    if name in ("fcos", "fcos_isal", "retinanet"):
         torch.nn.init.zeros_(detector.module.head.classification_head.cls_logits.bias)
     if name == "fcos":
         torch.nn.init.ones_(detector.module.head.regression_head.bbox_reg.bias)
+    if name == "fcos_isal":  # distances near 16 pixels
+        torch.nn.init.constant_(detector.module.head.regression_head.bbox_reg.bias, 2.77)
     return detector

@@ -32,13 +32,25 @@ def run(strategy, boxes, ap, seed=0, **facts):
 
 
 def write_run(
-    folder, strategy, seed, aps, *, lr=0.1, data="d", seed_set=(1, 2), name="cat", classes=(), pool=(), **parameters
+    folder,
+    strategy,
+    seed,
+    aps,
+    *,
+    lr=0.1,
+    training=None,
+    data="d",
+    seed_set=(1, 2),
+    name="cat",
+    classes=(),
+    pool=(),
+    **parameters,
 ):
     """Write a run folder whose rounds have these APs, each with a purchase of three images."""
     config = yaml.safe_dump(
         {
             "detector": {"name": "fcos"},
-            "training": {"lr": lr},
+            "training": {"lr": lr, **(training or {})},
             "loop": {"rounds": 2},
             "strategy": {"name": strategy, **parameters},
         }

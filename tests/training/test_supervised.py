@@ -5,7 +5,8 @@ import torch
 
 from alloop.errors import TrainingError
 from alloop.training.losses import LossReader
-from alloop.training.supervised import SupervisedObjective, make_optimizer
+from alloop.training.supervised import SupervisedObjective, _update, make_optimizer
+from tests.support.detectors import chosen
 from tests.support.training import MemoryStore, batches_of, experiment, trained_weights
 
 
@@ -16,12 +17,12 @@ def run_training(made, store, steps, labeled=None):
     return trained_weights(made, detector, SupervisedObjective(detector, batches), store, steps)
 
 
-@pytest.mark.parametrize("name", ["fcos", "faster_rcnn", "retinanet", "mask_rcnn"])
+@pytest.mark.parametrize("name", ["fcos", "fcos_isal", "faster_rcnn", "retinanet", "mask_rcnn"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_going_on_from_any_checkpoint_is_bit_identical(name, optimizer):
     made = experiment(
         **{
-            "detector.name": name,
+            **chosen(name),
             "training.optimizer": optimizer,
             "training.checkpoint_seconds": 0,
             "training.batch_size": 3,
@@ -94,6 +95,35 @@ def test_a_fused_step_is_the_step_of_the_formula(optimizer, layout):
     for name, weight in results[0].items():
         if weight.is_floating_point():
             assert torch.allclose(weight, results[1][name], rtol=1e-3, atol=1e-4), name
+
+
+def test_biases_may_learn_faster_and_without_decay():
+    """As in mmdetection's FCOS; plain SGD moves each weight by lr (gradient + decay weight)."""
+    plain = {"training.optimizer": "sgd", "training.momentum": 0.0, "training.lr": 0.01, "training.weight_decay": 0.1}
+    made = experiment(**plain, **{"training.bias_lr_factor": 2.0, "training.bias_decay": False})
+    module = made.new_detector(0).module.train()
+    steps = make_optimizer(module, made.config.training)
+    for group in steps.param_groups:
+        group["lr"] = group["factor"] * 0.01
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
+    for value in module.parameters():
+        value.grad = torch.full_like(value, 0.5)
+    steps.step()
+    for name, value in module.named_parameters():
+        if value.requires_grad:
+            bias = name.endswith(".bias")
+            step = 0.02 * 0.5 if bias else 0.01 * (0.5 + 0.1 * before[name])
+            torch.testing.assert_close(value.detach(), before[name] - step, rtol=1e-5, atol=1e-7)
+
+
+def test_the_gradients_of_biases_and_weights_are_clipped_together():
+    made = experiment(**{"training.bias_lr_factor": 2.0, "training.clip_norm": 1.0})
+    module = made.new_detector(0).module
+    steps = make_optimizer(module, made.config.training)
+    loss = sum((5 * value).sum() for value in module.parameters() if value.requires_grad)
+    _update(steps, loss, 1.0)
+    norm = torch.sqrt(sum(value.grad.square().sum() for value in module.parameters() if value.grad is not None))
+    assert float(norm) == pytest.approx(1.0, rel=1e-4)
 
 
 def late_add(self, loss):

@@ -220,7 +220,7 @@ def _imagenet(name: str) -> dict[str, Tensor]:
     return state
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
+def load_weights(module: nn.Module, path: Path, key: str = "detector.weights") -> None:
     """Load a safetensors file; every tensor of the module must be in it, under its name or `backbone.` + its name.
 
     Raises:
@@ -229,16 +229,16 @@ def load_weights(module: nn.Module, path: Path) -> None:
     try:
         state = load_safetensors(path.read_bytes())
     except (OSError, SafetensorError) as error:
-        msg = f"detector.weights: {path} cannot be read as a safetensors file ({error})"
+        msg = f"{key}: {path} cannot be read as a safetensors file ({error})"
         raise ConfigError(msg) from error
     weights = {}
-    for key, value in module.state_dict().items():
-        if "num_batches_tracked" in key:
+    for name, value in module.state_dict().items():
+        if "num_batches_tracked" in name:
             continue
-        tensor = state.get(key, state.get(f"backbone.{key}"))
+        tensor = state.get(name, state.get(f"backbone.{name}"))
         if tensor is None or tensor.shape != value.shape:
             actual = "no such tensor" if tensor is None else f"shape {tuple(tensor.shape)}"
-            msg = f"detector.weights: {path}: expected {key} of shape {tuple(value.shape)}, found {actual}"
+            msg = f"{key}: {path}: expected {name} of shape {tuple(value.shape)}, found {actual}"
             raise ConfigError(msg)
-        weights[key] = tensor
+        weights[name] = tensor
     module.load_state_dict(weights, strict=False)

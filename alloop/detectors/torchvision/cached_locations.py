@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from alloop.detectors.protocol import Image, LossOfWeights, Target
-from alloop.detectors.torchvision.features import GRAPH_TENSORS, evaluating, with_weight
+from alloop.detectors.torchvision.features import GRAPH_TENSORS, by_location, evaluating, with_weight
 from alloop.detectors.torchvision.loss_sums import per_image
 
 # the weights that influence differentiates, with the scales of ISAL's released code for FCOS
@@ -53,15 +53,15 @@ class CachedLocations:
 
         def output(name: str, tower: list[Tensor], width: int) -> list[Tensor]:
             layer = self._model.get_submodule(name.removesuffix(".weight"))
-            return [_by_location(with_weight(layer, weights[name], level), width) for level in tower]
+            return [by_location(with_weight(layer, weights[name], level), width) for level in tower]
 
-        classes = output(CLASSES, self.class_tower, self._model.head.classification_head.num_classes)
-        boxes = output(BOXES, self.box_tower, 4)
+        head = self._model.head
+        classes = output(CLASSES, self.class_tower, head.classification_head.num_classes)
+        boxes = head.box_outputs(output(BOXES, self.box_tower, 4))
         if CENTERNESS not in weights:
             return {"cls_logits": classes, "bbox_regression": boxes}
-        distances = [torch.relu(level) for level in boxes]
-        centerness = output(CENTERNESS, self.box_tower, 1)
-        return {"cls_logits": classes, "bbox_regression": distances, "bbox_ctrness": centerness}
+        centerness = output(CENTERNESS, head.centerness_tower(self.class_tower, self.box_tower), 1)
+        return {"cls_logits": classes, "bbox_regression": boxes, "bbox_ctrness": centerness}
 
     def detections(self) -> list[dict[str, Tensor]]:
         """Return the detections of each image after non-maximum suppression."""
@@ -84,9 +84,3 @@ class CachedLocations:
             return per_image(model.head.loss_sums(outputs, goals))
 
         return loss
-
-
-def _by_location(level: Tensor, width: int) -> Tensor:
-    """Reshape `[n, anchors x width, h, w]` to `[n, h x w x anchors, width]`."""
-    n, _, rows, columns = level.shape
-    return level.reshape(n, -1, width, rows, columns).permute(0, 3, 4, 1, 2).reshape(n, -1, width)

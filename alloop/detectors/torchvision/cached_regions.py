@@ -13,8 +13,10 @@ from alloop.detectors.protocol import Image, LossOfWeights, Target
 from alloop.detectors.seeding import seeded
 from alloop.detectors.torchvision.features import GRAPH_TENSORS, batch_of, evaluating, one_based, with_weight
 from alloop.detectors.torchvision.loss_sums import LossSums, per_image
+from alloop.detectors.torchvision.proposal_network import AnchorTargets
 from alloop.detectors.torchvision.region_detections import predicted_regions, region_detections
-from alloop.detectors.torchvision.two_stage_losses import AnchorTargets, Regions
+from alloop.detectors.torchvision.region_heads import Regions
+from alloop.detectors.torchvision.sampling import Truth, random_keys
 
 # the weights that influence differentiates, with the scales of ISAL's released code for Faster R-CNN
 OBJECTNESS, PROPOSAL = "rpn.head.cls_logits.weight", "rpn.head.bbox_pred.weight"
@@ -39,12 +41,12 @@ class CachedRegionFeatures:
             self._sizes: list[tuple[int, int]] = batch.image_sizes
             maps = list(self.features.values())
             self._hidden = [model.rpn.head.conv(level) for level in maps]
-            self._anchors: list[Tensor] = model.rpn.anchor_generator(batch, maps)
+            self._anchors: Tensor = model.rpn.anchor_generator(batch, maps)[0]  # those of all images are the same
 
     @property
     def graph_bytes(self) -> int:
         """Memory of the pyramid, of the features of both stages, and of a graph on the anchors' outputs."""
-        anchors, heads = 4 * 5 * sum(map(len, self._anchors)), self._model.roi_heads
+        anchors, heads = 4 * 5 * len(self._anchors) * len(self._sizes), self._model.roi_heads
         regions = 4 * int(heads.fg_bg_sampler.batch_size_per_image) * sum(heads.box_predictor.cls_score.weight.shape)
         maps = sum(int(level.nbytes) for level in (*self.features.values(), *self._hidden))
         total: int = maps + 2 * regions * len(self._sizes) + GRAPH_TENSORS * anchors
@@ -61,8 +63,7 @@ class CachedRegionFeatures:
     def _proposals(self) -> list[Tensor]:
         rpn = self._model.rpn
         objectness, deltas, counts = self._first_stage(last_weights(self._model))
-        boxes = rpn.box_coder.decode(deltas, self._anchors).view(len(self._anchors), -1, 4)
-        proposals: list[Tensor] = rpn.filter_proposals(boxes, objectness, self._sizes, counts)[0]
+        proposals: list[Tensor] = rpn.proposals(self._anchors, objectness, deltas, self._sizes, counts)
         return proposals
 
     def detections(self) -> list[dict[str, Tensor]]:
@@ -83,18 +84,17 @@ class CachedRegionFeatures:
 
         Proposals are made with the present weights: torchvision lets no gradient through them.
         """
-        rpn, heads, truth = self._model.rpn, self._model.roi_heads, one_based(targets)
+        rpn, heads, truth = self._model.rpn, self._model.roi_heads, Truth.of(one_based(targets))
         with evaluating(self._model):
             anchor_targets, regions = self._sampled(truth, seeds)
-            vectors = heads.box_head(heads.box_roi_pool(self.features, regions.boxes, self._sizes))
+            vectors = heads.box_head(heads.box_roi_pool(self.features, regions.by_image, self._sizes))
             mask_features = self._mask_features(regions) if heads.has_mask() else None
 
         def loss(weights: Mapping[str, Tensor]) -> Tensor:
             objectness, anchor_deltas, _ = self._first_stage(weights)
             logits = with_weight(heads.box_predictor.cls_score, weights[CLASSES], vectors)
             deltas = with_weight(heads.box_predictor.bbox_pred, weights[BOXES], vectors)
-            first = rpn.loss_sums(objectness, anchor_deltas, anchor_targets)
-            terms: dict[str, LossSums] = {"loss_objectness": first[0], "loss_rpn_box_reg": first[1]}
+            terms: dict[str, LossSums] = rpn.loss_sums(objectness, anchor_deltas, anchor_targets)
             terms |= heads.box_loss_sums(logits, deltas, regions, truth)
             if mask_features is not None:
                 masks = with_weight(heads.mask_predictor.mask_fcn_logits, weights[MASKS], mask_features)
@@ -103,18 +103,17 @@ class CachedRegionFeatures:
 
         return loss
 
-    def _sampled(self, truth: Sequence[dict[str, Any]], seeds: Sequence[int]) -> tuple[AnchorTargets, Regions]:
+    def _sampled(self, truth: Truth, seeds: Sequence[int]) -> tuple[AnchorTargets, Regions]:
         """Match and sample the anchors and the regions of each image under its seed."""
         rpn, heads = self._model.rpn, self._model.roi_heads
         with _training_proposals(rpn):
             proposals = self._proposals()
-        anchors: list[AnchorTargets] = []
-        regions: list[Regions] = []
-        for image, seed in enumerate(seeds):
+        keys: list[list[Tensor]] = []
+        for seed, found, boxes in zip(seeds, proposals, truth.counts, strict=True):
             with seeded(seed):
-                anchors.append(rpn.anchor_targets(self._anchors[image], truth[image]))
-                regions.append(Regions(*heads.select_training_samples([proposals[image]], [truth[image]])))
-        return _batched_anchors(anchors), _batched_regions(regions)
+                keys.append(random_keys([len(self._anchors), len(found) + boxes], found.device))
+        of_anchors, of_regions = zip(*keys, strict=True)
+        return rpn.anchor_targets(self._anchors, truth, of_anchors), heads.regions(proposals, truth, of_regions)
 
     def classified_regions(self, boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return for each image class probabilities, background last, and boxes refined by class, clipped to it."""
@@ -132,31 +131,11 @@ class CachedRegionFeatures:
     def _mask_features(self, regions: Regions) -> Tensor:
         """Return the input of the last mask layer for the positive regions."""
         heads = self._model.roi_heads
-        x: Tensor = heads.mask_head(heads.mask_roi_pool(self.features, regions.positive_boxes, self._sizes))
+        x: Tensor = heads.mask_head(heads.mask_roi_pool(self.features, regions.positive_by_image, self._sizes))
         for name, layer in heads.mask_predictor.named_children():
             if name != "mask_fcn_logits":
                 x = layer(x)
         return x
-
-
-def _batched_anchors(images: Sequence[AnchorTargets]) -> AnchorTargets:
-    """Join the targets of single images to those of a batch."""
-    return AnchorTargets(
-        positive=torch.cat([image.positive for image in images]),
-        negative=torch.cat([image.negative for image in images]),
-        objects=torch.cat([image.objects for image in images]),
-        deltas=torch.cat([image.deltas for image in images]),
-    )
-
-
-def _batched_regions(images: Sequence[Regions]) -> Regions:
-    """Join the regions of single images to those of a batch."""
-    return Regions(
-        boxes=[image.boxes[0] for image in images],
-        matched=[image.matched[0] for image in images],
-        labels=[image.labels[0] for image in images],
-        deltas=[image.deltas[0] for image in images],
-    )
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Torchvision's detectors as plug-ins: their parameters and what they give, known without importing torch."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -36,6 +36,9 @@ class FCOS(TorchvisionParameters):
 
     channels: Channels = 256
     tower_convs: Annotated[int, Field(ge=1, description="convolutions in each tower")] = 4
+    variant: Annotated[
+        Literal["torchvision", "isal"], Field(description="torchvision, or isal for the FCOS that ISAL was measured on")
+    ] = "torchvision"
 
     gives: ClassVar[frozenset[Need]] = ONE_STAGE
     classification_terms: ClassVar[frozenset[str]] = frozenset({"classification"})
@@ -43,9 +46,10 @@ class FCOS(TorchvisionParameters):
 
     def build(self, classes: int) -> "alloop.detectors.protocol.Detector":
         """Build the network with its initial weights."""
-        from alloop.detectors.torchvision.one_stage import build_fcos  # noqa: PLC0415  imports torch
+        from alloop.detectors.torchvision import one_stage  # noqa: PLC0415  imports torch
 
-        return build_fcos(self, classes, channels=self.channels, tower_convs=self.tower_convs)
+        build = {"torchvision": one_stage.build_fcos, "isal": one_stage.build_isal_fcos}[self.variant]
+        return build(self, classes, channels=self.channels, tower_convs=self.tower_convs)
 
 
 @dataclass(frozen=True, kw_only=True)

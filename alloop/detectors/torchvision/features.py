@@ -79,6 +79,12 @@ def with_weight(layer: nn.Module, weight: Tensor, x: Tensor) -> Tensor:
     return result
 
 
+def by_location(level: Tensor, width: int) -> Tensor:
+    """Reshape the output of a last layer from `[n, anchors x width, h, w]` to `[n, h x w x anchors, width]`."""
+    n, _, rows, columns = level.shape
+    return level.reshape(n, -1, width, rows, columns).permute(0, 3, 4, 1, 2).reshape(n, -1, width)
+
+
 def pooled_levels(levels: Sequence[Tensor]) -> Tensor:
     """Return the mean over height and width `[levels, n, c]` of feature maps `[n, c, h, w]`."""
     return torch.stack([level.mean(dim=(2, 3)) for level in levels])

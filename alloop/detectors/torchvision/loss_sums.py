@@ -5,23 +5,30 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
+
+SMOOTH = 1 / 9  # beta of the smooth L1 loss, as in torchvision's two-stage detectors
 
 
 class LossSums(NamedTuple):
-    """A loss term before it is divided: its sum over the samples of each image, and their number, both `[batch]`."""
+    """A loss term before it is divided: its sum over the samples of each image, and their number, both `[batch]`.
+
+    Where samples have weights, their number is the sum of the weights.
+    """
 
     total: Tensor
     samples: Tensor
+    least: float = 1  # the total is divided by no less
 
 
 def per_batch(terms: Mapping[str, LossSums]) -> dict[str, Tensor]:
     """Return each term `[batch]` divided by the samples of the whole batch, as in training."""
-    return {name: term.total / term.samples.sum().clamp(min=1) for name, term in terms.items()}
+    return {name: term.total / term.samples.sum().clamp(min=term.least) for name, term in terms.items()}
 
 
 def per_image(terms: Mapping[str, LossSums]) -> Tensor:
     """Return the loss `[batch]` of each image as if it were trained on alone: divided by its own samples."""
-    return torch.stack([term.total / term.samples.clamp(min=1) for term in terms.values()]).sum(dim=0)
+    return torch.stack([term.total / term.samples.clamp(min=term.least) for term in terms.values()]).sum(dim=0)
 
 
 def summed_by_image(values: Tensor, image: Tensor, images: int) -> Tensor:
@@ -47,3 +54,8 @@ def rows_by_image(image: Tensor, images: int) -> Tensor:
 def posterior_of_labels(posteriors: Tensor, labels: Tensor) -> Tensor:
     """Return the probability `[n]` of each row's label; `posteriors` are `[n, k]`."""
     return posteriors.gather(1, labels[:, None])[:, 0]
+
+
+def smooth_distance(predicted: Tensor, expected: Tensor) -> Tensor:
+    """Return the smooth L1 distance `[n]` between deltas `[n, 4]`."""
+    return smooth_l1_loss(predicted, expected, beta=SMOOTH, reduction="none").sum(dim=1)

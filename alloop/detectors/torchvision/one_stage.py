@@ -8,15 +8,17 @@ from torch import Tensor, nn
 
 from alloop.detectors.protocol import CachedFeatures, Detector, Image, Target
 from alloop.detectors.torchvision.backbones import Pyramid, build_backbone
-from alloop.detectors.torchvision.cached_locations import CENTERNESS, LAST_LAYERS, CachedLocations, last_weights
+from alloop.detectors.torchvision.cached_locations import LAST_LAYERS, CachedLocations, last_weights
 from alloop.detectors.torchvision.detector import TorchvisionDetector
 from alloop.detectors.torchvision.features import NormalizeOnly, batch_of, pool_regions, pooled_levels
 from alloop.detectors.torchvision.folding import absorb_frozen_norms
+from alloop.detectors.torchvision.isal_fcos import CellCentres, IsalFCOS, IsalFCOSHead
 from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.one_stage_losses import PerImageFCOSHead, PerImageRetinaNetHead
 from alloop.detectors.torchvision.one_stage_models import PosteriorFCOS, PosteriorRetinaNet
 from alloop.detectors.torchvision.parameters import TorchvisionParameters
 from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder, WideLinearCoder
+from alloop.detectors.torchvision.sampling import WaitFreeMatcher
 
 
 class OneStageDetector(TorchvisionDetector):
@@ -28,7 +30,6 @@ class OneStageDetector(TorchvisionDetector):
         self.levels = pyramid.levels
         self.strides = dict(zip(pyramid.levels, pyramid.strides, strict=True))
         self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
-        self.score_power = 0.5 if CENTERNESS in self.last_layers else 1.0  # sqrt(class x centerness), or the class
 
     def losses(self, images: list[Image], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Return each loss term split by image."""
@@ -72,6 +73,16 @@ def build_fcos(parameters: TorchvisionParameters, classes: int, *, channels: int
     return _detector(model, pyramid)
 
 
+def build_isal_fcos(parameters: TorchvisionParameters, classes: int, *, channels: int, tower_convs: int) -> Detector:
+    """Build the FCOS on which ISAL was measured."""
+    pyramid = _pyramid(parameters, channels)
+    locations = CellCentres(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
+    head = IsalFCOSHead(channels, classes, tower_convs, len(pyramid.strides))
+    model = IsalFCOS(pyramid.module, classes, anchor_generator=locations, head=head, **_thresholds(parameters))
+    model.box_coder = head.box_coder
+    return _detector(model, pyramid)
+
+
 def build_retinanet(parameters: TorchvisionParameters, classes: int, *, channels: int, anchor_size: float) -> Detector:
     """Build a RetinaNet with three scales and three aspect ratios per location."""
     pyramid = _pyramid(parameters, channels)
@@ -80,7 +91,7 @@ def build_retinanet(parameters: TorchvisionParameters, classes: int, *, channels
     anchors = WideAnchors(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
     head = PerImageRetinaNetHead(channels, anchors.num_anchors_per_location()[0], classes)
     model = PosteriorRetinaNet(pyramid.module, classes, anchor_generator=anchors, head=head, **_thresholds(parameters))
-    model.box_coder.__class__ = WideBoxCoder
+    model.box_coder.__class__, model.proposal_matcher.__class__ = WideBoxCoder, WaitFreeMatcher
     return _detector(model, pyramid)
 
 

@@ -1,10 +1,10 @@
 """Losses of detectors that predict at every location, FCOS and RetinaNet, split by image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, l1_loss
 from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, FCOSRegressionHead
 from torchvision.models.detection.retinanet import RetinaNetHead
@@ -103,10 +103,21 @@ def _losses_or_targets(
 class PerImageFCOSHead(FCOSHead):  # type: ignore[misc]
     """The FCOS head with a choice of tower depth, whose losses come as one number per image."""
 
-    def __init__(self, channels: int, classes: int, tower_convs: int) -> None:
+    def __init__(
+        self, channels: int, classes: int, tower_convs: int, norm: Callable[[int], nn.Module] | None = None
+    ) -> None:
+        """Build the towers; `norm` makes the layer behind each convolution, by default a group norm of 32 groups."""
         super().__init__(channels, 1, classes, 1)
-        self.classification_head = FCOSClassificationHead(channels, 1, classes, tower_convs)
-        self.regression_head = FCOSRegressionHead(channels, 1, tower_convs)
+        self.classification_head = FCOSClassificationHead(channels, 1, classes, tower_convs, norm_layer=norm)
+        self.regression_head = FCOSRegressionHead(channels, 1, tower_convs, norm_layer=norm)
+
+    def box_outputs(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """Return distances in strides from the last convolution's output; one `[n, locations, 4]` per level."""
+        return [torch.relu(level) for level in levels]
+
+    def centerness_tower(self, class_tower: list[Tensor], box_tower: list[Tensor]) -> list[Tensor]:  # noqa: ARG002
+        """Return the tower that the centerness is predicted from, one map per level."""
+        return box_tower
 
     def compute_loss(
         self,
@@ -120,22 +131,30 @@ class PerImageFCOSHead(FCOSHead):  # type: ignore[misc]
 
     def loss_sums(self, outputs: Mapping[str, Tensor], goals: LocationTargets) -> dict[str, LossSums]:
         """Return focal, GIoU and centerness loss; the samples are the positive locations."""
-        images, (image, location) = len(goals.positives), (goals.image, goals.location)
+        image, location = goals.image, goals.location
         classification = focal_loss_by_location(outputs["cls_logits"], goals).sum(dim=(1, 2))
 
         distances = outputs["bbox_regression"][image, location].to(goals.anchors.dtype)
         boxes = self.box_coder.decode(distances, goals.anchors)
         boxes = without_kink(boxes, goals.boxes, goals, tolerance=0.05)  # pixels
-        giou = generalized_box_iou_loss(boxes, goals.boxes) * goals.weights
 
         logits = outputs["bbox_ctrness"][image, location, 0]
         expected = self._centerness(goals)
         centerness = binary_cross_entropy_with_logits(logits, expected, reduction="none") * goals.weights
         return {
-            "classification": LossSums(classification, goals.positives),
-            "bbox_regression": LossSums(summed_by_image(giou, image, images), goals.positives),
-            "bbox_ctrness": LossSums(summed_by_image(centerness, image, images), goals.positives),
+            "classification": LossSums(classification, self.classification_samples(goals)),
+            "bbox_regression": self.box_loss(boxes, expected, goals),
+            "bbox_ctrness": LossSums(summed_by_image(centerness, image, len(goals.positives)), goals.positives),
         }
+
+    def classification_samples(self, goals: LocationTargets) -> Tensor:
+        """Return what the focal loss of each image is divided by, `[b]`: its positive locations."""
+        return goals.positives
+
+    def box_loss(self, boxes: Tensor, centerness: Tensor, goals: LocationTargets) -> LossSums:  # noqa: ARG002
+        """Return the GIoU loss of boxes `[f, 4]`; `centerness [f]` is that of their locations in the true boxes."""
+        giou = generalized_box_iou_loss(boxes, goals.boxes) * goals.weights
+        return LossSums(summed_by_image(giou, goals.image, len(goals.positives)), goals.positives)
 
     def _centerness(self, goals: LocationTargets) -> Tensor:
         """Return the centerness `[f]` of the positive locations in their boxes (Tian et al. 2019, equation 3)."""
@@ -147,6 +166,10 @@ class PerImageFCOSHead(FCOSHead):  # type: ignore[misc]
 
 class PerImageRetinaNetHead(RetinaNetHead):  # type: ignore[misc]
     """The RetinaNet head whose losses come as one number per image."""
+
+    def box_outputs(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """Return the deltas, which the last convolution gives as they are; one `[n, anchors, 4]` per level."""
+        return list(levels)
 
     def compute_loss(
         self,

@@ -18,13 +18,18 @@ class PosteriorFCOS(FCOS):  # type: ignore[misc]
     def postprocess_detections(
         self, head_outputs: dict[str, list[Tensor]], anchors: list[list[Tensor]], image_shapes: list[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
-        """Return detections whose score is `sqrt(class probability x centerness)`, as in torchvision."""
+        """Return detections whose score is class probability times centerness.
+
+        This is the score of the paper and of mmdetection, which the thresholds of the query strategies mean.
+        Torchvision takes its square root: what has score 0.1 there has 0.01 here. The score threshold is compared with
+        the class probability alone, as mmdetection does.
+        """
         outputs = (head_outputs[name] for name in ("cls_logits", "bbox_regression", "bbox_ctrness"))
         levels = zip(*outputs, anchors[0], strict=True)  # images of one batch have the same locations
         candidates = []
         for logits, distances, centerness, locations in levels:
             probabilities = torch.sigmoid(logits)
-            scores = torch.sqrt(probabilities * torch.sigmoid(centerness))
+            scores = probabilities * torch.sigmoid(centerness)
             boxes = self.box_coder.decode(distances, locations)
             candidates.append(_candidates(scores, probabilities, boxes, self))
         return _detections(candidates, image_shapes, self)
@@ -61,16 +66,16 @@ class PosteriorRetinaNet(RetinaNet):  # type: ignore[misc]
 def _candidates(scores: Tensor, probabilities: Tensor, boxes: Tensor, model: Any) -> dict[str, Tensor]:
     """Return the best (location, class) pairs of one level in each image of a batch, best first.
 
-    Some may be below the score threshold: how many are above it in each image is asked for once, for all levels, since
-    a GPU has to finish its work before it can answer.
+    Pairs whose class probability is not above the score threshold get score 0 and come last. How many are above it in
+    each image is asked for once, for all levels, since a GPU has to finish its work before it can answer.
 
     Args:
-        scores: `[n, a, k]`.
+        scores: `[n, a, k]`, positive.
         probabilities: `[n, a, k]`.
         boxes: `[n, a, 4]`, decoded.
         model: the torchvision detector that holds the thresholds.
     """
-    flat = scores.flatten(start_dim=1)
+    flat = torch.where(probabilities > model.score_thresh, scores, 0.0).flatten(start_dim=1)
     best, pair = flat.topk(min(model.topk_candidates, flat.shape[1]), dim=1)
     location, label = pair // scores.shape[-1], pair % scores.shape[-1]
     image = torch.arange(len(scores), device=scores.device)[:, None]
@@ -87,15 +92,15 @@ def _detections(
 ) -> list[dict[str, Tensor]]:
     """Return the detections of each image with the class posterior of the location that made each.
 
-    Selection, order and suppression are torchvision's own: per level the best `topk_candidates`
-    (location, class) pairs above `score_thresh`, then class-wise NMS, then the best `detections_per_img`.
+    Order and suppression are torchvision's own: per level the best `topk_candidates` (location, class) pairs, then
+    class-wise NMS, then the best `detections_per_img`.
 
     Args:
         levels: what `_candidates` returns for each level.
         image_shapes: (height, width) of each image for clipping.
         model: the torchvision detector that holds the thresholds.
     """
-    counts = torch.stack([(level["scores"] > model.score_thresh).sum(dim=1) for level in levels], dim=1).tolist()
+    counts = torch.stack([(level["scores"] > 0).sum(dim=1) for level in levels], dim=1).tolist()
     parts: dict[str, list[Tensor]] = {key: [] for key in levels[0]}
     for image, (size, above) in enumerate(zip(image_shapes, counts, strict=True)):
         for level, count in zip(levels, above, strict=True):

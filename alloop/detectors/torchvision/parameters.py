@@ -22,7 +22,9 @@ class TorchvisionParameters:
     ] = None
     short_side: Annotated[int, Field(ge=16, description="images are scaled to this short side in pixels")] = 800
     long_side: Annotated[int, Field(ge=16, description="upper limit of the long side in pixels")] = 1333
-    score_threshold: Annotated[float, Field(ge=0, lt=1, description="detections below it are dropped")] = 0.05
+    score_threshold: Annotated[
+        float, Field(ge=0, lt=1, description="detections whose class is less probable are dropped")
+    ] = 0.05
     nms_threshold: Annotated[float, Field(gt=0, le=1, description="IoU of non-maximum suppression")] = 0.5
     max_detections: Annotated[int, Field(ge=1, description="detections kept per image")] = 100
 

@@ -26,10 +26,12 @@ from alloop.detectors.torchvision.folding import absorb_frozen_norms
 from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.parameters import PyramidTwoStageParameters, TwoStageParameters
 from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder
+from alloop.detectors.torchvision.proposal_network import PerImageRPN
 from alloop.detectors.torchvision.region_detections import predicted_regions
+from alloop.detectors.torchvision.region_heads import PerImageRoIHeads
 from alloop.detectors.torchvision.region_logits import SIGMOIDS
 from alloop.detectors.torchvision.region_pooling import RegionPooling
-from alloop.detectors.torchvision.two_stage_losses import PerImageRoIHeads, PerImageRPN
+from alloop.detectors.torchvision.sampling import Truth, WaitFreeMatcher
 
 
 class TwoStageDetector(TorchvisionDetector):
@@ -44,16 +46,14 @@ class TwoStageDetector(TorchvisionDetector):
         self.strides = _regions_from(pyramid)
         self.levels = tuple(self.strides)
         self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
-        self.score_power = 1.0
 
     def losses(self, images: list[Image], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Return each loss term split by image; anchors and proposals are sampled from torch's generator."""
         model = self.module
         batch, features = batch_of(model, images)
-        objects = one_based(targets)
-        proposals, first = model.rpn(batch, features, objects)
-        _, second = model.roi_heads(features, proposals, batch.image_sizes, objects)
-        return per_batch({**second, **first})
+        truth = Truth.of(one_based(targets))
+        proposals, first = model.rpn(batch, features, truth)
+        return per_batch({**model.roi_heads(features, proposals, batch.image_sizes, truth), **first})
 
     @contextmanager
     def region_loss_replaced(self, loss: RegionLoss) -> Iterator[None]:
@@ -79,7 +79,7 @@ class TwoStageDetector(TorchvisionDetector):
         model = self.module
         batch, features = batch_of(model, images)
         objects = [{"boxes": p.proposals, "labels": torch.ones_like(p.proposals[:, 0])} for p in pseudo]
-        proposals, first = model.rpn(batch, features, objects)
+        proposals, first = model.rpn(batch, features, Truth.of(objects))
         second = model.roi_heads.pseudo_label_loss_sums(features, proposals, batch.image_sizes, pseudo, background)
         return per_batch({**first, **second})
 
@@ -109,9 +109,7 @@ class TwoStageDetector(TorchvisionDetector):
             batch, features = batch_of(self.module, images)
             vectors = heads.box_head(heads.box_roi_pool(features, boxes, batch.image_sizes))
             logits, _ = predicted_regions(heads, vectors)
-        probabilities = torch.roll(
-            heads.reading.posterior(logits), -1, dims=1
-        )  # torchvision keeps the background first
+        probabilities = heads.reading.posterior(logits).roll(-1, dims=1)  # torchvision keeps the background first
         counts = [len(b) for b in boxes]
         return list(zip(torch.split(vectors, counts), torch.split(probabilities, counts), strict=True))
 
@@ -189,7 +187,12 @@ def build_faster_rcnn_c4(parameters: TwoStageParameters, classes: int) -> Detect
     """
     pyramid, stage, width = build_c4_backbone(parameters.backbone, parameters.weights, parameters.trainable_stages)
     sides = tuple(int(parameters.anchor_size * 2**k) for k in range(5))
-    parts = {
+    kept = parameters.proposals
+    parts: dict[str, Any] = {
+        # one level gives as many candidates as the five of a pyramid: the numbers of detectron2's C4
+        "rpn_pre_nms_top_n_train": 12 * kept,
+        "rpn_pre_nms_top_n_test": 6 * kept,
+        "rpn_post_nms_top_n_train": 2 * kept,
         "rpn_anchor_generator": WideAnchors((sides,), ((0.5, 1.0, 2.0),)),
         "box_roi_pool": RegionPooling(_regions_from(pyramid), output_size=14, sampling_ratio=2),
         "box_head": LastStage(stage),
@@ -227,23 +230,23 @@ def _box_parts(parameters: PyramidTwoStageParameters, pyramid: Pyramid, classes:
 
 def _model(build: Any, pyramid: Pyramid, parameters: TwoStageParameters, parts: Mapping[str, Any]) -> nn.Module:
     """Build torchvision's model of these parts, without its resizing and with losses per image."""
-    model: Any = build(
-        pyramid.module,
-        rpn_pre_nms_top_n_train=2 * parameters.proposals,
-        rpn_pre_nms_top_n_test=parameters.proposals,
-        rpn_post_nms_top_n_train=parameters.proposals,
-        rpn_post_nms_top_n_test=parameters.proposals,
-        rpn_batch_size_per_image=min(256, parameters.proposals),
-        box_batch_size_per_image=parameters.sampled_regions,
-        box_score_thresh=parameters.score_threshold,
-        box_nms_thresh=parameters.nms_threshold,
-        box_detections_per_img=parameters.max_detections,
-        **parts,
-    )
+    settings = {
+        "rpn_pre_nms_top_n_train": 2 * parameters.proposals,
+        "rpn_pre_nms_top_n_test": parameters.proposals,
+        "rpn_post_nms_top_n_train": parameters.proposals,
+        "rpn_post_nms_top_n_test": parameters.proposals,
+        "rpn_batch_size_per_image": min(256, parameters.proposals),
+        "box_batch_size_per_image": parameters.sampled_regions,
+        "box_score_thresh": parameters.score_threshold,
+        "box_nms_thresh": parameters.nms_threshold,
+        "box_detections_per_img": parameters.max_detections,
+    }
+    model: Any = build(pyramid.module, **{**settings, **parts})
     model.transform = NormalizeOnly()
-    # torchvision builds these two inside its constructor; ours have the same fields and other losses
+    # torchvision builds these parts inside its constructor; ours have the same fields
     model.rpn.__class__ = PerImageRPN
     model.roi_heads.__class__ = PerImageRoIHeads
     model.rpn.box_coder.__class__ = model.roi_heads.box_coder.__class__ = WideBoxCoder
+    model.rpn.proposal_matcher.__class__ = model.roi_heads.proposal_matcher.__class__ = WaitFreeMatcher
     network: nn.Module = absorb_frozen_norms(model)
     return network

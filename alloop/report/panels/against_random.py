@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from alloop.report.panel import UNKNOWN, Cell, HtmlTable, PageData, Panel, number
+from alloop.report.text import range_words
 from alloop.results.compare import Versus
 
 
@@ -19,30 +20,40 @@ def _sections(data: PageData) -> Iterator[dict[str, Any]]:
         "95 % interval",
         "p, Holm",
         "verdict",
-        "detectable",
+        "at the end",
+        "95 % interval",
         "saved",
+        "95 % interval",
+        "detectable",
         "area",
     ]
     rows = [
         [*_cells(versus, comparison.areas.get(versus.strategy)), *_other_cells(versus, otherwise.get(versus.strategy))]
         for versus in comparison.versus
     ]
-    yield {"table": HtmlTable([*heads, f"in {data.other_unit}", "verdict"], rows)}
+    table = HtmlTable([*heads, f"in {data.other_unit}", "verdict"], rows)
+    yield {"table": table, "range": range_words(comparison)}
 
 
 def _cells(versus: Versus, area: float | None) -> list[str | Cell]:
-    interval = UNKNOWN if versus.interval is None else "{:+.3f} to {:+.3f}".format(*versus.interval)
     return [
         versus.strategy,
         f"{versus.seeds}",
         f"{versus.difference:+.3f}",
-        interval,
+        _interval(versus.interval, "+.3f"),
         number(versus.p_holm),
         Cell(versus.verdict, css=versus.verdict),
+        f"{versus.end_difference:+.3f}",
+        _interval(versus.end_interval, "+.3f"),
+        UNKNOWN if versus.saving is None else f"{versus.saving:.0%}",
+        _interval(versus.saving_interval, ".0%"),
         number(versus.detectable),
-        UNKNOWN if versus.saving is None else f"{100 * versus.saving:.0f} %",
         number(area),
     ]
+
+
+def _interval(interval: tuple[float, float] | None, form: str) -> str:
+    return UNKNOWN if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"
 
 
 def _other_cells(versus: Versus, otherwise: Versus | None) -> list[str | Cell]:
@@ -58,9 +69,10 @@ PANEL = Panel(
     _sections,
     """\
 {{ table }}
-<p class="muted">The difference is the mean gap of the two curves over the range that both cover, at equal {{ unit }}
-and at equal {{ other_unit }}, in pairs of equal seed; “!” marks where the two ways of counting disagree. “Detectable”
-is the smallest true difference that this number of seeds with this spread detects with a power of 80 %. “Saved” is read
-at random&rsquo;s best figure; below 0 the strategy needs more than random. “Area” is the mean of the curve over the
-range that all strategies cover. “&ndash;” means unknown or never reached.</p>""",
+<p class="muted">The difference is the mean gap of the two curves over {{ range }}, at equal {{ unit }} and at equal
+{{ other_unit }}, in pairs of equal seed; “!” marks where the two ways of counting disagree. “At the end” is the gap at
+the right end of that range. “Saved” is the share of {{ unit }} that the strategy does not need for the figure that both
+reach there; below 0 it needs more than random. It is shown where there is a verdict. “Detectable” is the smallest true
+difference that gets a verdict with a probability of 80 %, at the spread of these seeds. “Area” is the mean of the curve
+over the range. “&ndash;” means unknown.</p>""",
 )

@@ -24,6 +24,6 @@ PANEL = Panel(
     _sections,
     """\
 {{ table }}
-<p class="muted">“yes” where the interval of the difference lies above zero; not corrected for the number of pairs.
-</p>""",
+<p class="muted">“yes” where the test of this pair alone finds the row better than the column; not corrected for the
+number of pairs.</p>""",
 )

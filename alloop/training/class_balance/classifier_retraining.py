@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from alloop.config.blocks import TrainingConfig
+from alloop.config.training import TrainingConfig
 from alloop.detectors.protocol import BalancedDetector
 from alloop.detectors.seeding import seeded
 from alloop.errors import TrainingError

@@ -2,7 +2,9 @@
 
 Li et al., CI-SSOD, ICCV 2023. With base threshold b, running confidence c_k and class weight w_k:
 
-    b_k = clip(min(b c_k / mean_j c_j, b / w_k), 0.5, 0.9)
+    b_k = clip(min(b c_k / mean_j c_j, b / clip(w_k, 1/3, 5)), 0.5, 0.9)
+
+The weights are clipped as where GbR uses them: solved directly, they may be negative.
 
 The confidence of a class is a running mean of the scores s of its detections. As released, the first thousand add
 s / 1000 each, so a rare class counts as unsure until then; afterwards c <- m c + (1 - m) s with momentum m.
@@ -11,6 +13,9 @@ s / 1000 each, so a rare class counts as unsure until then; afterwards c <- m c 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+
+from alloop.training.semi_supervised.gradient_balance import HIGH as GREATEST
+from alloop.training.semi_supervised.gradient_balance import LOW as LEAST
 
 LOW, HIGH = 0.5, 0.9  # limits of a class threshold
 FIRST = 1000  # number of detections of a class that are averaged plainly
@@ -30,7 +35,7 @@ def class_thresholds(
     mean = confidence.mean()
     thresholds = torch.full_like(confidence, base) if mean <= 0 else base * confidence / mean
     if weights is not None:
-        thresholds = torch.minimum(thresholds, base / weights)
+        thresholds = torch.minimum(thresholds, base / weights.clamp(LEAST, GREATEST))
     return thresholds.clamp(LOW, HIGH)
 
 

@@ -48,9 +48,10 @@ def gradient_matrix(
         return logits.new_zeros(classes, classes)
     p = logits.detach().softmax(dim=1) + SHIFT
     own = p.gather(1, labels[:, None])[:, 0]  # [r]
-    slope = (1 - own) ** focal / own
+    other = (1 - own).clamp(min=SHIFT)  # the shift may lift p above 1, of which a fractional power is not a number
+    slope = other**focal / own
     if focal:
-        slope = slope - focal * (1 - own) ** (focal - 1) * own.log()
+        slope = slope - focal * other ** (focal - 1) * own.log()
     strength = slope * own if weights is None else slope * own * weights
     lowering = strength[:, None] * p  # [r, k]
     matrix = logits.new_zeros(classes, classes).index_add_(0, labels, lowering)

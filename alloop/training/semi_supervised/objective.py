@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from alloop.config.blocks import TrainingConfig
+from alloop.config.training import TrainingConfig
 from alloop.detectors.loss_prediction import training_losses
 from alloop.detectors.protocol import (
     CachedFeatures,
@@ -179,7 +179,8 @@ class SemiSupervisedObjective:
     def thresholds(self, step: int) -> Float[Tensor, " k"]:
         """Return the score above which a detection is a pseudo-box; with GbT one per class after its warm-up."""
         config = self._config
-        if not config.class_thresholds or step < 1.5 * config.warm_up * self._steps:
+        warm_up = config.warm_up if config.threshold_warm_up is None else config.threshold_warm_up
+        if not config.class_thresholds or step < warm_up * self._steps:
             return self.teacher.base_thresholds()
         weights = self.balance.weights.detach()[:-1] if config.gradient_balance and self.balance.ready else None
         return self.teacher.class_thresholds(weights)

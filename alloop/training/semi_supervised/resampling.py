@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from alloop.config.blocks import SemiSupervisedConfig
+from alloop.config.training import SemiSupervisedConfig
 from alloop.detectors.protocol import PseudoBoxes
 from alloop.training.repeat_factors import class_frequencies, pseudo_labeled_repeats
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from alloop.config.blocks import SemiSupervisedConfig
+from alloop.config.training import SemiSupervisedConfig
 from alloop.detectors.protocol import CachedFeatures, CachedRegions, Image, LastLayerDetector, PseudoBoxes
 from alloop.training.semi_supervised.class_thresholds import class_thresholds, updated_confidence
 from alloop.training.semi_supervised.pseudo_labels import INITIAL, box_variance, filtered_boxes

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from alloop.detectors.protocol import FrozenFeatureDetector, FrozenFeatures, ScoringDetector
-from tests.support.detectors import NAMES, make, scene
+from tests.support.detectors import KINDS, NAMES, make, scene
 from tests.support.frozen import random_norms, random_weights
 
 BACKBONES = {"faster_rcnn_c4": "resnet18"}
@@ -24,7 +24,7 @@ def features(made, images):
     return [layers(image) for image in images]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_losses_and_their_gradients_are_those_of_the_pixels(name, tmp_path):
     made = detector(name, tmp_path)
     images, targets = scene()
@@ -45,7 +45,7 @@ def test_losses_and_their_gradients_are_those_of_the_pixels(name, tmp_path):
         assert torch.allclose(own[weight], gradient, rtol=0, atol=2e-3 * float(gradient.abs().max()) + 1e-6), weight
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("scoring", [False, True])
 def test_detections_embeddings_and_regions_are_those_of_the_pixels(name, scoring, tmp_path):
     made = detector(name, tmp_path)

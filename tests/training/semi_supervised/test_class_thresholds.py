@@ -42,3 +42,11 @@ def test_confidence_of_a_batch_is_that_of_its_detections_one_by_one(seed):
     updated, count = updated_confidence(confidence, seen, torch.from_numpy(scores), torch.from_numpy(labels))
     assert count.tolist() == counted
     assert updated.tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_negative_weight_of_the_direct_solution_keeps_a_threshold_high():
+    """It is clipped as where GbR uses it: b / w of a negative weight would be the lowest threshold of all."""
+    confidence = torch.tensor([0.6, 0.6, 0.6])
+    thresholds = class_thresholds(confidence, torch.tensor([-0.6, 1.0, 50.0]))
+    assert thresholds.tolist() == pytest.approx([0.9, 0.9, 0.5])
+    assert thresholds[0] == class_thresholds(confidence, torch.tensor([1 / 3, 1.0, 5.0]))[0]

@@ -1,6 +1,7 @@
 """GbR: the matrix is that of autograd, and the weights balance it."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def test_the_released_module_ends_with_these_weights_and_this_matrix(case):
     learned = ClassWeights(case["num_classes"], case["warm_up_iter"], lr=case["sgd_lr"], momentum=0.0, weight_decay=0.0)
     for _ in range(case["iterations"]):
         learned.update(matrix)
-        learned.step(float(case["loss_weight"]))
+        learned.step()  # plain SGD on the loss itself: the factor of the branch is in the matrix alone
     expected = torch.tensor(case["accumulated_gradient_matrix"])
     assert torch.allclose(learned.matrix, expected, rtol=1e-6, atol=1e-6)
     assert torch.allclose(learned.weights, torch.tensor(case["final_class_weights"]), rtol=1e-5)
@@ -164,3 +165,43 @@ def test_weights_of_regions_average_one_and_wait_for_the_warm_up():
     )
     halves = balance.region_weights(labels, 0.5, 0)
     assert float(halves[-60] / halves[0]) == pytest.approx(float(found[-60] / found[0]) ** 0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("focal", [0.5, 1.5, 2.7])
+def test_a_fractional_exponent_and_a_certain_region_give_a_finite_matrix(focal):
+    """The shift lifts the probability of a certain region above 1; one matrix that is not finite would never fade."""
+    matrix = gradient_matrix(torch.tensor([[40.0, 0.0, 0.0], [0.0, 0.0, 60.0]]), torch.tensor([0, 2]), focal=focal)
+    assert matrix.isfinite().all()
+    assert torch.allclose(matrix, torch.zeros(3, 3), atol=0.5)
+
+
+def test_the_weights_before_they_settle_equal_a_naive_descent():
+    """After few steps a wrong factor of the step would show; at the fixed point it does not."""
+    logits, labels = regions(3, classes=4)
+    matrix = 4 * gradient_matrix(logits, labels)
+    learned = ClassWeights(3, 2, lr=0.3, momentum=0.0, weight_decay=0.0)
+    a, running = [0.0] * 4, [[0.0] * 4 for _ in range(4)]
+    for updates in range(1, 8):
+        learned.update(matrix)
+        learned.step()
+        keep = updates / (updates + 1) if updates < 2 else 0.999
+        running = [[keep * running[i][j] + (1 - keep) * float(matrix[i, j]) for j in range(4)] for i in range(4)]
+        if updates >= 2:
+            a = naive_step(running, a, lr=0.3)
+    exponentials = [math.exp(value) for value in a]
+    expected = [4 * value / sum(exponentials) for value in exponentials]
+    assert learned.weights.detach().tolist() == pytest.approx(expected, rel=1e-4)
+    assert max(expected) - min(expected) > 0.1
+
+
+def naive_step(running, a, lr):
+    """One step of plain SGD on mean_i (log t_i - a_i)^2, whose gradient is -2 (log t_i - a_i) / (n + 1)."""
+    exponentials = [math.exp(value) for value in a]
+    w = [len(a) * value / sum(exponentials) for value in exponentials]
+    t = [
+        sum(w[k] * running[k][i] for k in range(len(a)) if k != i) / (-running[i][i] + 1e-6) for i in range(len(a) - 1)
+    ]
+    t.append(len(a) - sum(t))
+    t = [min(max(value, 1 / 3), 5.0) for value in t]
+    t[-1] = min(t[-1], 1.0)
+    return [value + lr * 2 * (math.log(target) - value) / len(a) for value, target in zip(a, t, strict=True)]

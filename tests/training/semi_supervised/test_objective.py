@@ -9,6 +9,7 @@ import torch
 from alloop.errors import TrainingError
 from alloop.training.semi_supervised.gradient_balance import focal_loss, gradient_matrix
 from alloop.training.semi_supervised.views import mirrored
+from tests.support.detectors import chosen
 from tests.support.semi_supervised import ALL, objective_of, semi, spied, trained
 from tests.support.training import MemoryStore, experiment, trained_weights
 
@@ -19,12 +20,13 @@ from tests.support.training import MemoryStore, experiment, trained_weights
         ("faster_rcnn", {**ALL, "burn_in": 0.2, "refresh": 0.5}),
         ("faster_rcnn", {**ALL, "style": "unbiased_teacher", "solver": "direct"}),
         ("fcos", {"style": "unbiased_teacher", "class_thresholds": True, "resampling": True, "warm_up": 0.4}),
+        ("fcos_isal", {"style": "unbiased_teacher"}),
         ("retinanet", {"style": "unbiased_teacher"}),
     ],
 )
 def test_going_on_from_any_checkpoint_is_bit_identical(name, changes):
     changes = {**changes, "threshold": 0.06 if name == "faster_rcnn" else 0.012}  # young one-stage detectors are shy
-    more = {"detector.name": name, "detector.score_threshold": 0.01, "training.checkpoint_seconds": 0}
+    more = {**chosen(name), "detector.score_threshold": 0.01, "training.checkpoint_seconds": 0}
     made = experiment(**{**semi(**changes), **more})
     store, truth = MemoryStore(), made.splits.train.dataset.annotations.__getitem__
     straight, objective = trained(made, store, truth=truth)
