@@ -28,6 +28,7 @@ RECIPES: dict[str, tuple[bool, dict[str, Any] | None]] = {
     "+ GbR": (True, None),
     "+ logit adjustment": (False, {"name": "logit_adjustment"}),
     "+ classifier retraining": (False, {"name": "classifier_retraining"}),
+    "+ classifier retraining, share 1": (False, {"name": "classifier_retraining", "share": 1.0}),
     "+ Equalization Loss v2": (False, {"name": "equalization_loss"}),
 }
 

@@ -44,7 +44,8 @@ class ClassifierRetraining:
         Field(
             gt=0,
             le=1,
-            description="steps of the retraining as a share of the training's; the paper has 10 of 90 epochs",
+            description="steps of the retraining as a share of the training's; the paper has 10 of 90 epochs, and a "
+            "training of a few hundred steps needs up to 1",
         ),
     ] = 1 / 9
 

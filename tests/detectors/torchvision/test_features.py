@@ -7,6 +7,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from alloop.detectors.torchvision.features import MEAN, STD, NormalizeOnly
 from alloop.detectors.torchvision.region_detections import _detections
+from alloop.detectors.torchvision.region_logits import SOFTMAX
 
 
 def test_a_batch_holds_what_torchvision_s_transform_makes_of_the_images():
@@ -22,12 +23,12 @@ def test_a_batch_holds_what_torchvision_s_transform_makes_of_the_images():
 
 
 def test_regions_keep_their_row_and_boxes_outside_of_the_image_are_left_out():
-    heads = SimpleNamespace(score_thresh=0.1, nms_thresh=0.5, detections_per_img=10)
+    heads = SimpleNamespace(score_thresh=0.1, nms_thresh=0.5, detections_per_img=10, reading=SOFTMAX)
     proposals = [torch.tensor([[0.0, 0, 9, 9], [1, 1, 20, 20]]), torch.tensor([[2.0, 2, 30, 30]])]
     inside, outside, thin = [4.0, 4, 20, 20], [50.0, 4, 60, 20], [4.0, 4, 4.005, 20]
     boxes = torch.tensor([[inside, inside, outside], [inside, thin, inside], [inside, inside, thin]])
     posterior = torch.tensor([[0.1, 0.6, 0.3], [0.1, 0.5, 0.4], [0.2, 0.75, 0.05]])
-    first, second = _detections(heads, boxes, posterior, proposals, [(32, 48), (32, 48)])
+    first, second = _detections(heads, boxes, posterior.log(), proposals, [(32, 48), (32, 48)])
     # of the first image, class 1 keeps region 0 (0.6), its thin box is left out; class 2 keeps region 1 (0.4)
     assert first["labels"].tolist() == [1, 2]
     assert torch.equal(first["proposals"], proposals[0])
