@@ -33,6 +33,7 @@ def test_true_pseudo_boxes_give_the_supervised_losses():
     with seeded(3):
         doubted = detector.pseudo_label_losses(images, pseudo, lambda regions: [torch.zeros(len(r)) for r in regions])
     assert not torch.allclose(supervised["loss_classifier"], doubted["loss_classifier"])
+    assert (doubted["loss_classifier"] > 0).all(), "regions with a pseudo-box count, whatever the background weighs"
     shaky = [p._replace(reliable=p.reliable[:0], reliable_labels=p.reliable_labels[:0]) for p in pseudo]
     with seeded(3):
         unsteady = detector.pseudo_label_losses(images, shaky, lambda regions: [torch.ones(len(r)) for r in regions])

@@ -17,7 +17,7 @@ from tests.support.training import MemoryStore, experiment, trained_weights
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("faster_rcnn", {**ALL, "burn_in": 0.2, "refresh": 0.5}),
+        ("faster_rcnn", {**ALL, "burn_in": 0.2, "refresh": 0.5, "warm_up": 0.3}),
         ("faster_rcnn", {**ALL, "style": "unbiased_teacher", "solver": "direct"}),
         ("fcos", {"style": "unbiased_teacher", "class_thresholds": True, "resampling": True, "warm_up": 0.4}),
         ("fcos_isal", {"style": "unbiased_teacher"}),
