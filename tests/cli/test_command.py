@@ -6,7 +6,7 @@ from tests.support.commands import call
 
 
 def test_an_unexpected_error_is_one_paragraph_without_traceback(finished, monkeypatch):
-    def fail(_folder):
+    def fail(*_arguments):
         raise ZeroDivisionError("by nothing")
 
     monkeypatch.setattr("alloop.results.status.status_blocks", fail)
