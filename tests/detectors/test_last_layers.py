@@ -229,6 +229,18 @@ def test_a_score_is_a_probability(name):
     assert boxes.tolist() == expected
 
 
+def test_the_threshold_of_fcos_is_one_on_the_class_before_centerness():
+    detector = confident("fcos")
+    images, _ = scene()
+    most = max(float(found["probabilities"].max()) for found in detector.detect(images))
+    threshold = 0.9 * most  # an untrained centerness is one half, so no product reaches it
+    detector.module.score_thresh = threshold
+    left = detector.detect(images)
+    assert any(len(found["scores"]) for found in left)
+    assert all((found["scores"] < threshold).all() for found in left)
+    assert all((found["probabilities"].max(dim=1).values > threshold).all() for found in left)
+
+
 def test_kept_curvature_is_bounded_and_its_loss_changes_nothing(monkeypatch):
     detector = make("fcos")
     seen = fitted(detector, [(96, 64)] * 4)

@@ -13,7 +13,7 @@ from alloop.report.numbers import to_csv, to_json
 from alloop.report.text import sentence, to_table
 from alloop.results.compare import against_random, compare_runs, compared, flips, penalty_matrix
 from alloop.results.pairs import CurvesBySeed
-from alloop.results.statistics import holm, t_interval
+from alloop.results.statistics import detectable, holm, t_interval
 from tests.support.runs import run, stored_study
 
 
@@ -41,6 +41,16 @@ def test_intervals_are_students_and_verdicts_follow_them():
         "a": {"random": 1, "a": 0, "c": 1},
         "c": {"random": 0, "a": 0, "c": 0},
     }
+
+
+def test_who_beats_whom_is_decided_by_the_chosen_test_of_the_pair():
+    """With three seeds a bootstrap interval excludes zero if the signs agree, and no test of signs reaches 5 %."""
+    runs = [run("random", [0, 100], [0.1, 0.2], s) for s in range(3)]
+    runs += [run("a", [0, 100], [0.1, 0.3 + 0.001 * s], s) for s in range(3)]
+    curves = CurvesBySeed.of_runs(runs, "ap")
+    assert penalty_matrix(curves, "t")["a"]["random"] == 1
+    assert penalty_matrix(curves, "permutation")["a"]["random"] == 0
+    assert penalty_matrix(curves, "wilcoxon")["a"]["random"] == 0
 
 
 def test_identical_strategies_are_rarely_called_different():
@@ -71,6 +81,8 @@ def test_a_verdict_has_to_hold_for_all_comparisons(tmp_path):
     assert by_name["near"].verdict == "inconclusive"
     assert by_name["near"].p_holm > 0.05 > by_name["near"].p_value
     assert "a verdict needs a difference of about" in sentence(by_name["near"])
+    gaps = CurvesBySeed.of_runs(fair, "ap").pairs("near", "random").gaps
+    assert by_name["near"].detectable == pytest.approx(detectable(gaps, 7)), "of the verdict: seven strategies"
     tree = to_json(together)
     assert tree["comparisons"][0].keys() >= {"difference", "interval", "p_value", "verdict", "saving", "p_holm"}
     with_permutation = compare_runs([folder], "ap", "permutation")
