@@ -1,6 +1,10 @@
 """From the uncertainty of each detection to the utility of an image.
 
 utility = max, min, mean or sum of u(d) over the detections d of the image whose score reaches a threshold
+
+A two-stage detector reports a region once for every class whose probability exceeds its threshold. These detections
+share one posterior, so u counts once for each: `sum` counts an ambiguous region several times, and `mean` gives it more
+weight. A score threshold above 0.5 leaves at most one detection of a region.
 """
 
 from collections.abc import Callable

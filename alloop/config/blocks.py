@@ -57,6 +57,11 @@ class SplitConfig(Block):
         description="images that nobody has annotated: left_out, or empty for images without an object. A pool for "
         "people keeps them",
     )
+    ignored: Literal["skipped", "counted"] = Field(
+        "skipped",
+        description="boxes marked ignore (difficult in VOC): skipped (paid, not trained on, and AP counts them neither "
+        "as found nor as missed), or counted like all others, in training and in AP",
+    )
 
 
 class GroupsConfig(Block):

@@ -14,6 +14,7 @@ from alloop.data.summary import note_lines
 from alloop.data.validation import refuse_unusable, validate
 from alloop.errors import DataError
 from alloop.files import atomic_write
+from alloop.geometry.boxes import MIN_SIDE
 
 
 def convert_annotations(source: Path, target: Path, from_: str, to: str, images: Path | None = None) -> list[str]:
@@ -79,7 +80,7 @@ def _refuse_outside(files: Iterable[Path], source: str, target: Path) -> None:
 
 
 def _require_same(written: DataSet, dataset: DataSet, target: Path) -> None:
-    """Check that what was written says the same: images, unlabeled images, boxes and crowds of each class."""
+    """Check that what was written says the same: images, unlabeled images, boxes and their flags by class."""
     if (written.boxes, len(written.images)) != (dataset.boxes, len(dataset.images)):
         counts = f"{dataset.boxes} in {len(dataset.images)}"
         msg = f"{target}: holds {written.boxes} boxes in {len(written.images)} images instead of {counts}"
@@ -94,11 +95,14 @@ def _require_same(written: DataSet, dataset: DataSet, target: Path) -> None:
 def _contents(dataset: DataSet) -> dict[str, object]:
     truths = dataset.annotations
     crowds = Counter(dataset.class_names[label] for label in truths.labels[truths.crowd])
+    wide = (truths.boxes[:, 2:] - truths.boxes[:, :2] >= MIN_SIDE + 1).all(axis=1)  # rounding does not change which
+    ignored = Counter(dataset.class_names[label] for label in truths.labels[wide & ~truths.crowd & ~truths.trainable])
     return {
         "unlabeled images": len(dataset.unlabeled),
         "classes": dataset.class_names,
         "boxes of the classes": dataset.class_counts(),
         "crowds of the classes": dict(crowds),
+        "boxes marked ignore": dict(ignored),
     }
 
 

@@ -13,10 +13,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from alloop.data.records import Box, Records
-from alloop.geometry.boxes import from_xywh
+from alloop.geometry.boxes import from_xywh, wide_enough
 from alloop.values import Annotations, ImageId, ImageRecord, Segmentation, read_only
 
-MIN_SIDE = 1.0  # pixels inside the image; a detector can neither match nor regress a thinner box
 FARTHEST = 1e9  # pixels; coordinates beyond are cut to this, so that x + width cannot overflow
 _AT_ONCE = 65_536  # boxes that are converted at once, so that little memory is needed beside the columns
 
@@ -189,11 +188,6 @@ def _order(image_rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"] | sli
     """Return the order that puts the boxes of an image together and keeps their order in the file."""
     is_ordered = bool((image_rows[1:] >= image_rows[:-1]).all())
     return slice(None) if is_ordered else np.argsort(image_rows, kind="stable")
-
-
-def wide_enough(boxes: Float32[np.ndarray, "n 4"]) -> np.ndarray:
-    """Return which boxes have sides of at least `MIN_SIDE`; rounding to float32 may shave a side of exactly that."""
-    return np.asarray(((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE * (1 - 1e-4)).all(axis=1))
 
 
 def _is_empty(segmentation: msgspec.Raw) -> bool:

@@ -136,6 +136,17 @@ def unlabeled_as_empty(records: Records, name: str) -> Records:
     return changed(records, notes, unlabeled=frozenset())
 
 
+def ignored_as_counted(records: Records, name: str) -> Records:
+    """Return records whose boxes that are marked `ignore` count as all others; they are counted in a note."""
+    notes = Notes()
+    boxes = list(records.annotations)
+    for row, box in enumerate(boxes):
+        if box.ignore:
+            boxes[row] = msgspec.structs.replace(box, ignore=0)
+            notes.add("marked ignore; counted as any other box", f"{name}: id {box.id}")
+    return changed(records, notes, annotations=boxes)
+
+
 def _first_unlabeled(records: Records) -> str:
     first = next((image for image in records.images if image.image_id in records.unlabeled), None)
     return f"image {first.image_id} ({first.file_name})" if first else ""

@@ -19,7 +19,10 @@ class Category(msgspec.Struct, gc=False):
 
 
 class Box(msgspec.Struct, gc=False):
-    """One annotation. `bbox` is `(x, y, width, height)` in pixels, `segmentation` the JSON text of a COCO mask."""
+    """One annotation. `bbox` is `(x, y, width, height)` in pixels, `segmentation` the JSON text of a COCO mask.
+
+    `ignore` is 1 for an object that counts neither as found nor as missed, as `difficult` in Pascal VOC.
+    """
 
     id: int
     image_id: ImageId

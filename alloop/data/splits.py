@@ -14,7 +14,7 @@ from alloop.data.groups import groups_of, refuse_straddling, with_groups
 from alloop.data.image_index import index_of_folder
 from alloop.data.images import FolderImages, ImageSource
 from alloop.data.kept_digits import kept_digit_scenes
-from alloop.data.reading import labeled_only, read_annotations, unlabeled_as_empty, with_file_names
+from alloop.data.reading import ignored_as_counted, labeled_only, read_annotations, unlabeled_as_empty, with_file_names
 from alloop.data.records import Records
 from alloop.data.validation import validate
 from alloop.errors import ConfigError
@@ -103,6 +103,8 @@ def _read(
     records = with_file_names(read_annotations(config.annotations, format_, index, names, groups), index, name)
     if records.unlabeled and not keeps_unlabeled:
         records = unlabeled_as_empty(records, name) if config.unlabeled == "empty" else labeled_only(records, name)
+    if config.ignored == "counted":
+        records = ignored_as_counted(records, name)
     return with_groups(records, groups, name)
 
 

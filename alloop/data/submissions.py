@@ -10,11 +10,15 @@ from alloop.values import ImageId
 
 @dataclass(frozen=True, slots=True)
 class DrawnBox:
-    """A box that a person drew: class name, `(x, y, width, height)` in pixels, and 1 where it marks a crowd."""
+    """A box that a person drew: class name, `(x, y, width, height)` in pixels, and two flags.
+
+    `iscrowd` is 1 where it marks a crowd, `ignore` where the object counts neither as found nor as missed.
+    """
 
     label: str
     bbox: Xywh
     iscrowd: int = 0
+    ignore: int = 0
 
 
 @dataclass(frozen=True, slots=True)

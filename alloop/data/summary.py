@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alloop.data.data_set import DataSet
-from alloop.data.grouped_annotations import MIN_SIDE, wide_enough
 from alloop.data.images import FolderImages
 from alloop.data.records import Records
 from alloop.data.threads import in_order
 from alloop.errors import DataError
+from alloop.geometry.boxes import MIN_SIDE, wide_enough
 from alloop.values import ImageId
 
 LISTED = 200  # findings that are printed

@@ -4,8 +4,8 @@ A record gets one of four verdicts, in falling severity:
 
 - *refused*: the file cannot be used until a person mends it (ambiguous ids, numbers that are not
   finite, unknown images or categories, one file under two image ids).
-- *skipped*: paid for, since a person drew it, but neither trained on nor evaluated (no area, less
-  than one pixel wide or high inside the image, marked `ignore`).
+- *skipped*: paid for, since a person drew it, but not trained on. No area, or less than one pixel wide or high inside
+  the image: AP leaves it out. Marked `ignore` (`difficult` in Pascal VOC): AP counts it neither as found nor as missed.
 - *clipped*: reaches over the edge of its image and is cut to it.
 - *noted*: used, but worth knowing (what was read leniently, a repeated annotation id, a box that stands twice).
 
@@ -26,12 +26,12 @@ import numpy as np
 from jaxtyping import Int64
 
 from alloop.data.data_set import DataSet, Problem, Verdict
-from alloop.data.grouped_annotations import MIN_SIDE, GroupedAnnotations
+from alloop.data.grouped_annotations import GroupedAnnotations
 from alloop.data.notes import Note
 from alloop.data.records import Box, Records
 from alloop.data.units import unit_problem
 from alloop.errors import DataError
-from alloop.geometry.boxes import corners_from_xywh
+from alloop.geometry.boxes import MIN_SIDE, corners_from_xywh
 from alloop.values import ImageRecord
 
 MAX_SIDE = 100_000  # pixels; a larger declared image is a typing error
@@ -224,7 +224,7 @@ def _box_findings(box: Box, image: ImageRecord | None, categories: Collection[in
     if box.iscrowd not in (0, 1):
         yield "refused", f"iscrowd: expected 0 or 1, found {box.iscrowd}"
     if box.ignore:
-        yield "skipped", "ignore is set; paid, not trained on"
+        yield "skipped", "ignore is set; paid, not trained on, and AP counts it neither as found nor as missed"
 
 
 def _geometry_finding(box: Box, image: ImageRecord) -> Finding | None:

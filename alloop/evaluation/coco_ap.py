@@ -1,8 +1,8 @@
 """COCO average precision of boxes and masks, computed by faster-coco-eval on renumbered and checked records.
 
 Ids are renumbered from 1 (an annotation id of 0 silently costs AP in COCOeval), and every number was checked to be
-finite when its value object was built (pycocotools scores a NaN box as perfect). Records that are neither trainable nor
-crowd are left out. The area of a true object, which decides whether it is small, medium or large, is that of its mask
+finite when its value object was built (pycocotools scores a NaN box as perfect). Boxes that are too small to be
+found are left out. The area of a true object, which decides whether it is small, medium or large, is that of its mask
 where it has one, as in COCO; else that of its box, which is larger.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Bool
 
 from alloop.errors import DataError
 from alloop.evaluation.metrics import Metrics
@@ -20,6 +21,7 @@ from alloop.geometry.masks import decode_mask, decode_patch
 from alloop.values import Annotations, Detections, ImageId, Segmentation
 
 Kind = Literal["bbox", "segm"]
+BEYOND = 1e11  # pixels; an area of no range, so that COCOeval ignores the object and what overlaps it enough
 COCO_LIMIT = 100  # detections of each class in an image that COCO counts
 
 
@@ -71,7 +73,8 @@ def _annotation_records(
     boxes = truth.boxes.astype(np.float64)
     areas, xywh = box_math.area(boxes), box_math.to_xywh(boxes)
     records: list[dict[str, Any]] = []
-    for row in np.flatnonzero(truth.trainable | (truth.crowd & (areas > 0))):
+    ignored = ignored_objects(truth)
+    for row in np.flatnonzero(truth.trainable | (truth.crowd & (areas > 0)) | ignored):
         record: dict[str, Any] = {
             "category_id": int(truth.labels[row]) + 1,
             "bbox": xywh[row].tolist(),
@@ -84,8 +87,15 @@ def _annotation_records(
             record |= {"segmentation": _encode(mask), "area": float(mask.sum())}
         elif segmentation is not None and size is not None:
             record["area"] = _mask_area(segmentation, size) or record["area"]
+        if ignored[row]:
+            record["area"] = BEYOND
         records.append(record)
     return records
+
+
+def ignored_objects(truth: Annotations) -> Bool[np.ndarray, " n"]:
+    """Return which boxes are marked `ignore`: they are large enough to be trained on, no crowd, and not trained on."""
+    return np.asarray(~truth.trainable & ~truth.crowd & box_math.wide_enough(truth.boxes))
 
 
 def _mask_area(segmentation: Segmentation, size: tuple[int, int]) -> float | None:

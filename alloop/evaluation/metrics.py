@@ -11,8 +11,8 @@ class Metrics:
 
     Attributes:
         values: by name: `ap`, `ap50`, `ap75`, `ap_small`, `ap_medium`, `ap_large`, and the same of masks as `mask_ap`
-            and so on. `ap_at_100`, which counts 100 detections per image and class as COCO does, is there only where
-            it differs from `ap`.
+            and so on; `voc_ap50` and `voc07_ap50` by the rules of Pascal VOC. `ap_at_100`, which counts 100 detections
+            per image and class as COCO does, is there only where it differs from `ap`.
         per_class: AP by class name.
         training_log: one record per epoch of a semi-supervised training; None elsewhere.
     """

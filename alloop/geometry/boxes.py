@@ -7,8 +7,9 @@ Arrays hold one box per row.
 import math
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
 
+MIN_SIDE = 1.0  # pixels inside the image; a detector can neither match nor regress a thinner box
 Number = int | float  # the checks of shapes in tests do not take an int for a float
 Corners = tuple[Number, Number, Number, Number]  # (x1, y1, x2, y2)
 Xywh = tuple[Number, Number, Number, Number]  # (x, y, width, height)
@@ -39,6 +40,11 @@ def paired_iou(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "n 4"]) -> Floa
     union = area(a) + area(b) - intersection
     iou: np.ndarray = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
     return iou
+
+
+def wide_enough(boxes: Float[np.ndarray, "n 4"]) -> Bool[np.ndarray, " n"]:
+    """Return which boxes have sides of at least `MIN_SIDE`; rounding to float32 may shave a side of exactly that."""
+    return np.asarray(((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE * (1 - 1e-4)).all(axis=1))
 
 
 def from_xywh(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:

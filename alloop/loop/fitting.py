@@ -19,6 +19,7 @@ from alloop.evaluation.coco_ap import evaluate
 from alloop.evaluation.detections_file import detections_to_bytes
 from alloop.evaluation.matching import matched_detections
 from alloop.evaluation.metrics import Metrics
+from alloop.evaluation.voc_ap import voc_ap
 from alloop.files import sha256_of
 from alloop.loop.class_balancing import balance_afterwards, balanced_objective, reads_sigmoids, retraining_begun
 from alloop.loop.context import RunContext, Timings
@@ -256,6 +257,7 @@ def _evaluated(context: RunContext, round_: int, detector: Detector) -> Metrics:
     limit = settings.max_detections
     sizes = {i: (record.width, record.height) for i, record in test.dataset.images.items()}
     metrics = evaluate(truth, detections, names, sizes=sizes, max_detections=limit)
+    metrics = replace(metrics, values={**metrics.values, **voc_ap(truth, detections, names)})
     if settings.keep_detections:
         kept = matched_detections(truth, detections, names, test.dataset.groups, limit)
         context.ledger.store(detections_path(round_), detections_to_bytes(kept), round_)

@@ -98,7 +98,10 @@ def _validated(
 def _records(boxes: Sequence[DrawnBox], image: ImageRecord, class_names: Sequence[str]) -> Records:
     labels = {name: label for label, name in enumerate(class_names)}
     categories = [Category(label, name) for name, label in labels.items()]
-    drawn = [Box(number, image.image_id, labels[box.label], box.bbox, box.iscrowd) for number, box in enumerate(boxes)]
+    drawn = [
+        Box(number, image.image_id, labels[box.label], box.bbox, box.iscrowd, ignore=box.ignore)
+        for number, box in enumerate(boxes)
+    ]
     return Records([image], categories, drawn)
 
 

@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from alloop.files import atomic_write
 from alloop.pruning.study import SCORER, Trained
 from alloop.report.style import INK, Style, new_figure, png, style_axes
-from alloop.results.names import METRICS, metric_title
+from alloop.results.names import METRICS, Metric, metric_title
 from alloop.results.statistics import LEVEL, holm, t_interval
 from alloop.studies.grid import FULL_LABEL
 from alloop.tables import Table, csv_text, plain
 
-MEASURES = (*METRICS, *(f"mask_{metric}" for metric in METRICS))
+MEASURES = (*get_args(Metric), *(f"mask_{metric}" for metric in METRICS))
 _IN_TABLE = ("ap", "ap50", "mask_ap", "mask_ap50")
 _DRAWN = ("ap", "mask_ap")
 WHOLE = {FULL_LABEL: ("everything", "--"), SCORER: ("everything, as the scorer is trained", ":")}

@@ -11,11 +11,11 @@ from alloop.budget.prices import BOXES, IMAGES, CostModel
 from alloop.ledger.store import RoundRecord
 from alloop.results.class_balance import ClassBalance
 from alloop.results.compare import Comparison
-from alloop.results.names import METRICS
+from alloop.results.names import METRICS, Metric, columns
 from alloop.results.runs import Run
 from alloop.tables import csv_text
 
-_COLUMNS = ("strategy", "random_seed", "label_using", "round", "images", "boxes", *METRICS)
+_COLUMNS = ("strategy", "random_seed", "label_using", "round", "images", "boxes")
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "metric": comparison.metric,
         "cost": comparison.cost.to_json(),
-        "runs": [_run_json(run) for run in comparison.runs],
+        "runs": [_run_json(run, comparison.metric) for run in comparison.runs],
         "comparisons": [asdict(versus) for versus in comparison.versus],
         "penalty_matrix": comparison.penalty_matrix,
         "test": comparison.test,
@@ -33,23 +33,23 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _run_json(run: Run) -> dict[str, Any]:
+def _run_json(run: Run, metric: Metric) -> dict[str, Any]:
     return {
         "strategy": run.strategy,
         "random_seed": run.random_seed,
         "label_using": run.label_using,
         "paid": list(run.paid),
         "predicted_boxes": list(run.predicted_boxes),
-        "rounds": [_round_json(record) for record in run.rounds],
+        "rounds": [_round_json(record, metric) for record in run.rounds],
     }
 
 
-def _round_json(record: RoundRecord) -> dict[str, Any]:
+def _round_json(record: RoundRecord, metric: Metric) -> dict[str, Any]:
     return {
         "round": record.round,
         "images": record.images,
         "boxes": record.boxes,
-        **{key: record.metrics[key] for key in METRICS},
+        **{key: record.metrics[key] for key in columns(metric)},
         "ap_at_100": record.metrics.get("ap_at_100"),  # null where it equals `ap`
     }
 
@@ -79,17 +79,17 @@ def classes_json(balance: ClassBalance) -> dict[str, Any]:
 
 def to_csv(comparison: Comparison, more: Mapping[str, Sequence[str]] | None = None) -> str:
     """Return one line for each round of every run; `more` has further columns by heading."""
-    priced = priced_columns(comparison)
+    priced, measured = priced_columns(comparison), columns(comparison.metric)
     rows = []
     for run in comparison.runs:
         for paid, record in zip(run.paid, run.rounds, strict=True):
-            metrics = ["" if (v := record.metrics[key]) is None else f"{v:.6f}" for key in METRICS]
+            metrics = ["" if (v := record.metrics[key]) is None else f"{v:.6f}" for key in measured]
             counts = (record.round, record.images, record.boxes)
             cost = [f"{paid:.6g}" for _ in priced]
             rows.append([run.strategy, run.random_seed, str(run.label_using).lower(), *counts, *metrics, *cost])
-    columns = more or {}
-    cells = zip(rows, *columns.values(), strict=True)
-    return csv_text([*_COLUMNS, *priced, *columns], [[*row, *added] for row, *added in cells])
+    added_columns = more or {}
+    cells = zip(rows, *added_columns.values(), strict=True)
+    return csv_text([*_COLUMNS, *measured, *priced, *added_columns], [[*row, *added] for row, *added in cells])
 
 
 def priced_columns(comparison: Comparison) -> list[str]:
@@ -104,16 +104,18 @@ def counted(cost: CostModel) -> str:
     return f"cost ({cost.name}{', ' if cost.unit else ''}{cost.unit})"
 
 
-def mean_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Return means over the seeds, one row for each strategy and round."""
+def mean_rows(runs: Sequence[Run], metrics: Sequence[Metric] = METRICS) -> list[dict[str, Any]]:
+    """Return means over the seeds of counts, of what was paid and of `metrics`, a row for each strategy and round."""
     groups: dict[tuple[str, int], list[tuple[Run, RoundRecord, float]]] = {}
     for run in runs:
         for paid, record in zip(run.paid, run.rounds, strict=True):
             groups.setdefault((run.strategy, record.round), []).append((run, record, paid))
-    return [_mean_row(strategy, round_, members) for (strategy, round_), members in groups.items()]
+    return [_mean_row(strategy, round_, members, metrics) for (strategy, round_), members in groups.items()]
 
 
-def _mean_row(strategy: str, round_: int, members: Sequence[tuple[Run, RoundRecord, float]]) -> dict[str, Any]:
+def _mean_row(
+    strategy: str, round_: int, members: Sequence[tuple[Run, RoundRecord, float]], metrics: Sequence[Metric]
+) -> dict[str, Any]:
     row: dict[str, Any] = {
         "strategy": strategy,
         "round": round_,
@@ -123,7 +125,7 @@ def _mean_row(strategy: str, round_: int, members: Sequence[tuple[Run, RoundReco
         "boxes": float(np.mean([r.boxes for _, r, _ in members])),
         "paid": float(np.mean([paid for _, _, paid in members])),
     }
-    for key in METRICS:
+    for key in metrics:
         values = [value for _, r, _ in members if (value := r.metrics[key]) is not None]
         row[key] = float(np.mean(values)) if values else None
     at_100 = [value for _, r, _ in members if (value := r.metrics.get("ap_at_100", r.metrics["ap"])) is not None]

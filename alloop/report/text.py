@@ -9,7 +9,7 @@ from alloop.report.numbers import counted, mean_rows, priced_columns
 from alloop.results.class_balance import ClassBalance
 from alloop.results.compare import Comparison, Versus, compared, flips, mean_curve
 from alloop.results.curves import ap_at, boxes_to_reach
-from alloop.results.names import METRICS, metric_title
+from alloop.results.names import columns, metric_title
 from alloop.results.runs import decoded_whole
 from alloop.tables import Table, figure, plain
 
@@ -50,17 +50,17 @@ def comparison_blocks(
 
 
 def _rounds_table(comparison: Comparison) -> Table:
-    priced = priced_columns(comparison)
+    priced, metrics = priced_columns(comparison), columns(comparison.metric)
     rows = [
         [
             f"{row['strategy']}{' (uses labels)' if row['label_using'] else ''}",
             *(f"{row[key]:.0f}" for key in ("round", "seeds", "images", "boxes")),
-            *(figure(row[key]) for key in METRICS),
+            *(figure(row[key]) for key in metrics),
             *(f"{row['paid']:.6g}" for _ in priced),
         ]
-        for row in mean_rows(comparison.runs)
+        for row in mean_rows(comparison.runs, metrics)
     ]
-    return Table(["strategy", "round", "seeds", "images", "boxes", *map(metric_title, METRICS), *priced], rows)
+    return Table(["strategy", "round", "seeds", "images", "boxes", *map(metric_title, metrics), *priced], rows)
 
 
 def _verdict_lines(comparison: Comparison) -> list[str]:

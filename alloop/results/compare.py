@@ -12,10 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from alloop.budget.prices import BOXES, CostModel
+from alloop.errors import ConfigError
 from alloop.results.gaps import Range, common_range, curve_of, gap
 from alloop.results.names import Metric, Test
 from alloop.results.pairs import CurvesBySeed, Pairs
@@ -109,7 +111,20 @@ def compare_runs(
     paths = [folders] if isinstance(folders, str | Path) else folders
     runs = find_runs([Path(path) for path in paths], cost)
     refuse_unlike(runs)
+    _refuse_unmeasured(runs, metric)
     return compared(runs, metric, test, cost)
+
+
+def _refuse_unmeasured(runs: Sequence[Run], metric: Metric) -> None:
+    """Check that all rounds have the metric: a version before it existed did not measure it."""
+    for run in runs:
+        lacking = next((record for record in run.rounds if metric not in record.metrics), None)
+        if lacking is not None:
+            known = ", ".join(name for name in get_args(Metric) if name in lacking.metrics)
+            msg = (
+                f"{run.name}: round {lacking.round} has no {metric}: its version did not measure it; compare by {known}"
+            )
+            raise ConfigError(msg)
 
 
 def compared(runs: Sequence[Run], metric: Metric, test: Test = "t", cost: CostModel = BOXES) -> Comparison:

@@ -108,6 +108,9 @@ def group_intervals(comparison: Comparison, resamples: int = RESAMPLES) -> Group
     first = kept_detections(begun[0], begun[0].rounds[0].round)
     for run in begun:
         refuse_other_test_images(begun[0], first, run, kept_detections(run, run.rounds[0].round))
+    if comparison.metric not in THRESHOLDS:
+        msg = f"--over-groups: {comparison.metric} of resampled images is not computed; take {', '.join(THRESHOLDS)}"
+        raise ConfigError(msg)
     copies, groups = _copies(first.groups, resamples), len(set(first.groups))
     measured = _usable([_measured(run, copies, comparison.metric) for run in comparison.runs])
     return GroupIntervals(

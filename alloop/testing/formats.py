@@ -12,6 +12,7 @@ Each check takes a `Format` and an empty folder. It raises AssertionError with w
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -32,7 +33,7 @@ def example_records() -> Records:
     """Return records with all that a format has to keep.
 
     Three images, one in a folder and one without a box; ids that do not ascend; categories that are sparse, not sorted
-    by name, and one of them unused; boxes with fractions; a crowd; a mask.
+    by name, and one of them unused; boxes with fractions; a crowd; a box that is marked `ignore`; a mask.
     """
     images = [
         ImageRecord(ImageId(70), "day/a.jpg", 120, 90),
@@ -42,7 +43,7 @@ def example_records() -> Records:
     boxes = [
         Box(1, ImageId(70), 5, (10.5, 20.25, 30.0, 40.5), segmentation=_POLYGON),
         Box(2, ImageId(70), 3, (1.0, 2.0, 7.75, 9.0)),
-        Box(3, ImageId(12), 5, (4.0, 4.0, 20.0, 30.0)),
+        Box(3, ImageId(12), 5, (4.0, 4.0, 20.0, 30.0), ignore=1),
         Box(4, ImageId(12), 3, (0.0, 0.0, 64.0, 48.0), iscrowd=1),
     ]
     return Records(images, [Category(5, "zebra"), Category(3, "ant"), Category(9, "unused")], boxes)
@@ -64,9 +65,16 @@ def check_boxes_survive(format_: Format, folder: Path) -> None:
 
 def check_crowd_flags_survive(format_: Format, folder: Path) -> None:
     """Every image has as many crowd boxes as before."""
-    expected = _crowds(example_records())
-    actual = _crowds(_written_and_read(format_, example_records(), folder))
+    expected = _marked(example_records(), "iscrowd")
+    actual = _marked(_written_and_read(format_, example_records(), folder), "iscrowd")
     assert actual == expected, f"expected the crowd boxes {expected}, found {actual}"
+
+
+def check_ignore_flags_survive(format_: Format, folder: Path) -> None:
+    """Every image has as many boxes that are marked `ignore` as before."""
+    expected = _marked(example_records(), "ignore")
+    actual = _marked(_written_and_read(format_, example_records(), folder), "ignore")
+    assert actual == expected, f"expected the boxes marked ignore {expected}, found {actual}"
 
 
 def check_images_survive(format_: Format, folder: Path) -> None:
@@ -200,6 +208,7 @@ def format_checks() -> list[FormatCheck]:
         check_texts,
         check_boxes_survive,
         check_crowd_flags_survive,
+        check_ignore_flags_survive,
         check_images_survive,
         check_ids_survive,
         check_classes_survive,
@@ -254,10 +263,10 @@ def _drawn(boxes: Sequence[DrawnBox]) -> list[NamedBox]:
     return sorted((box.label, tuple(round(float(number), 2) + 0.0 for number in box.bbox)) for box in boxes)
 
 
-def _crowds(records: Records) -> dict[str, int]:
-    """Return the number of crowd boxes of each image that has some, by file name."""
+def _marked(records: Records, flag: Literal["iscrowd", "ignore"]) -> dict[str, int]:
+    """Return the number of boxes with a flag of each image that has some, by file name."""
     boxes = records.boxes_by_image()
-    counts = {image.file_name: sum(box.iscrowd for box in boxes[image.image_id]) for image in records.images}
+    counts = {image.file_name: sum(getattr(box, flag) for box in boxes[image.image_id]) for image in records.images}
     return {name: count for name, count in counts.items() if count}
 
 

@@ -19,6 +19,7 @@ from alloop.data.formats.table import FORMATS, annotation_format, guess_format
 from alloop.data.records import Records
 from alloop.data.validation import validate
 from alloop.errors import DataError
+from alloop.evaluation.coco_ap import ignored_objects
 from tests.support.annotations import XML, coco_tree, write_json
 
 NEW = {"id": 99, "file_name": "new.png", "width": 20, "height": 20}
@@ -114,6 +115,7 @@ def records_trees(draw):
                     "category_id": st.sampled_from([0, 90]),
                     "bbox": st.tuples(FINITE, FINITE, FINITE, FINITE),
                     "iscrowd": st.integers(0, 1),
+                    "ignore": st.integers(0, 1),
                 }
             ),
             max_size=8,
@@ -130,7 +132,7 @@ ROUTES = st.lists(st.sampled_from(sorted(FORMATS)), min_size=1, max_size=6)
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(value=records_trees(), route=ROUTES)
-def test_any_chain_of_conversions_keeps_images_boxes_classes_crowds_and_empty_and_unlabeled_images(
+def test_any_chain_of_conversions_keeps_images_boxes_classes_flags_and_empty_and_unlabeled_images(
     tmp_path_factory, value, route
 ):
     folder = tmp_path_factory.mktemp("c")
@@ -151,6 +153,7 @@ def test_any_chain_of_conversions_keeps_images_boxes_classes_crowds_and_empty_an
         assert np.allclose(truth.boxes, again.boxes, atol=0.01)
         assert truth.labels.tolist() == again.labels.tolist()
         assert truth.crowd.tolist() == again.crowd.tolist()
+        assert ignored_objects(truth).tolist() == ignored_objects(again).tolist()
 
 
 def test_the_commands_know_the_formats(tmp_path):

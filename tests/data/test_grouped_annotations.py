@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from alloop.data.annotation_json import annotation_hashes, annotation_sha256
 from alloop.data.data_set import DataSet
-from alloop.data.grouped_annotations import GroupedAnnotations, wide_enough
+from alloop.data.grouped_annotations import GroupedAnnotations
 from alloop.data.records import Box, Category, Records
 from alloop.data.summary import untrained_boxes, verdict_line
 from alloop.data.validation import validate
+from alloop.geometry.boxes import wide_enough
 from alloop.values import ImageId, ImageRecord
 
 CLASSES = [Category(9, "cat"), Category(0, "dog"), Category(4, "cow")]

@@ -79,3 +79,15 @@ def test_the_embedded_set_brings_its_own_splits():
     splits = load_splits(DataConfig(digit_scenes={"pool": 3, "reference": 2, "test": 4}))
     assert [len(split.dataset.images) for split in (splits.train, splits.reference, splits.test)] == [3, 2, 4]
     assert not splits.shared
+
+
+def test_a_split_may_count_the_boxes_that_are_marked_ignore(tmp_path):
+    marked = coco_tree()["annotations"][0] | {"ignore": 1}
+    pool = write_json(tmp_path / "a.json", coco_tree(annotations=[marked, *coco_tree()["annotations"][1:]]))
+    block = {"annotations": str(pool)}
+    splits = load_splits(DataConfig.model_validate({"train": block | {"ignored": "counted"}, "test": block}))
+    counted, skipped = splits.train.dataset, splits.test.dataset
+    assert counted.boxes == skipped.boxes, "both are paid for"
+    assert counted.annotations.trainable.sum() == skipped.annotations.trainable.sum() + 1
+    assert "marked ignore; counted as any other box" in str(counted.problems[0])
+    assert counted.fingerprint() != skipped.fingerprint()

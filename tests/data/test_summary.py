@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alloop.data.grouped_annotations import MIN_SIDE
 from alloop.data.records import Box, Category, Records
 from alloop.data.summary import untrained_boxes
 from alloop.data.validation import validate
+from alloop.geometry.boxes import MIN_SIDE
 from alloop.values import ImageId, ImageRecord
 
 KINDS = {

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from alloop.evaluation.coco_ap import coco_dicts, evaluate
+from alloop.evaluation.coco_ap import BEYOND, coco_dicts, evaluate
 from alloop.evaluation.matching import matched_detections
 from alloop.evaluation.resampled_ap import resampled_ap
 from alloop.values import Annotations, Detections
@@ -20,7 +20,7 @@ from tests.support.resamples import CLASSES, random_data, repeated
 def coco_ap(truth, found, limit, thresholds=slice(None)):
     """AP by pycocotools; None where no class has a true box."""
     tree, results = coco_dicts(truth, found, CLASSES, "bbox")
-    if not any(not record["iscrowd"] for record in tree["annotations"]):
+    if not any(not record["iscrowd"] and record["area"] < BEYOND for record in tree["annotations"]):
         return None
     if not results:
         return 0.0

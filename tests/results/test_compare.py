@@ -14,7 +14,7 @@ from alloop.report.text import sentence, to_table
 from alloop.results.compare import against_random, compare_runs, compared, flips, penalty_matrix
 from alloop.results.pairs import CurvesBySeed
 from alloop.results.statistics import detectable, holm, t_interval
-from tests.support.runs import run, stored_study
+from tests.support.runs import run, stored_study, write_run
 
 
 def versus(runs, name, test="t"):
@@ -151,3 +151,20 @@ def test_a_difference_within_replicate_noise_is_inconclusive():
     assert "up to 0.0200 AP" in to_table(loud)
     assert to_json(loud)["replay_noise"] == pytest.approx(0.02)
     assert len(to_json(loud)["runs"]) == 8
+
+
+def test_metrics_of_voc_are_compared_where_they_were_measured(tmp_path):
+    for name, ap in (("random", 0.2), ("entropy", 0.4)):
+        for seed in range(2):
+            write_run(tmp_path / f"{name}{seed}", name, seed, [0.1, ap], metrics=["voc07_ap50"])
+    comparison = compare_runs(tmp_path, "voc07_ap50")
+    assert comparison.versus[0].difference == pytest.approx(0.2)
+    rounds = to_json(comparison)["runs"][0]["rounds"]
+    assert [one["voc07_ap50"] for one in rounds] == [0.1, 0.2]
+    heading = to_csv(comparison).splitlines()[0]
+    assert heading.split(",")[-4:] == ["ap", "ap50", "ap75", "voc07_ap50"]
+    assert "VOC07 AP50" in to_table(comparison)
+    assert "voc07_ap50" not in to_json(compare_runs(tmp_path, "ap"))["runs"][0]["rounds"][0]
+    write_run(tmp_path / "entropy2", "entropy", 2, [0.1, 0.4])
+    with pytest.raises(ConfigError, match=r"entropy2: round 0 has no voc07_ap50.* compare by ap, ap50, ap75"):
+        compare_runs(tmp_path, "voc07_ap50")

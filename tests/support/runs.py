@@ -45,6 +45,7 @@ def write_run(
     name="cat",
     classes=(),
     pool=(),
+    metrics=(),
     **parameters,
 ):
     """Write a run folder whose rounds have these APs, each with a purchase of three images."""
@@ -76,9 +77,10 @@ def write_run(
         for k, ap in enumerate(aps):
             picked = tuple(ids[5 + 3 * k : 8 + 3 * k])
             bought = Bought(Selection(picked, np.ones(3)), [1.0] * 3, truth) if k + 1 < len(aps) else None
-            metrics = {"values": {"ap": ap, "ap50": ap, "ap75": None}, "per_class": {name: ap}}
+            values = {"ap": ap, "ap50": ap, "ap75": None, **dict.fromkeys(metrics, ap)}
+            measured = {"values": values, "per_class": {name: ap}}
             ledger.close_round(
-                k, metrics=metrics, timings={"train": 2.0}, model_sha256="", diagnostics={}, bought=bought
+                k, metrics=measured, timings={"train": 2.0}, model_sha256="", diagnostics={}, bought=bought
             )
 
 

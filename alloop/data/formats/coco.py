@@ -183,7 +183,9 @@ def _submission(boxes: Sequence[Box], names: Mapping[int, str], listed: ImageRec
     problem = size_problem((listed.width, listed.height), (image.width, image.height))
     if problem:
         return Submission(problem=problem)
-    drawn = (DrawnBox(names.get(b.category_id, f"category {b.category_id}"), b.bbox, b.iscrowd) for b in boxes)
+    drawn = (
+        DrawnBox(names.get(b.category_id, f"category {b.category_id}"), b.bbox, b.iscrowd, b.ignore) for b in boxes
+    )
     return Submission(tuple(drawn))
 
 

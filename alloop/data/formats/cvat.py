@@ -33,7 +33,7 @@ DONE, SKIP = "alloop_done", "alloop_skip"
 def read_cvat(path: Path, hints: Hints = NO_HINTS) -> Records:  # noqa: ARG001  its files say everything
     """Read a CVAT 1.1 XML file, or the folder or zip that holds it. Tracks and shapes other than boxes are refused.
 
-    Ids, class order and crowd flags come from the sidecar where there is one, else from the file.
+    Ids, class order and flags of boxes come from the sidecar where there is one, else from the file.
 
     Raises:
         DataError: not such a file, or an element that lacks what CVAT writes, named with its image.
@@ -83,8 +83,8 @@ def _boxes(
 ) -> Iterator[Box]:
     for position, item in enumerate(element.iter("box")):
         category_id = classes.id_of(_attribute(item, "label", where))
-        bbox, crowd = xywh_from_corners(_corners(item, where, notes)), side.is_crowd(image.image_id, position)
-        yield Box(first_id + position, image.image_id, category_id, bbox, int(crowd))
+        bbox, flags = xywh_from_corners(_corners(item, where, notes)), side.flags(image.image_id, position)
+        yield Box(first_id + position, image.image_id, category_id, bbox, flags.iscrowd, ignore=flags.ignore)
 
 
 def cvat_tags(path: Path) -> dict[str, set[str]]:

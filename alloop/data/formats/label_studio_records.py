@@ -99,8 +99,8 @@ def _boxes(tasks: Sequence[_ReadTask], classes: ClassIds, side: Sidecar) -> Iter
         image_id = task.image.image_id
         for position, (label, corners) in enumerate(task.drawn.boxes):
             number += 1
-            crowd = int(side.is_crowd(image_id, position))
-            yield Box(number, image_id, classes.id_of(label), xywh_from_corners(corners), crowd)
+            flags, bbox = side.flags(image_id, position), xywh_from_corners(corners)
+            yield Box(number, image_id, classes.id_of(label), bbox, flags.iscrowd, ignore=flags.ignore)
 
 
 class _TaskReader:

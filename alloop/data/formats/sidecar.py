@@ -1,8 +1,9 @@
-"""What the other formats cannot hold: ids, sizes, unused classes, crowd flags. Kept in `alloop.json` beside them."""
+"""What the other formats cannot hold: ids, sizes, unused classes, flags of boxes. Kept in `alloop.json` beside them."""
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,6 +14,13 @@ from alloop.values import ImageId, ImageRecord
 NAME = "alloop.json"
 
 
+class Flags(NamedTuple):
+    """What a box stands for: 1 where it marks a crowd, and 1 where it counts neither as found nor as missed."""
+
+    iscrowd: int
+    ignore: int
+
+
 class Sidecar(msgspec.Struct):
     """The facts that make a conversion lossless.
 
@@ -21,20 +29,25 @@ class Sidecar(msgspec.Struct):
         categories: every class, also those without a box.
         crowd: the positions of crowd boxes within each image that has some.
         unlabeled: the images that nobody has finished annotating.
+        ignored: the positions of boxes that are marked `ignore`.
     """
 
     images: list[ImageRecord]
     categories: list[Category]
     crowd: dict[ImageId, list[int]] = {}
     unlabeled: list[ImageId] = []
+    ignored: dict[ImageId, list[int]] = {}
 
     def image_ids(self) -> dict[str, ImageId]:
         """Return the image ids by file name."""
         return {image.file_name: image.image_id for image in self.images}
 
-    def is_crowd(self, image_id: ImageId, position: int) -> bool:
-        """Return whether the box at this position within its image marks a crowd."""
-        return position in self.crowd.get(image_id, ())
+    def flags(self, image_id: ImageId, position: int) -> Flags:
+        """Return the flags of the box at this position within its image."""
+        return Flags(
+            iscrowd=int(position in self.crowd.get(image_id, ())),
+            ignore=int(position in self.ignored.get(image_id, ())),
+        )
 
 
 NO_SIDECAR = Sidecar([], [])
@@ -60,11 +73,13 @@ def sidecar_file(records: Records, target: Path) -> dict[Path, bytes]:
     """Return the sidecar of some records as a file inside `target`."""
     positions: Counter[ImageId] = Counter()
     crowd: dict[ImageId, list[int]] = {}
+    ignored: dict[ImageId, list[int]] = {}
     for box in records.annotations:
-        if box.iscrowd:
-            crowd.setdefault(box.image_id, []).append(positions[box.image_id])
+        for is_marked, marked in ((box.iscrowd, crowd), (box.ignore, ignored)):
+            if is_marked:
+                marked.setdefault(box.image_id, []).append(positions[box.image_id])
         positions[box.image_id] += 1
-    side = Sidecar(records.images, records.categories, crowd, sorted(records.unlabeled))
+    side = Sidecar(records.images, records.categories, crowd, sorted(records.unlabeled), ignored)
     return {target / NAME: msgspec.json.encode(side)}
 
 

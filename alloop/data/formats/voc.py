@@ -1,7 +1,12 @@
-"""Pascal VOC folders: one XML file per image. Corners are taken as written, `difficult` is the crowd flag."""
+"""Pascal VOC folders: one XML file per image. Corners are taken as written.
+
+An object that is `difficult` counts neither as found nor as missed. A crowd is written as difficult, and the sidecar
+knows that it is one.
+"""
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -104,10 +109,13 @@ def _records(
     classes = ClassIds(side.categories, first=1)
     for name in sorted({box.label for _, box in drawn}):
         classes.id_of(name)
-    boxes = [
-        Box(number, image.image_id, classes.id_of(box.label), box.bbox, box.iscrowd)
-        for number, (image, box) in enumerate(drawn, start=1)
-    ]
+    positions: Counter[ImageId] = Counter()
+    boxes: list[Box] = []
+    for number, (image, box) in enumerate(drawn, start=1):
+        crowd = box.ignore and side.flags(image.image_id, positions[image.image_id]).iscrowd
+        ignore = box.ignore - crowd
+        boxes.append(Box(number, image.image_id, classes.id_of(box.label), box.bbox, crowd, ignore=ignore))
+        positions[image.image_id] += 1
     unlabeled = frozenset(side.unlabeled) & {image.image_id for image in images}
     seen = not side.categories
     return Records(images, classes.categories, boxes, unlabeled, classes_are_seen=seen, notes=notes.listed())
@@ -142,7 +150,7 @@ def _drawn(root: ET.Element, file: Path, notes: Notes) -> Iterator[DrawnBox]:
         label = _text(item, "name", file)
         if label != item.findtext("name"):
             notes.add("blanks around <name> were removed", f"{file}: {item.findtext('name')!r}")
-        yield DrawnBox(label, xywh_from_corners(_corners(item, file, notes)), int(difficult))
+        yield DrawnBox(label, xywh_from_corners(_corners(item, file, notes)), ignore=int(difficult))
 
 
 def _corners(item: ET.Element, file: Path, notes: Notes) -> Corners:
@@ -179,7 +187,7 @@ def voc_xml(image: ImageRecord, boxes: Sequence[Box], names: Mapping[int, str]) 
     for box in boxes:
         item = ET.SubElement(root, "object")
         ET.SubElement(item, "name").text = names[box.category_id]
-        ET.SubElement(item, "difficult").text = str(box.iscrowd)
+        ET.SubElement(item, "difficult").text = str(int(bool(box.iscrowd or box.ignore)))
         bndbox = ET.SubElement(item, "bndbox")
         for key, edge in zip(("xmin", "ymin", "xmax", "ymax"), corners_from_xywh(box.bbox), strict=True):
             ET.SubElement(bndbox, key).text = f"{edge:.10g}"

@@ -55,9 +55,9 @@ def read_yolo(path: Path, hints: Hints = NO_HINTS) -> Records:
         if image.image_id in files:
             file = label_folder / files[image.image_id]
             for position, line in enumerate(label_lines(file, image, rules)):
-                crowd = int((side or NO_SIDECAR).is_crowd(image.image_id, position))
+                flags = (side or NO_SIDECAR).flags(image.image_id, position)
                 category_id = _category(line, categories, file, position, names).id
-                box = Box(len(boxes) + 1, image.image_id, category_id, line.bbox, crowd)
+                box = Box(len(boxes) + 1, image.image_id, category_id, line.bbox, flags.iscrowd, ignore=flags.ignore)
                 box.segmentation = msgspec.Raw(line.polygon)
                 boxes.append(box)
     return Records(list(images), list(categories), boxes, unlabeled, notes=notes.listed())

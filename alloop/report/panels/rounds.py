@@ -5,14 +5,15 @@ from typing import Any
 
 from alloop.report.numbers import mean_rows
 from alloop.report.panel import UNKNOWN, HtmlTable, PageData, Panel, number
-from alloop.results.names import METRICS, metric_title
+from alloop.results.names import columns, metric_title
 
 _HEADS = ("strategy", "round", "seeds", "images", "boxes", "boxes per image")
 
 
 def _sections(data: PageData) -> Iterator[dict[str, Any]]:
-    means = mean_rows(data.comparison.runs)
-    metrics = [*METRICS, *(["ap_at_100"] if any("ap_at_100" in row for row in means) else [])]
+    measured = columns(data.comparison.metric)
+    means = mean_rows(data.comparison.runs, measured)
+    metrics = [*measured, *(["ap_at_100"] if any("ap_at_100" in row for row in means) else [])]
     rows = [
         [
             f"{row['strategy']}{' (uses labels)' if row['label_using'] else ''}",

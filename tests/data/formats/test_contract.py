@@ -47,6 +47,10 @@ def shifted(box):
     box.bbox = (box.bbox[0] + 1, *box.bbox[1:])
 
 
+def nothing_ignored(box):
+    box.ignore = 0
+
+
 def no_crowd(box):
     box.iscrowd = 0
 
@@ -124,6 +128,7 @@ BROKEN = {
     "check_texts": dataclasses.replace(COCO, how_to_answer=" "),
     "check_boxes_survive": boxes_changed(shifted),
     "check_crowd_flags_survive": boxes_changed(no_crowd),
+    "check_ignore_flags_survive": boxes_changed(nothing_ignored),
     "check_images_survive": read_changed(without_empty_images),
     "check_ids_survive": read_changed(renumbered),
     "check_classes_survive": read_changed(sorted_classes),

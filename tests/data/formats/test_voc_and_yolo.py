@@ -22,7 +22,7 @@ def test_real_files_of_other_tools(tmp_path):
     )
     records = annotation_format("voc", "test").read(voc)
     assert records.annotations[0].bbox == (5, 6, 10, 20)
-    assert records.annotations[0].iscrowd == 1
+    assert (records.annotations[0].iscrowd, records.annotations[0].ignore) == (0, 1)
     yolo = tmp_path / "yolo"
     for name in ("labels", "images"):
         (yolo / name).mkdir(parents=True)
