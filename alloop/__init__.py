@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from alloop.config import load_config
     from alloop.loop.engine import run_experiment
+    from alloop.predictions.selecting import select
     from alloop.results.compare import compare_runs
     from alloop.studies.grid import run_study
 
@@ -19,9 +20,10 @@ _HOMES = {
     "load_config": "alloop.config",
     "run_experiment": "alloop.loop.engine",
     "run_study": "alloop.studies.grid",
+    "select": "alloop.predictions.selecting",
 }
 
-__all__ = ["__version__", "compare_runs", "load_config", "run_experiment", "run_study"]
+__all__ = ["__version__", "compare_runs", "load_config", "run_experiment", "run_study", "select"]
 
 
 def __getattr__(name: str) -> Any:

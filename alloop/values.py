@@ -34,10 +34,8 @@ def _freeze(owner: object, name: str, value: Any, dtype: Any, shape: tuple[int |
     array = value if kept else np.array(value, dtype=dtype)
     if array.ndim != len(shape) and array.size == 0:
         array = array.reshape([0 if side is None else side for side in shape])
-    expected = tuple("n" if side is None else side for side in shape)
-    if array.ndim != len(shape) or any(
-        side not in (None, actual) for side, actual in zip(shape, array.shape, strict=True)
-    ):
+    if array.ndim != len(shape) or tuple(map(_or_any, shape, array.shape)) != array.shape:
+        expected = tuple("n" if side is None else side for side in shape)
         msg = f"{type(owner).__name__}.{name}: expected shape {expected}, found {array.shape}"
         raise AlloopError(msg)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -47,10 +45,14 @@ def _freeze(owner: object, name: str, value: Any, dtype: Any, shape: tuple[int |
     object.__setattr__(owner, name, array)
 
 
+def _or_any(side: int | None, actual: int) -> int:
+    return actual if side is None else side
+
+
 def _same_length(owner: object, **arrays: np.ndarray) -> None:
     """Raise AlloopError unless all arrays have the same length."""
-    lengths = {name: len(array) for name, array in arrays.items()}
-    if len(set(lengths.values())) > 1:
+    if len(set(map(len, arrays.values()))) > 1:
+        lengths = {name: len(array) for name, array in arrays.items()}
         msg = f"{type(owner).__name__}: expected equal lengths, found {lengths}"
         raise AlloopError(msg)
 

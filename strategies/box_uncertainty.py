@@ -7,18 +7,21 @@ share one posterior, so u counts once for each: `sum` counts an ambiguous region
 weight. A score threshold above 0.5 leaves at most one detection of a region.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from alloop.query import Query
-from alloop.values import Detections, Selection
+from alloop.values import Detections, Selection, read_only
 from strategies.streaming import stream_detections
 
 Aggregation = Literal["max", "min", "mean", "sum"]
 Belief = Literal["posterior", "score"]
+Uncertainty = Callable[[Detections], Float[np.ndarray, " n"]]
+_JOINED = 4096  # images and detections that are computed together
+_COLUMNS = ("boxes", "scores", "labels", "probabilities")
 _AGGREGATE: dict[Aggregation, Callable[[np.ndarray], np.floating]] = {
     "max": np.max,
     "min": np.min,
@@ -41,9 +44,42 @@ def class_distribution(detections: Detections, belief: Belief = "posterior") -> 
     return scaled
 
 
+def _values(
+    detections: Iterable[Detections], uncertainty: Uncertainty, score_threshold: float
+) -> Iterator[Float[np.ndarray, " _"]]:
+    """Yield the uncertainties of each image's detections whose score reaches the threshold.
+
+    Images are joined first: the calls of numpy take longer than the arithmetic of one image.
+    """
+    waiting: list[Detections] = []
+    count = 0
+    for of_image in detections:
+        waiting.append(of_image)
+        count += 1 + len(of_image)
+        if count >= _JOINED:
+            yield from _joined_values(waiting, uncertainty, score_threshold)
+            waiting, count = [], 0
+    yield from _joined_values(waiting, uncertainty, score_threshold)
+
+
+def _joined_values(
+    parts: Sequence[Detections], uncertainty: Uncertainty, score_threshold: float
+) -> Iterator[Float[np.ndarray, " _"]]:
+    """Yield what `_values` yields for images whose detections are computed together."""
+    found = [part for part in parts if len(part)]
+    values = np.zeros(0)
+    if found:
+        columns = (np.concatenate([getattr(part, name) for part in found]) for name in _COLUMNS)
+        values = uncertainty(Detections(*map(read_only, columns)))
+    begin = 0
+    for part in parts:
+        yield values[begin : begin + len(part)][part.scores >= score_threshold]
+        begin += len(part)
+
+
 def select_uncertain(
     query: Query,
-    uncertainty: Callable[[Detections], Float[np.ndarray, " n"]],
+    uncertainty: Uncertainty,
     aggregation: Aggregation,
     score_threshold: float,
 ) -> Selection:
@@ -57,8 +93,8 @@ def select_uncertain(
     """
     image_ids = sorted(query.unlabeled)
     utilities, scored = np.zeros(len(image_ids)), np.zeros(len(image_ids), dtype=np.bool_)
-    for row, (_, detections) in enumerate(stream_detections(query, image_ids)):
-        values = uncertainty(detections)[detections.scores >= score_threshold]
+    stream = (detections for _, detections in stream_detections(query, image_ids))
+    for row, values in enumerate(_values(stream, uncertainty, score_threshold)):
         if len(values):
             scored[row] = True
             utilities[row] = _AGGREGATE[aggregation](values)

@@ -82,3 +82,14 @@ def buy(ranking: Iterable[tuple[ImageId, int]], quota: Amount, spent: Spent, bud
         bought.append(image_id)
         this_round, total = this_round.plus(boxes), total.plus(boxes)
     return Purchase(tuple(bought), this_round.of(quota.unit) >= quota.number, budget_exhausted=False)
+
+
+def first_count(query_size: Amount, mean_boxes: float, unlabeled: int) -> int:
+    """Return how many images to rank at first.
+
+    A quota in images is ranked as it is. A quota in boxes is divided by the mean boxes per image so far, with half as
+    many images again and 8 more, so that one ranking usually suffices.
+    """
+    if query_size.unit == "images":
+        return min(query_size.number, unlabeled)
+    return min(unlabeled, max(1, round(1.5 * query_size.number / max(mean_boxes, 0.1)) + 8))

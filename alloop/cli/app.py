@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from alloop.cli import data, pruning, results, runs, split, strategies
+from alloop.cli import data, pruning, results, runs, select, split, strategies
 from alloop.cli.command import command
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -20,6 +20,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "strategies": strategies.list_strategies,
     "prune": pruning.prune,
     "prune-study": pruning.prune_study,
+    "select": select.select,
     "status": results.status,
     "ledger": results.ledger,
     "verify": results.verify,

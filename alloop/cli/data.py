@@ -10,13 +10,13 @@ from alloop.cli.options import Quiet
 from alloop.data.formats.table import FORMATS, annotation_format, guess_format
 from alloop.errors import AlloopError, ConfigError
 
-_NAMES = f"{', '.join(FORMATS)} or your own 'package.module:FORMAT'"
+FORMATS_HELP = f"{', '.join(FORMATS)} or your own 'package.module:FORMAT'"
 
 
 def check_data(
     annotations: Annotated[Path, typer.Argument(help="File or folder with annotations.")],
     images: Annotated[Path | None, typer.Option(help="Also decode every image of this folder.")] = None,
-    from_: Annotated[str | None, typer.Option("--from", help=f"Format: {_NAMES}. Guessed by default.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help=f"Format: {FORMATS_HELP}. Guessed by default.")] = None,
     against: Annotated[
         list[str],
         typer.Option(
@@ -105,8 +105,8 @@ def _validated(annotations: Path, images: Path | None, from_: str | None) -> tup
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="File or folder with annotations.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="What to write; must not exist yet.")],
-    from_: Annotated[str, typer.Option("--from", help=f"Format of IN: {_NAMES}.")],
-    to: Annotated[str, typer.Option("--to", help=f"Format of OUT: {_NAMES}.")],
+    from_: Annotated[str, typer.Option("--from", help=f"Format of IN: {FORMATS_HELP}.")],
+    to: Annotated[str, typer.Option("--to", help=f"Format of OUT: {FORMATS_HELP}.")],
     images: Annotated[Path | None, typer.Option(help="Folder of the images, where IN lacks sizes or folders.")] = None,
 ) -> None:
     """Convert annotations without losing a box, a crowd flag, an empty or an unlabeled image. Images are not copied."""
@@ -120,7 +120,9 @@ def import_(
     images: Annotated[Path, typer.Argument(help="Folder of the images, searched in depth.")],
     out: Annotated[Path, typer.Option(help="Folder for pool.json and labeled.txt.")],
     annotations: Annotated[Path | None, typer.Option(help="What is labeled already, in any format.")] = None,
-    from_: Annotated[str | None, typer.Option("--from", help=f"Its format: {_NAMES}. Guessed by default.")] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help=f"Its format: {FORMATS_HELP}. Guessed by default.")
+    ] = None,
     classes: Annotated[str, typer.Option(help="Class names, comma-separated, where nothing else names them.")] = "",
 ) -> None:
     """Make a folder of images, partly labeled or not at all, into a pool that people can be asked about."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from alloop.budget.amounts import Amount, Spent, buy
+from alloop.budget.amounts import Spent, buy, first_count
 from alloop.budget.charges import PassedOver
 from alloop.config.blocks import LoopConfig
 from alloop.loop.querying import QuerySession
@@ -138,14 +138,3 @@ def _cut(selection: Selection, image_ids: Sequence[ImageId], figures: Mapping[st
     rows = {image_id: row for row, image_id in enumerate(selection.image_ids)}
     utilities = selection.utilities[[rows[image_id] for image_id in image_ids]]
     return Selection(tuple(image_ids), utilities, diagnostics=selection.diagnostics | dict(figures))
-
-
-def first_count(query_size: Amount, mean_boxes: float, unlabeled: int) -> int:
-    """Return how many images to rank at first.
-
-    A quota in images is ranked as it is. A quota in boxes is divided by the mean boxes per image so far, with half as
-    many images again and 8 more, so that one ranking usually suffices.
-    """
-    if query_size.unit == "images":
-        return min(query_size.number, unlabeled)
-    return min(unlabeled, max(1, round(1.5 * query_size.number / max(mean_boxes, 0.1)) + 8))

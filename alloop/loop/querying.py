@@ -1,23 +1,18 @@
 """One round's query: what the strategy may see, and the boxes that each image is expected to cost."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-
-import numpy as np
-from jaxtyping import Int64
 
 from alloop.detectors.protocol import Detector
 from alloop.loop.context import RunContext
 from alloop.loop.fitting import fitted
 from alloop.loop.pool import Pool
+from alloop.predictions.counting import expected_boxes, fitted_threshold
 from alloop.query import Query
-from alloop.randomness import rng
 from alloop.strategy import Strategy, checked_selection, uses_labels
-from alloop.values import Annotations, Detections, ImageId, Selection
-
-COUNTED = 200  # unlabeled images at most on which detections are compared with the boxes of the seed set
+from alloop.values import Annotations, ImageId, Selection
 
 
 @dataclass(frozen=True)
@@ -54,12 +49,7 @@ class QuerySession:
 
     @cached_property
     def _threshold(self) -> float:
-        """The `counting_threshold` on some unlabeled images: on labeled ones the detector was trained to be right."""
-        ids, query = sorted(self.query.unlabeled), self.query
-        if len(ids) > COUNTED:
-            rows = rng(query.random_seed, query.round, "counted").choice(len(ids), COUNTED, replace=False)
-            ids = [ids[row] for row in sorted(rows)]
-        return counting_threshold(query.detector.detections(ids), round(self.seed_boxes * len(ids)))
+        return fitted_threshold(self.query, self.seed_boxes)
 
 
 def open_query(
@@ -107,20 +97,3 @@ def open_query(
     seed_boxes = charged[0].boxes / charged[0].images if charged else 0.0  # the first batch is asked for before any
     # without a box so far every image is expected to hold one: a quota in boxes must not ask for the whole pool
     return QuerySession(strategy, query, mean, seed_boxes or mean or 1.0)
-
-
-def counting_threshold(detections: Sequence[Detections], boxes: int) -> float:
-    """Return the score at which the number of detections equals the expected number of boxes.
-
-    A young detector's own threshold lets ten detections per box through. The threshold is 0 where there are fewer
-    detections than boxes, and infinite where no box is expected.
-    """
-    scores = np.sort(np.concatenate([np.zeros(0), *(image.scores for image in detections)]))[::-1]
-    if boxes == 0:
-        return np.inf
-    return float(scores[boxes - 1]) if boxes <= len(scores) else 0.0
-
-
-def expected_boxes(detections: Sequence[Detections], threshold: float) -> Int64[np.ndarray, " n"]:
-    """Return the number of detections of each image that reach the threshold."""
-    return np.array([(image.scores >= threshold).sum() for image in detections], dtype=np.int64)

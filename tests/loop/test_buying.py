@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alloop.budget.amounts import Amount, Spent
+from alloop.budget.amounts import Amount, Spent, first_count
 from alloop.budget.charges import PassedOver
-from alloop.loop.buying import Walk, first_count, purchase
+from alloop.loop.buying import Walk, purchase
 from alloop.values import Selection
 
 UNITS = ("images", "boxes")

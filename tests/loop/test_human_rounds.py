@@ -23,13 +23,14 @@ from alloop.errors import AlloopError, ConfigError, DataError, UnreachableError,
 from alloop.ledger.requests import AnnotationRequests
 from alloop.ledger.store import open_ledger, read_ledger
 from alloop.loop.engine import run_experiment
-from alloop.loop.querying import QuerySession, counting_threshold, expected_boxes
+from alloop.loop.querying import QuerySession
 from alloop.loop.scorer import scoring_detector
 from alloop.oracles.answers import AnswerRules, answer_of, answer_of_task
 from alloop.oracles.folder import FolderOracle
 from alloop.oracles.label_studio_server import Server
 from alloop.oracles.oracle import PreAnnotations, Task, edits
 from alloop.oracles.tasks import records_of, task_tree
+from alloop.predictions.counting import counting_threshold, expected_boxes
 from alloop.strategy import make_strategy
 from alloop.studies.grid import run_study
 from alloop.testing import fake_annotations, make_query
