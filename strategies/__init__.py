@@ -6,6 +6,7 @@ TABLE = {
     "margin": "strategies.margin:Margin",
     "entropy": "strategies.entropy:Entropy",
     "k_center": "strategies.k_center:KCenter",
+    "max_herding": "strategies.max_herding:MaxHerding",
     "influence": "strategies.influence:Influence",
     "learning_loss": "strategies.learning_loss:LearningLoss",
     "localization_stability": "strategies.localization_stability:LocalizationStability",

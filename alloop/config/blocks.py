@@ -137,9 +137,14 @@ class EvaluationConfig(Block):
 class LoopConfig(Block):
     """How much is bought in each round. Amounts are `80`, `"80 images"` or `"500 boxes"`."""
 
-    seed_set: AmountField = Field(description="random images labeled before round 0")
+    seed_set: AmountField = Field(description="images labeled before round 0")
     seed_images: Path | None = Field(
         None, description="file of image ids, one per line, to take the seed set from; null for random images"
+    )
+    first_batch: str = Field(
+        "random",
+        description="strategy that picks the seed set without labels, by the weights that training starts from: "
+        "max_herding, k_center; or random",
     )
     query_size: AmountField = Field(description="amount bought after each round but the last")
     rounds: int = Field(ge=1, le=100_000, description="number of rounds that are trained and evaluated")

@@ -165,7 +165,7 @@ class OracleBlock(PluginBlock):
         description="simulated reveals hidden labels as they are paid for; the others ask people; "
         "or your own as package.module:Class",
     )
-    first_batch: str = Field("random", description="strategy that picks the seed set without labels, or random")
+    first_batch: str = Field("random", description="older name of loop.first_batch")
     show: bool = Field(default=True, description="show people the boxes of the last detector")
     show_threshold: float = Field(0.3, ge=0, lt=1, description="least score of a box that is shown")
     blind: float = Field(0.0, ge=0, le=1, description="share of the images shown without boxes, to measure bias")

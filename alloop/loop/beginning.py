@@ -21,9 +21,9 @@ from alloop.ledger.perceptual_hashes import record_perceptual_hashes
 from alloop.ledger.requests import AnnotationRequests
 from alloop.loop.context import RunContext
 from alloop.loop.experiment import environment
+from alloop.loop.first_batch import FirstBatch, first_strategy
 from alloop.loop.people import first_requests
 from alloop.loop.pool import seed_set_named
-from alloop.loop.purchase_rules import random_seed_set
 from alloop.loop.recorded_data import contents_of, record_splits, splits_by_name
 from alloop.loop.split_leaks import checked_images, leak_warnings
 from alloop.oracles.oracle import RevealingOracle
@@ -44,19 +44,22 @@ def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, 
         report_warnings: report the warnings about the data; they are recorded in any case.
 
     Raises:
-        ConfigError: the budget does not pay for the first image of the seed set.
+        ConfigError: the budget does not pay for the first image of the seed set, or no strategy can pick one as wanted.
     """
     ledger = context.ledger
+    first_by = first_strategy(context.experiment.config, table)
     images = checked_images(splits_by_name(context.experiment.splits), context.progress, context.kept)
     people = context.experiment.oracle.asks_people
     contents = contents_of(context.experiment.config, table)
-    if isinstance(context.oracle, RevealingOracle) or context.experiment.config.loop.seed_images:
-        order = _seed_set_order(context, images.perceptual)
+    loop = context.experiment.config.loop
+    batch = FirstBatch(context, first_by, images.perceptual, at_first=loop.seed_set.number)
+    if isinstance(context.oracle, RevealingOracle) or loop.seed_images:
+        order = batch if loop.seed_images is None else _named_seed_set(context, loop.seed_images)
         seed_set, requests = _affordable(context, order), None
         answers = _known_labels(context, seed_set)
         first = seed_set
     else:
-        answers, seed_set, requests = {}, (), first_requests(context, table, images.perceptual)
+        answers, seed_set, requests = {}, (), first_requests(context, batch)
         first = requests.selection.image_ids
     warnings = (
         *data_warnings(context.experiment.splits, images.leaks, labels_are_known=not people),
@@ -135,14 +138,9 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
 
 
-def _seed_set_order(context: RunContext, hashes: Mapping[ImageId, int]) -> Iterable[ImageId]:
-    """Return the images that a seed set is taken from: those that a file names, or all in random order.
-
-    `hashes` are the perceptual hashes of the pool.
-    """
-    pool, named = context.experiment.splits.train.dataset, context.experiment.config.loop.seed_images
-    if named is None:
-        return random_seed_set(context.experiment, hashes)
+def _named_seed_set(context: RunContext, named: Path) -> Iterable[ImageId]:
+    """Return the images that a file names, all of which somebody has annotated."""
+    pool = context.experiment.splits.train.dataset
     order = seed_set_named(named, pool.images)
     unlabeled = pool.unlabeled
     first = next((image_id for image_id in order if image_id in unlabeled), None)

@@ -72,7 +72,7 @@ def purchase(
         boxes_of: the boxes that each ranked image costs; a predicted number is rounded.
         rules: makes the rules for each walk along a ranking; the diagnostics say what they did.
     """
-    count = first_count(loop.query_size, session.mean_boxes, session.unlabeled)
+    count = first_count(loop.query_size, float(session.mean_boxes), session.unlabeled)
     while True:
         selection = session.select(count)
         boxes = dict(zip(selection.image_ids, boxes_of(selection), strict=True))

@@ -14,18 +14,16 @@ import numpy as np
 
 from alloop.budget.charges import PassedOver
 from alloop.detectors.protocol import Detector
-from alloop.errors import ConfigError, WaitingError
+from alloop.errors import WaitingError
 from alloop.ledger.requests import AnnotationRequest, AnnotationRequests
 from alloop.loop.buying import purchase
 from alloop.loop.context import RunContext
-from alloop.loop.experiment import lacking
+from alloop.loop.first_batch import FirstBatch
 from alloop.loop.fitting import fitted
-from alloop.loop.purchase_rules import passed_over_lines, random_seed_set, rules_of_round
+from alloop.loop.purchase_rules import passed_over_lines, rules_of_round
 from alloop.loop.querying import open_query
 from alloop.oracles.oracle import CLOSED, Answer, HumanOracle, PreAnnotations, Task
-from alloop.query import Need
 from alloop.randomness import rng
-from alloop.strategy import make_strategy
 from alloop.values import Annotations, Detections, ImageId, Selection
 
 MOST_REMARKS = 10  # printed; all of them are in run.db
@@ -41,34 +39,11 @@ class RequestBatch:
     passed_over: Sequence[PassedOver] = ()
 
 
-def first_requests(context: RunContext, table: Mapping[str, str], hashes: Mapping[ImageId, int]) -> RequestBatch:
-    """Return the seed set to ask people for, chosen without any label: at random, or by a strategy that can.
-
-    Args:
-        context: the run.
-        table: strategies by name.
-        hashes: the perceptual hashes of the pool; a random seed set keeps to `loop.min_distance`.
-
-    Raises:
-        ConfigError: a strategy that needs more than embeddings of the weights that training starts from.
-    """
-    config = context.experiment.config
-    pool, number = context.experiment.splits.train.dataset.images, config.loop.seed_set.number
-    name = config.oracle.first_batch
-    if name == "random":
-        order = tuple(islice(random_seed_set(context.experiment, hashes), number))
-        return RequestBatch(Selection(order, np.zeros(len(order))), [0.0] * len(order), {})
-    strategy = make_strategy(name, {}, table)
-    needed = lacking(strategy, frozenset({Need.EMBEDDINGS}))
-    if needed:
-        msg = f"oracle.first_batch: {name!r} needs {', '.join(needed)}, and nothing is trained yet; try k_center"
-        raise ConfigError(msg)
-    detector = context.experiment.new_detector(0)
-    detector.module.to(context.experiment.device)
-    session = open_query(context, 0, {}, detector, strategy)
-    assert session is not None
-    selection = session.select(min(number, len(pool)))
-    return RequestBatch(selection, [0.0] * len(selection.image_ids), {})
+def first_requests(context: RunContext, batch: FirstBatch) -> RequestBatch:
+    """Return the seed set to ask people for, chosen without any label: the head of an order of the pool."""
+    order = tuple(islice(batch, context.experiment.config.loop.seed_set.number))
+    utilities = np.array([batch.utilities.get(image_id, 0.0) for image_id in order])
+    return RequestBatch(Selection(order, utilities), [0.0] * len(order), {})
 
 
 def next_requests(

@@ -17,16 +17,17 @@ NUMBERS = 6  # in a line
 
 
 def read_yolo_txt(path: Path, images: KnownImages, classes: Classes, notes: Notes) -> Rows:
-    """Read a folder of text files, searched in depth.
+    """Read a folder of text files, searched in depth; where it has a folder `labels`, that one.
 
     Raises:
         DataError: no such folder, a line of another form, an unknown image or class.
     """
-    files = sorted(path.rglob("*.txt")) if path.is_dir() else []
+    folder = path / "labels" if (path / "labels").is_dir() else path
+    files = sorted(folder.rglob("*.txt")) if folder.is_dir() else []
     if not files:
         msg = f"{path}: expected a folder of YOLO text files, found none"
         raise DataError(msg)
-    names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
+    names = [file.relative_to(folder).with_suffix("").as_posix() for file in files]
     rows_of_files = images.rows_of_names(names, str(path), notes)
     numbers: list[Sequence[float]] = []
     image_rows: list[int] = []

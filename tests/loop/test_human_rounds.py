@@ -225,7 +225,13 @@ def test_the_first_batch_needs_no_label(files, tmp_path):
     tree = tree_of(files, tmp_path / "people", oracle={"first_batch": "k_center"})
     with pytest.raises(WaitingError):
         run_experiment(parse_config(tree), tmp_path / "run", TABLE)
-    assert len(Annotator(files, tmp_path / "people").tasks(0)) == 6
+    asked = Annotator(files, tmp_path / "people").tasks(0)
+    assert len(asked) == 6
+    newer = tree_of(files, tmp_path / "others")
+    newer["loop"]["first_batch"] = "k_center"
+    with pytest.raises(WaitingError):
+        run_experiment(parse_config(newer), tmp_path / "newer", TABLE)
+    assert Annotator(files, tmp_path / "others").tasks(0) == asked
     tree["oracle"]["first_batch"] = "entropy"
     with pytest.raises(ConfigError, match="needs detections, and nothing is trained yet"):
         run_experiment(parse_config(tree), tmp_path / "other", TABLE)

@@ -1,0 +1,83 @@
+"""The images that are labeled first, before anything is trained: at random, or by a strategy that needs no label."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from alloop.config import ExperimentConfig
+from alloop.errors import ConfigError
+from alloop.loop.buying import Walk
+from alloop.loop.context import RunContext
+from alloop.loop.experiment import lacking
+from alloop.loop.purchase_rules import random_seed_set, rules_of
+from alloop.loop.querying import open_query
+from alloop.query import Need
+from alloop.strategy import Strategy, depends_on_count, make_strategy
+from alloop.values import ImageId
+
+
+class FirstBatch:
+    """An order of the pool that a seed set is taken from, under the rules of purchases.
+
+    Attributes:
+        utilities: the strategy's number for each image that was offered; none where the order is random.
+    """
+
+    def __init__(
+        self, context: RunContext, strategy: Strategy | None, hashes: Mapping[ImageId, int], at_first: int
+    ) -> None:
+        """Prepare the order.
+
+        Args:
+            context: the run.
+            strategy: the strategy that orders; None for random order.
+            hashes: the perceptual hashes of the pool, for `loop.min_distance`. A distance of embeddings does not hold.
+            at_first: how many images are ranked at first; twice as many follow whenever that was not enough.
+        """
+        self.utilities: dict[ImageId, float] = {}
+        self._context, self._strategy, self._hashes, self._at_first = context, strategy, hashes, at_first
+
+    def __iter__(self) -> Iterator[ImageId]:
+        """Offer one image after the other."""
+        experiment = self._context.experiment
+        if self._strategy is None:
+            return iter(random_seed_set(experiment, self._hashes))
+        rules = rules_of(experiment.config.loop, (), self._hashes, experiment.splits.train.dataset.groups, None)(())
+        return iter(Walk(self._ranked(self._strategy), rules, take_passed_over=True))
+
+    def _ranked(self, strategy: Strategy) -> Iterable[ImageId]:
+        """Yield the ranking by the weights that training starts from; its head does not depend on its length."""
+        detector = self._context.experiment.new_detector(0)
+        detector.module.to(self._context.experiment.device)
+        session = open_query(self._context, 0, {}, detector, strategy)
+        assert session is not None  # nothing is labeled or paid yet
+        done, count = 0, min(self._at_first, session.unlabeled)
+        while done < count:
+            selection = session.select(count)
+            self.utilities |= dict(zip(selection.image_ids, map(float, selection.utilities), strict=True))
+            yield from selection.image_ids[done:]
+            done, count = count, min(2 * count, session.unlabeled)
+
+
+def first_strategy(config: ExperimentConfig, table: Mapping[str, str]) -> Strategy | None:
+    """Return the strategy that picks the seed set; None for random images.
+
+    Raises:
+        ConfigError: an unknown strategy, one that needs more than embeddings, or two ways to pick the seed set.
+    """
+    name = config.loop.first_batch if config.loop.first_batch != "random" else config.oracle.first_batch
+    if name == "random":
+        return None
+    if config.loop.seed_images is not None:
+        msg = f"loop.first_batch: {name!r} would pick the seed set, and loop.seed_images names it; remove one of them"
+        raise ConfigError(msg)
+    strategy = make_strategy(name, {}, table)
+    needed = lacking(strategy, frozenset({Need.EMBEDDINGS}))
+    if needed:
+        msg = (
+            f"loop.first_batch: {name!r} needs {', '.join(needed)}, and nothing is trained yet; "
+            "try max_herding or k_center"
+        )
+        raise ConfigError(msg)
+    if depends_on_count(strategy):
+        msg = f"loop.first_batch: {name!r} ranks otherwise for another number of images; try max_herding or k_center"
+        raise ConfigError(msg)
+    return strategy
