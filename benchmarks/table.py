@@ -1,8 +1,8 @@
 """A study as a Markdown table: `python benchmarks/table.py STUDY [ap|ap50]`.
 
-One line per strategy, means over its seeds: boxes and AP of the last round, boxes per bought image by its queries,
-10^4 AP / boxes, AP minus random's at equal boxes (mean over the range that both cover), boxes saved at the best
-AP that both reach.
+One line per strategy, of the figures that `alloop compare` gives: means over the seeds of the last round, boxes per
+bought image, the difference from random at equal boxes with its interval, corrected p and verdict, the gap at the right
+end of the range, the boxes saved where there is a verdict, and the verdict where images are counted instead of boxes.
 """
 
 import sys
@@ -12,10 +12,12 @@ from typing import Literal
 
 import numpy as np
 
-from alloop.results.compare import mean_curve, paired_gaps
-from alloop.results.curves import ap_at, efficiency, saving
+from alloop.budget.prices import IMAGES
+from alloop.results.compare import Versus, compared
 from alloop.results.runs import Run, find_runs
-from alloop.results.statistics import t_interval
+
+HEADS = ["strategy", "seeds", "boxes per bought image", "boxes", "last", "at equal boxes", "p, Holm", "verdict"]
+HEADS += ["at the end", "boxes saved", "at equal images"]
 
 
 def bought(run: Run) -> float:
@@ -24,39 +26,46 @@ def bought(run: Run) -> float:
     return (last.boxes - first.boxes) / max(1, last.images - first.images)
 
 
-def row(runs: Sequence[Run], name: str, metric: Literal["ap", "ap50"]) -> str:
-    strategy_runs = [run for run in runs if run.strategy == name]
-    boxes, ap = mean_curve(runs, name, metric)
-    other_boxes, other_ap = mean_curve(runs, "random", metric)
-    gaps = paired_gaps(runs, name, "random", metric)
-    interval, _ = t_interval(gaps)
-    within = "" if interval is None or name == "random" else f" ({interval[0]:+.3f} to {interval[1]:+.3f})"
-    saved = saving(boxes, ap, other_boxes, other_ap, target=min(float(ap.max()), float(other_ap.max())))
-    end = min(boxes[-1], other_boxes[-1])
-    mine, theirs = ap_at(boxes, ap, end), ap_at(other_boxes, other_ap, end)
+def within(interval: tuple[float, float] | None, form: str = "+.3f") -> str:
+    """Return an interval in brackets; nothing where there is none."""
+    return "" if interval is None else f" ({interval[0]:{form}} to {interval[1]:{form}})"
+
+
+def row(runs: Sequence[Run], versus: Versus | None, by_images: Versus | None, metric: str) -> str:
+    """Return the line of one strategy; random has no `versus`."""
     cells = [
-        f"`{name}`",
-        f"{len(strategy_runs)}",
-        f"{np.mean([bought(run) for run in strategy_runs]):.2f}",
-        f"{boxes[-1]:.0f}",
-        f"{ap[-1]:.3f}",
-        f"{efficiency(boxes[-1], ap[-1]):.2f}",
-        "" if name == "random" else f"{np.mean(gaps):+.3f}{within}",
-        "" if name == "random" or mine is None or theirs is None else f"{mine - theirs:+.3f} at {end:.0f}",
-        "" if name == "random" or saved is None else f"{saved:+.0%}",
+        f"`{runs[0].strategy}`",
+        f"{len(runs)}",
+        f"{np.mean([bought(run) for run in runs]):.2f}",
+        f"{np.mean([run.rounds[-1].boxes for run in runs]):.0f}",
+        f"{np.mean([run.rounds[-1].metrics[metric] for run in runs]):.3f}",
+    ]
+    if versus is None or by_images is None:
+        return "| " + " | ".join([*cells, *[""] * (len(HEADS) - len(cells))]) + " |"
+    saved = "" if versus.saving is None else f"{versus.saving:+.0%}{within(versus.saving_interval, '+.0%')}"
+    cells += [
+        f"{versus.difference:+.3f}{within(versus.interval)}",
+        "" if versus.p_holm is None else f"{versus.p_holm:.2g}",
+        versus.verdict,
+        f"{versus.end_difference:+.3f}{within(versus.end_interval)}",
+        saved,
+        f"{by_images.difference:+.3f}, {by_images.verdict}",
     ]
     return "| " + " | ".join(cells) + " |"
 
 
 def main(folder: Path, metric: Literal["ap", "ap50"]) -> None:
     runs = [run for run in find_runs([folder]) if run.rounds and not run.full_label and not run.replicate]
-    names = list(dict.fromkeys(run.strategy for run in runs))
-    label = metric.upper()
-    heads = ["strategy", "seeds", "boxes per bought image", "boxes", label, f"10^4 {label} / boxes"]
-    heads += ["minus random at equal boxes, mean of the curve", "at its end", "boxes saved"]
-    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
-    for name in names:
-        print(row(runs, name, metric))
+    by_boxes = {one.strategy: one for one in compared(runs, metric).versus}
+    by_images = {one.strategy: one for one in compared(runs, metric, cost=IMAGES).versus}
+    print(f"| {' | '.join(HEADS)} |\n{'|---' * len(HEADS)}|")
+    names = dict.fromkeys(run.strategy for run in runs)
+    for name in sorted(names, key=lambda n: -by_boxes[n].difference if n in by_boxes else -np.inf):
+        own = [run for run in runs if run.strategy == name]
+        print(row(own, by_boxes.get(name), by_images.get(name), metric))
+    detectable = [one.detectable for one in by_boxes.values() if one.detectable is not None]
+    if detectable:
+        print(f"\nA verdict needs a difference of {min(detectable):.3f} to {max(detectable):.3f}.")
 
 
 if __name__ == "__main__":
