@@ -57,6 +57,7 @@ class SemiSupervisedConfig(Block):
 CHANGES_NO_RESULT = frozenset({"checkpoint_seconds", "cache_gib", "decoding_threads"})  # keys of `training`
 WITHOUT_EFFECT: dict[str, Any] = {
     "class_balance": None,
+    "start": "scratch",
     "warmup_share": None,
     "warmup_shape": "linear",
     "bias_lr_factor": 1.0,
@@ -70,6 +71,11 @@ BEFORE_THE_KEY = {"decoding": "full"}  # what a run of a version without the key
 class TrainingConfig(Block):
     """The training of a round."""
 
+    start: Literal["scratch", "previous"] = Field(
+        "scratch",
+        description="what a round's training starts from: scratch for the weights that the detector names, in every "
+        "round anew; previous for the detector of the round before",
+    )
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="optimizer: sgd or adamw")
     lr: float = Field(0.01, gt=0, description="peak learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd")

@@ -28,7 +28,7 @@ from alloop.loop.recorded_data import (
     refuse_other_data_of_finished,
     refuse_other_seed_images,
 )
-from alloop.loop.round_files import model_path
+from alloop.loop.round_files import model_sha256
 from alloop.loop.shared_models import SharedModels
 from alloop.oracles.oracle import HumanOracle, RevealingOracle
 from alloop.progress import Progress
@@ -116,7 +116,7 @@ def run_round(context: RunContext, round_: int) -> None:
             round_,
             metrics=metrics,
             timings=timings.seconds,
-            model_sha256={path: sha256 for path, sha256, _ in ledger.files(round_)}[model_path(round_)],
+            model_sha256=model_sha256(ledger, round_),
             diagnostics=chosen.selection.diagnostics if chosen else {},
             bought=bought,
         )

@@ -41,7 +41,7 @@ class Experiment:
     threads: int
 
     def new_detector(self, round_: int) -> Detector:
-        """Build a network: every round starts from the configured weights, never from those of the last round."""
+        """Build a network with the weights that the config names; see `training.start` for those of the last round."""
         seed = RoundSeed(self.config.random_seed, round_)
         with seeded(seed.derive("init")):
             network = self.detector.build(len(self.splits.train.dataset.class_names))
@@ -244,7 +244,11 @@ def environment(experiment: Experiment) -> dict[str, str]:
 
 
 def training_key(
-    experiment: Experiment, round_: int, labeled: Mapping[Any, str], contents: Mapping[str, str] | None = None
+    experiment: Experiment,
+    round_: int,
+    labeled: Mapping[Any, str],
+    contents: Mapping[str, str] | None = None,
+    starts_from: str | None = None,
 ) -> dict[str, Any]:
     """Return everything that determines the model of a round and its figures.
 
@@ -254,6 +258,7 @@ def training_key(
         labeled: the hash of each labeled image's annotations.
         contents: hashes of the images and of what lies behind paths, by key, which then replace the paths; None for
             a run of an older version, which did not record them.
+        starts_from: the hash of the weights that the training starts from; None where they are those of the detector.
     """
     config = experiment.config
     facts = environment(experiment)
@@ -268,6 +273,7 @@ def training_key(
         "labeled": sorted((int(i), sha256) for i, sha256 in labeled.items()),
         "environment": {name: facts[name] for name in same},
     }
+    key |= {"starts_from": starts_from} if starts_from is not None else {}
     if contents is None:
         return key
     detector = {k: contents.get(f"detector.{k}", value) for k, value in config.detector.with_siblings().items()}

@@ -35,6 +35,7 @@ from alloop.loop.round_files import (
     Checkpoints,
     detections_path,
     model_path,
+    model_sha256,
     snapshot_readers,
     trained_weights,
     training_log_path,
@@ -58,7 +59,8 @@ def trained_and_evaluated(
     if context.shared is None or _snapshots(context.experiment, len(labeled)):
         return _made(context, round_, labeled, timings)
     hashes = {image_id: annotation_sha256(truth) for image_id, truth in labeled.items()}
-    tree = training_key(context.experiment, round_, hashes, recorded_contents(context.ledger))
+    before = model_sha256(context.ledger, round_ - 1) if _continues(context.experiment, round_) else None
+    tree = training_key(context.experiment, round_, hashes, recorded_contents(context.ledger), before)
     key = sha256_of(json.dumps(tree, sort_keys=True).encode())
     with context.shared.working_on(key):
         shared = context.shared.get(key)
@@ -165,7 +167,7 @@ def _snapshots(experiment: Experiment, images: int) -> tuple[int, ...]:
 def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations]) -> Detector:
     """Train, or go on from the last checkpoint, and record the weights."""
     experiment, ledger, config = context.experiment, context.ledger, context.experiment.config
-    detector, steps = experiment.new_detector(round_), total_steps(config.training, len(labeled))
+    detector, steps = _untrained(context, round_), total_steps(config.training, len(labeled))
     checkpoints = Checkpoints(ledger, round_, _snapshots(experiment, len(labeled)))
     batches = training_batches(context, round_, labeled, detector)
     if not retraining_begun(config.training, checkpoints, steps):
@@ -186,6 +188,19 @@ def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotat
     checkpoints.clear()
     for cache in (context.caches.training, context.caches.pool):
         cache.forget_expected()
+    return detector
+
+
+def _continues(experiment: Experiment, round_: int) -> bool:
+    """Return whether the training of a round starts from the detector of the round before."""
+    return round_ > 0 and experiment.config.training.start == "previous"
+
+
+def _untrained(context: RunContext, round_: int) -> Detector:
+    """Return the detector that a training starts from."""
+    detector = context.experiment.new_detector(round_)
+    if _continues(context.experiment, round_):
+        load_weights_of(detector.module, trained_weights(context.ledger, round_ - 1))
     return detector
 
 

@@ -41,6 +41,11 @@ def trained_weights(ledger: Ledger, round_: int) -> bytes:
     return weights
 
 
+def model_sha256(ledger: Ledger, round_: int) -> str:
+    """Return the hash of the final weights of a round, which are recorded."""
+    return {path: sha256 for path, sha256, _ in ledger.files(round_)}[model_path(round_)]
+
+
 def snapshot_readers(ledger: Ledger, round_: int) -> list[Callable[[], bytes]]:
     """Return a function for each state kept along the training of a round, in order, that reads and verifies it."""
     return [
