@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from setting import CONFIGS, data_settings
+from setting import CONFIGS
 from speed import best, line
 from torch import nn
 from torchvision.models.detection._utils import Matcher
@@ -63,7 +63,7 @@ class Setting:
     """One config with its images, and the work of both sides."""
 
     def __init__(self, name: str, folder: Path, steps: int, sets: list[str]) -> None:
-        config = load_config(CONFIGS / f"{name}.yaml", ["training.device=cpu", *sets, *data_settings(name, None)])
+        config = load_config(CONFIGS / f"{name}.yaml", ["training.device=cpu", *sets])
         self.experiment, self.steps = prepare(config, TABLE), steps
         pool = self.experiment.splits.train
         self.ids, self.scored = sorted(pool.dataset.images)[:LABELED], sorted(pool.dataset.images)[-SCORED:]

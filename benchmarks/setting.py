@@ -31,7 +31,7 @@ def trained(config_name: str, data: str | None = None) -> tuple[Experiment, Quer
     """
     config = load_config(
         CONFIGS / f"{config_name}.yaml",
-        ["strategy.name=learning_loss", "training.device=cpu", *data_settings(config_name, data)],
+        ["strategy.name=learning_loss", "training.device=cpu", *data_settings(data)],
     )
     experiment = prepare(config, TABLE)
     pool = experiment.splits.train
@@ -88,10 +88,11 @@ def _query(experiment: Experiment, detector: Any, caches: Any, labeled: Any) -> 
     )
 
 
-def data_settings(config_name: str, data: str | None) -> list[str]:
-    if data is None and config_name in ("demo", "digits_all"):
+def data_settings(data: str | None) -> list[str]:
+    """Return the settings that put another data set of `ALLOOP_DATA` in the place of the config's own."""
+    if data is None:
         return []
-    root = Path(os.environ["ALLOOP_DATA"]) / (data or "bccd")
+    root = Path(os.environ["ALLOOP_DATA"]) / data
     parts = {"train": "train", "reference": "val", "test": "test"}
     sets = [f"data.{split}.annotations={root}/annotations/instances_{part}.json" for split, part in parts.items()]
     return [*sets, *(f"data.{split}.images={root}/images" for split in parts)]

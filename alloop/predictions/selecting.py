@@ -178,6 +178,7 @@ class _Counter:
         self._query = query
         labeled = [len(truth) for truth in pool.labeled.values()]
         self.mean = sum(labeled) / len(labeled) if sum(labeled) else None
+        self._is_fitted = count_above is None and self.mean is not None
         self.threshold = count_above if count_above is not None else self._fitting()
 
     def _fitting(self) -> float:
@@ -199,9 +200,17 @@ class _Counter:
 
     def notes(self, detector: PredictedDetector) -> list[str]:
         """Say what the figures rest on."""
+        return [self._basis(), *detector.notes(self._query.unlabeled)]
+
+    def _basis(self) -> str:
         counted = f"detections from a score of {self.threshold:.3g} on count as boxes"
-        reason = f"as many per image as on what is labeled, {self.mean:.2f}" if self.mean is not None else ""
-        return [f"{counted} ({reason})" if reason else counted, *detector.notes(self._query.unlabeled)]
+        if not self._is_fitted:
+            return counted
+        if self.threshold == 0:
+            return (
+                f"every detection counts as a box: there are fewer than the {self.mean:.2f} per image that is labeled"
+            )
+        return f"{counted} (as many per image as on what is labeled, {self.mean:.2f})"
 
 
 def _bought(

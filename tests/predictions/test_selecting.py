@@ -108,6 +108,17 @@ def test_images_are_taken_until_the_boxes_are_predicted(query, tmp_path, boxes):
     assert f"{mean:.2f}" in chosen.notes[-1] + chosen.notes[0]
 
 
+def test_where_fewer_boxes_are_predicted_than_labeled_every_detection_counts(query, tmp_path):
+    files = files_of(query, tmp_path)
+    few = [one for one in json.loads(files.predictions[0].read_text()) if one["image_id"] % 5 == 0]
+    chosen = select(
+        dataclasses.replace(files, predictions=(write_results(tmp_path / "f.json", few),)), "random", TABLE, images=60
+    )
+    assert "every detection counts as a box: there are fewer than the" in chosen.notes[0]
+    unlabeled = set(map(int, query.unlabeled))
+    assert sum(chosen.predicted_boxes) == sum(one["image_id"] in unlabeled for one in few)
+
+
 def test_without_labels_a_threshold_of_one_half_counts_unless_another_is_given(query, tmp_path):
     files = files_of(query, tmp_path)
     ids = sorted(query.unlabeled)
