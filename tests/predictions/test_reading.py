@@ -48,6 +48,7 @@ def test_results_are_grouped_by_image_with_the_highest_score_first(tmp_path):
     ("change", "words"),
     [
         ({"image_id": 99}, r"p.json: row 1: image_id 99 is no image of the pool"),
+        ({"image_id": 5}, r"p.json: row 1: image_id 5 is no image of the pool"),
         ({"image_id": "99.jpg"}, r"row 1: image_id is '99.jpg'; give ids or file names, not both"),
         (
             {"category_id": 5},
@@ -64,6 +65,10 @@ def test_results_are_grouped_by_image_with_the_highest_score_first(tmp_path):
 def test_a_bad_result_is_refused_by_file_row_and_image(tmp_path, change, words):
     with pytest.raises(DataError, match=words):
         read(written(tmp_path, GOOD, GOOD | change))
+
+
+def test_rounding_may_lift_a_score_above_1(tmp_path):
+    assert read(written(tmp_path, GOOD | {"score": 1.0005})).of_image(ImageId(3)).scores.tolist() == [1.0]
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
