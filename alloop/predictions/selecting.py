@@ -133,7 +133,11 @@ def select(
     query = _query(pool, detector, random_seed, progress or Progress(quiet=True))
     counter = _Counter(query, pool, count_above) if Need.DETECTIONS in detector.gives else None
     selection, counts = _bought(made, query, quota, counter)
-    told = [*map(str, notes.listed()), *(counter.notes(detector) if counter else []), *_shortage(quota, selection)]
+    told = [
+        *map(str, notes.listed()),
+        *(counter.notes(detector) if counter else []),
+        *_shortage(quota, selection, counts),
+    ]
     return _chosen(pool, selection, counts, counter, tuple(told))
 
 
@@ -230,10 +234,13 @@ def _bought(
         count = min(2 * count, len(query.unlabeled))
 
 
-def _shortage(quota: Amount, selection: Selection) -> list[str]:
-    if quota.unit == "images" and len(selection.image_ids) < quota.number:
-        return [f"{quota} were asked for, and the pool has {len(selection.image_ids)} to choose from; all are chosen"]
-    return []
+def _shortage(quota: Amount, selection: Selection, boxes: Sequence[float] | None) -> list[str]:
+    """Say so where the pool has less than was asked for."""
+    images, there = len(selection.image_ids), sum(map(round, boxes or ()))
+    if (images if quota.unit == "images" else there) >= quota.number:
+        return []
+    predicted = "" if boxes is None else f" with {there} predicted boxes"
+    return [f"{quota} were asked for, and the pool has {images} images{predicted} to choose from; all are chosen"]
 
 
 def _chosen(

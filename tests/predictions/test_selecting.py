@@ -185,7 +185,11 @@ def test_the_amount_is_one_of_images_and_boxes_and_may_exceed_the_pool(query, tm
             select(files, "entropy", TABLE, **amounts)
     chosen = select(files, "entropy", TABLE, images=500)
     assert len(chosen.images) == 60
-    assert "500 images were asked for, and the pool has 60" in chosen.notes[-1]
+    boxes = int(sum(chosen.predicted_boxes))
+    end = f"were asked for, and the pool has 60 images with {boxes} predicted boxes to choose from; all are chosen"
+    assert chosen.notes[-1] == f"500 images {end}"
+    assert select(files, "entropy", TABLE, boxes=boxes + 1).notes[-1] == f"{boxes + 1} boxes {end}"
+    assert not any("all are chosen" in note for note in select(files, "entropy", TABLE, boxes=boxes).notes)
 
 
 def test_the_answer_does_not_depend_on_the_run(query, tmp_path):
