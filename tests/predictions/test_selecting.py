@@ -108,6 +108,19 @@ def test_images_are_taken_until_the_boxes_are_predicted(query, tmp_path, boxes):
     assert f"{mean:.2f}" in chosen.notes[-1] + chosen.notes[0]
 
 
+def test_the_ranking_grows_until_the_boxes_are_predicted(query, tmp_path):
+    """Few detections count, so the images that are ranked at first do not hold enough of them."""
+    files = files_of(query, tmp_path)
+    whole = select(files, "random", TABLE, images=60, random_seed=5, count_above=0.8)
+    totals = list(itertools.accumulate(whole.predicted_boxes))
+    needed = next(number for number, total in enumerate(totals, start=1) if total >= 6)
+    assert needed > 1.5 * 6 / np.mean([len(truth) for truth in query.labeled.values()]) + 8, (
+        "more than are ranked first"
+    )
+    chosen = select(files, "random", TABLE, boxes=6, random_seed=5, count_above=0.8)
+    assert chosen.image_ids == whole.image_ids[:needed]
+
+
 def test_where_fewer_boxes_are_predicted_than_labeled_every_detection_counts(query, tmp_path):
     files = files_of(query, tmp_path)
     few = [one for one in json.loads(files.predictions[0].read_text()) if one["image_id"] % 5 == 0]
