@@ -1,7 +1,6 @@
 """Backbones with a feature pyramid, and their initial weights."""
 
 import itertools
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
 from alloop.detectors.torchvision.frozen_layers import StagedBackbone, StagedPyramid
+from alloop.detectors.torchvision.published import COCO, imagenet
 from alloop.errors import ConfigError, nearest
 
 SHIPPED = Path(__file__).parent / "tiny_digits.safetensors"
@@ -73,7 +73,8 @@ def build_backbone(name: str, weights: str, channels: int, trainable_stages: int
 
     Args:
         name: one of `NAMES`.
-        weights: `none`, `imagenet`, `digits` (shipped, tiny only), or a safetensors file.
+        weights: `none`, `imagenet`, `digits` (shipped, tiny only), or a safetensors file; with `coco` the backbone is
+            built as with `imagenet`, and its caller loads the weights of the whole detector.
         channels: width of the pyramid.
         trainable_stages: number of last stages to train; None for all but the first two with pretrained weights.
         two_stage: whether a Faster R-CNN uses it. ResNets then start at stride 4, not 8, and the extra level is
@@ -149,6 +150,9 @@ def build_c4_backbone(name: str, weights: str, trainable: int | None) -> tuple[P
     if name not in _RESNETS:
         msg = f"detector.backbone: a C4 detector is built on a ResNet, one of {', '.join(_RESNETS)}, found {name!r}"
         raise ConfigError(msg)
+    if weights == COCO:
+        msg = "detector.weights: torchvision publishes no COCO weights of a C4 detector, found 'coco'; use imagenet"
+        raise ConfigError(msg)
     norm = nn.BatchNorm2d if weights == "none" else FrozenBatchNorm2d
     body = torchvision.models.get_model(name, weights=None, norm_layer=norm)
     _initialise(body, name, weights)
@@ -199,25 +203,9 @@ def _freeze(stages: list[list[nn.Module]], weights: str, trainable: int | None) 
 
 def _initialise(body: nn.Module, name: str, weights: str) -> None:
     if weights == "imagenet":
-        body.load_state_dict(_imagenet(name), strict=False)
-    elif weights != "none":
+        body.load_state_dict(imagenet(name), strict=False)
+    elif weights not in {"none", COCO}:  # those of a whole detector are loaded once it is built
         load_weights(body, Path(weights))
-
-
-def _imagenet(name: str) -> dict[str, Tensor]:
-    entry = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
-    file_name = entry.url.rsplit("/", 1)[-1]
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    try:
-        state: dict[str, Tensor] = entry.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:
-        msg = (
-            f"detector.weights: ImageNet weights of {name} are not at {folder / file_name} and could not be fetched "
-            f"({error}). Put the file there, point TORCH_HOME at a folder that has hub/checkpoints/{file_name} "
-            f"(now {os.environ.get('TORCH_HOME', 'not set')}), or set weights to none or to a safetensors file."
-        )
-        raise ConfigError(msg) from error
-    return state
 
 
 def load_weights(module: nn.Module, path: Path, key: str = "detector.weights") -> None:

@@ -18,6 +18,7 @@ from alloop.detectors.torchvision.one_stage_losses import PerImageFCOSHead, PerI
 from alloop.detectors.torchvision.one_stage_models import PosteriorFCOS, PosteriorRetinaNet
 from alloop.detectors.torchvision.parameters import TorchvisionParameters
 from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder, WideLinearCoder
+from alloop.detectors.torchvision.published import COCO, load_coco, refuse_other_architecture
 from alloop.detectors.torchvision.sampling import WaitFreeMatcher
 
 
@@ -65,17 +66,21 @@ class OneStageDetector(TorchvisionDetector):
 
 def build_fcos(parameters: TorchvisionParameters, classes: int, *, channels: int, tower_convs: int) -> Detector:
     """Build an FCOS with one anchor location per pixel; the bounds of the levels follow from their strides."""
-    pyramid = _pyramid(parameters, channels)
+    architecture = {"variant": "torchvision", "channels": channels, "tower_convs": tower_convs}
+    pyramid = _pyramid(parameters, "fcos_resnet50_fpn", architecture)
     locations = WideAnchors(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
     head = PerImageFCOSHead(channels, classes, tower_convs)
     model = PosteriorFCOS(pyramid.module, classes, anchor_generator=locations, head=head, **_thresholds(parameters))
     model.box_coder.__class__ = WideLinearCoder
+    if parameters.weights == COCO:
+        load_coco(model, "fcos_resnet50_fpn")
     return _detector(model, pyramid)
 
 
 def build_isal_fcos(parameters: TorchvisionParameters, classes: int, *, channels: int, tower_convs: int) -> Detector:
     """Build the FCOS on which ISAL was measured."""
-    pyramid = _pyramid(parameters, channels)
+    architecture = {"variant": "isal", "channels": channels, "tower_convs": tower_convs}
+    pyramid = _pyramid(parameters, "fcos_resnet50_fpn", architecture)
     locations = CellCentres(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
     head = IsalFCOSHead(channels, classes, tower_convs, len(pyramid.strides))
     model = IsalFCOS(pyramid.module, classes, anchor_generator=locations, head=head, **_thresholds(parameters))
@@ -85,17 +90,23 @@ def build_isal_fcos(parameters: TorchvisionParameters, classes: int, *, channels
 
 def build_retinanet(parameters: TorchvisionParameters, classes: int, *, channels: int, anchor_size: float) -> Detector:
     """Build a RetinaNet with three scales and three aspect ratios per location."""
-    pyramid = _pyramid(parameters, channels)
+    architecture = {"channels": channels, "anchor_size": anchor_size}
+    pyramid = _pyramid(parameters, "retinanet_resnet50_fpn", architecture)
     sides = [anchor_size * stride / pyramid.strides[0] for stride in pyramid.strides]
     sizes = tuple(tuple(int(side * 2 ** (k / 3)) for k in range(3)) for side in sides)
     anchors = WideAnchors(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
     head = PerImageRetinaNetHead(channels, anchors.num_anchors_per_location()[0], classes)
     model = PosteriorRetinaNet(pyramid.module, classes, anchor_generator=anchors, head=head, **_thresholds(parameters))
     model.box_coder.__class__, model.proposal_matcher.__class__ = WideBoxCoder, WaitFreeMatcher
+    if parameters.weights == COCO:
+        load_coco(model, "retinanet_resnet50_fpn")
     return _detector(model, pyramid)
 
 
-def _pyramid(parameters: TorchvisionParameters, channels: int) -> Pyramid:
+def _pyramid(parameters: TorchvisionParameters, published: str, architecture: dict[str, Any]) -> Pyramid:
+    if parameters.weights == COCO:
+        refuse_other_architecture(published, {"backbone": parameters.backbone, **architecture})
+    channels: int = architecture["channels"]
     return build_backbone(
         parameters.backbone, parameters.weights, channels, parameters.trainable_stages, two_stage=False
     )

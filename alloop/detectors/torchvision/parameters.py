@@ -16,7 +16,9 @@ class TorchvisionParameters:
     backbone: Annotated[str, Field(description="tiny, mobilenet_v2, mobilenet_v3_*, resnet18/34/50/101")] = (
         "mobilenet_v2"
     )
-    weights: Annotated[str, Field(description="none, imagenet, digits (tiny only) or a safetensors file")] = "imagenet"
+    weights: Annotated[
+        str, Field(description="none, imagenet, coco (whole detector), digits (tiny only) or a safetensors file")
+    ] = "imagenet"
     trainable_stages: Annotated[
         int | None, Field(ge=0, description="number of last backbone stages to train; null for all but two")
     ] = None

@@ -27,6 +27,7 @@ from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.parameters import PyramidTwoStageParameters, TwoStageParameters
 from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder
 from alloop.detectors.torchvision.proposal_network import PerImageRPN
+from alloop.detectors.torchvision.published import COCO, load_coco, refuse_other_architecture
 from alloop.detectors.torchvision.region_detections import predicted_regions
 from alloop.detectors.torchvision.region_heads import PerImageRoIHeads
 from alloop.detectors.torchvision.region_logits import SIGMOIDS
@@ -161,8 +162,11 @@ class LastStage(nn.Module):
 
 def build_faster_rcnn(parameters: PyramidTwoStageParameters, classes: int) -> Detector:
     """Build a Faster R-CNN over a feature pyramid."""
-    pyramid = _pyramid(parameters)
-    return TwoStageDetector(_model(FasterRCNN, pyramid, parameters, _box_parts(parameters, pyramid, classes)), pyramid)
+    pyramid = _pyramid(parameters, "fasterrcnn_resnet50_fpn")
+    model = _model(FasterRCNN, pyramid, parameters, _box_parts(parameters, pyramid, classes))
+    if parameters.weights == COCO:
+        load_coco(model, "fasterrcnn_resnet50_fpn")
+    return TwoStageDetector(model, pyramid)
 
 
 def build_mask_rcnn(parameters: PyramidTwoStageParameters, classes: int) -> Detector:
@@ -170,14 +174,17 @@ def build_mask_rcnn(parameters: PyramidTwoStageParameters, classes: int) -> Dete
 
     For the default of 256 channels that is torchvision's own width.
     """
-    pyramid, channels = _pyramid(parameters), parameters.channels
+    pyramid, channels = _pyramid(parameters, "maskrcnn_resnet50_fpn"), parameters.channels
     parts = _box_parts(parameters, pyramid, classes) | {
         "mask_roi_pool": RegionPooling(_regions_from(pyramid), 14, 2),
         "num_classes": None,
         "mask_head": MaskRCNNHeads(channels, (channels,) * 4, 1),
         "mask_predictor": MaskRCNNPredictor(channels, channels, classes + 1),
     }
-    return MaskRCNNDetector(_model(MaskRCNN, pyramid, parameters, parts), pyramid)
+    model = _model(MaskRCNN, pyramid, parameters, parts)
+    if parameters.weights == COCO:
+        load_coco(model, "maskrcnn_resnet50_fpn")
+    return MaskRCNNDetector(model, pyramid)
 
 
 def build_faster_rcnn_c4(parameters: TwoStageParameters, classes: int) -> Detector:
@@ -201,7 +208,9 @@ def build_faster_rcnn_c4(parameters: TwoStageParameters, classes: int) -> Detect
     return C4Detector(_model(FasterRCNN, pyramid, parameters, parts), pyramid)
 
 
-def _pyramid(parameters: PyramidTwoStageParameters) -> Pyramid:
+def _pyramid(parameters: PyramidTwoStageParameters, published: str) -> Pyramid:
+    if parameters.weights == COCO:
+        refuse_other_architecture(published, vars(parameters))
     return build_backbone(
         parameters.backbone, parameters.weights, parameters.channels, parameters.trainable_stages, two_stage=True
     )
