@@ -112,6 +112,10 @@ def test_a_coverage_of_some_images_is_a_mean_over_these():
     assert first == int(np.argmax(matrix[rows].mean(axis=0)))
     assert gain == pytest.approx(matrix[rows].mean(axis=0).max(), abs=1e-6)
     query = make_query(distinct=40)
+    drawn = MaxHerding(covered=20)._covered(query, labeled=12, candidates=60)
+    assert len(set(drawn)) == 20
+    assert 12 <= drawn.min() <= drawn.max() < 72, "labeled rows come first and cover themselves"
+    assert drawn.max() >= 60
     some = MaxHerding(covered=20).select(query)
     assert some.image_ids == MaxHerding(covered=20).select(query).image_ids
     assert some.image_ids != MaxHerding().select(query).image_ids

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from alloop.data.formats.table import annotation_format
-from alloop.data.records import Category, Records
+from alloop.data.records import Box, Category, Records
 from alloop.errors import DataError
 from alloop.values import ImageId, ImageRecord
 
@@ -113,3 +113,19 @@ def test_a_label_file_without_its_image_is_refused(tmp_path):
     (tmp_path / "classes.txt").write_text("cat\n")
     with pytest.raises(DataError, match=r"b\.txt: labels an image that is not in"):
         annotation_format("yolo", "test").read(tmp_path)
+
+
+def test_a_crowd_is_difficult_and_only_a_difficult_box_can_be_one(tmp_path):
+    """The sidecar knows crowds by their position; where somebody removed a box, the position is of another one."""
+    voc = annotation_format("voc", "test")
+    images = [ImageRecord(ImageId(4), "a.jpg", 50, 40)]
+    drawn = [Box(1, ImageId(4), 1, (1, 1, 9, 9)), Box(2, ImageId(4), 1, (0, 0, 50, 40), iscrowd=1)]
+    drawn.append(Box(3, ImageId(4), 1, (5, 5, 9, 9), ignore=1))
+    for path, data in voc.files(Records(images, [Category(1, "dog")], drawn), tmp_path).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    file = tmp_path / "Annotations" / "a.xml"
+    assert file.read_text().count("<difficult>1") == 2
+    assert [(box.iscrowd, box.ignore) for box in voc.read(tmp_path).annotations] == [(0, 0), (1, 0), (0, 1)]
+    file.write_text(file.read_text().replace("<difficult>1", "<difficult>0", 1))
+    assert [(box.iscrowd, box.ignore) for box in voc.read(tmp_path).annotations] == [(0, 0), (0, 0), (0, 1)]
