@@ -189,6 +189,7 @@ def whole_run(folder: Path, out: Path) -> dict[str, float]:
     from alloop.evaluation.metrics import Metrics
     from alloop.loop import engine, split_leaks
     from alloop.loop.querying import QuerySession
+    from alloop.loop.round_files import model_path
     from strategies import TABLE
 
     def fingerprints(_source: Any, image_ids: list[int], *_: Any, **__: Any) -> dict[int, Fingerprint]:
@@ -196,7 +197,7 @@ def whole_run(folder: Path, out: Path) -> dict[str, float]:
         return {i: Fingerprint(h.hexdigest(), int.from_bytes(h.digest()[:8], "big")) for i, h in numbers}
 
     def stub(context: Any, round_: int, *_: Any) -> tuple[None, dict[str, Any]]:
-        context.ledger.store(engine.model_path(round_), b"a model", round_)
+        context.ledger.store(model_path(round_), b"a model", round_)
         return None, Metrics({"ap": 0.0, "ap50": 0.0, "ap75": 0.0}, {}).to_json()
 
     shutil.rmtree(out, ignore_errors=True)

@@ -28,7 +28,7 @@ def select(
     boxes: Annotated[int | None, typer.Option(help="Choose images until this many boxes are predicted.", min=1)] = None,
     labeled: Annotated[Path | None, typer.Option(help="Annotations of what is labeled already, in any format.")] = None,
     embeddings: Annotated[
-        Path | None, typer.Option(help=".npy file with a row of numbers for each image, in the order of the pool.")
+        Path | None, typer.Option(help="A .npy file with a row of numbers for each image, in the order of the pool.")
     ] = None,
     embedding_ids: Annotated[
         Path | None, typer.Option(help="The image of each row of --embeddings, an id or file name on each line.")

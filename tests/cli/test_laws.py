@@ -21,6 +21,7 @@ FIXTURE = Path(__file__).parents[1] / "fixtures" / "run_0_1_0" / "run"
 TRAINING = {"demo", "run", "study", "prune-study"}  # they need a detector
 OTHERS = [name for name in COMMANDS if name not in TRAINING]
 SLOW_IMPORTS = {"torch", "torchvision", "matplotlib", "sklearn"}
+AMOUNTS = {"select": {"images": 1}}  # what a command needs and typer cannot know: one of several options
 NEEDED = {"report": {"matplotlib", "sklearn"}, "export-digits": {"sklearn"}}
 PROBE = """
 import json, sys
@@ -55,6 +56,7 @@ def written(parameter, value):
 
 def arguments(name, values, **wrong):
     """Return a call of a command with all that it requires, and with the parameters that `wrong` names."""
+    wrong = AMOUNTS.get(name, {}) | wrong
     chosen = [p for p in PARAMETERS[name] if p.required or p.name in ("annotations", "keep") or p.name in wrong]
     return [
         name,
@@ -71,7 +73,14 @@ def values(tmp_path, files):
     """Return a value for each parameter by its name, and by its kind for parameters of new commands."""
     run = shutil.copytree(FIXTURE, tmp_path / "run")
     pool = files / "instances_pool.json"
-    named = {"folder": run, "folders": run, "annotations": pool, "source": pool, "images": files / "images" / "pool"}
+    named = {
+        "folder": run,
+        "folders": run,
+        "annotations": pool,
+        "source": pool,
+        "pool": pool,
+        "images": files / "images" / "pool",
+    }
     named |= {"out": tmp_path / "out", "target": tmp_path / "target", "config": tmp_path / "nowhere.yaml"}
     named |= {"strategy": "random", "strategies": "random", "keep": 0.5, "from_": "coco", "to": "voc"}
     return named | {Path: run, list[Path]: run, str: "nothing", int: 1, float: 0.5}
