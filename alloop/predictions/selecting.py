@@ -133,12 +133,12 @@ def select(
     query = _query(pool, detector, random_seed, progress or Progress(quiet=True))
     counter = _Counter(query, pool, count_above) if Need.DETECTIONS in detector.gives else None
     selection, counts = _bought(made, query, quota, counter)
-    told = [
+    remarks = [
         *map(str, notes.listed()),
         *(counter.notes(detector) if counter else []),
         *_shortage(quota, selection, counts),
     ]
-    return _chosen(pool, selection, counts, counter, tuple(told))
+    return _chosen(pool, selection, counts, counter, tuple(remarks))
 
 
 def _quota(images: int | None, boxes: int | None) -> Amount:
