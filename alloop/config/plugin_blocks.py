@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alloop.budget.prices import PriceList
-from alloop.config.tables import DETECTORS, ORACLES
+from alloop.config.tables import DETECTORS, NETWORKS, ORACLES
 from alloop.errors import ConfigError
 from alloop.plugins import (
     make_plugin,
@@ -115,17 +115,22 @@ class DetectorBlock(PluginBlock):
         keys = super().path_keys(tree)
         return keys | {"weights"} if str(tree.get("weights")).endswith(".safetensors") else keys
 
+    @property
+    def is_external(self) -> bool:
+        """Whether another program trains the detector."""
+        return bool(getattr(self.plugin_class, "is_external", False))
+
     def with_siblings(self) -> dict[str, Any]:
-        """Return the block as plain values with the parameters of all built-in detectors, ignored ones included.
+        """Return the block as plain values with the parameters of all built-in networks, ignored ones included.
 
         Hashes of trained models and of pruned subsets cover these values, so that they stay the same as in
         alloop 0.1.0, whose block held the parameters of all detectors at once. A detector from elsewhere has its own
         parameters alone.
         """
-        if self.name not in self.table:
+        if self.name not in NETWORKS:
             return self.used()
         values: dict[str, Any] = {}
-        for name in self.table:
+        for name in NETWORKS:
             values |= self._parameters_of(name)
         return {**values, **self.used()}
 

@@ -23,13 +23,25 @@ class ExperimentConfig(Block):
 
     data: DataConfig
     detector: DetectorBlock
-    training: TrainingConfig
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
     loop: LoopConfig
     strategy: StrategyBlock
     oracle: OracleBlock = Field(default_factory=OracleBlock)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     scorer: ScorerConfig | None = Field(None, description="another detector by which images are chosen in pruning")
     random_seed: int = Field(0, ge=0, lt=2**31, description="source of all random choices")
+
+    @model_validator(mode="after")
+    def _trains_for_some_time(self) -> "ExperimentConfig":
+        training, is_external = self.training, self.detector.is_external
+        if not is_external and training.epochs is None and training.iterations is None:
+            msg = "training: give either epochs or iterations"
+            raise ValueError(msg)
+        if is_external and training.of_a_network:
+            key, value = next(iter(training.of_a_network.items()))
+            msg = f"training.{key}: the detector is trained by another program, which does not see {value!r}; remove it"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _groups_are_known(self) -> "ExperimentConfig":

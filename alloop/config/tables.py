@@ -4,13 +4,16 @@ A plug-in of one's own is named by its import path `package.module:Name` instead
 strategies have their table in `strategies`, annotation formats theirs in `alloop.data.formats`.
 """
 
-DETECTORS = {
+NETWORKS = {
     "fcos": "alloop.detectors.torchvision.catalogue:FCOS",
     "retinanet": "alloop.detectors.torchvision.catalogue:RetinaNet",
     "faster_rcnn": "alloop.detectors.torchvision.catalogue:FasterRCNN",
     "faster_rcnn_c4": "alloop.detectors.torchvision.catalogue:FasterRCNNC4",
     "mask_rcnn": "alloop.detectors.torchvision.catalogue:MaskRCNN",
 }
+"""The detectors that alloop trains itself."""
+
+DETECTORS = {**NETWORKS, "external": "alloop.detectors.external:External"}
 
 ORACLES = {
     "simulated": "alloop.oracles.simulated:Simulated",

@@ -148,7 +148,7 @@ class TrainingConfig(Block):
         if self.warmup_share is not None and self.warmup_iterations:
             msg = "give either warmup_iterations or warmup_share"
             raise ValueError(msg)
-        if (self.epochs is None) == (self.iterations is None):
+        if self.epochs is not None and self.iterations is not None:
             msg = "give either epochs or iterations"
             raise ValueError(msg)
         if list(self.milestones) != sorted(self.milestones) or any(not 0 < m < 1 for m in self.milestones):
@@ -168,6 +168,12 @@ class TrainingConfig(Block):
                 msg = f"class_balance: {reason}"
                 raise ValueError(msg)
         return self
+
+    @property
+    def of_a_network(self) -> dict[str, Any]:
+        """The given keys that say how a network is trained, for a detector that has none."""
+        free = {*CHANGES_NO_RESULT, "device", "threads"}
+        return {key: value for key, value in self.model_dump(exclude_defaults=True).items() if key not in free}
 
     @property
     def absent(self) -> frozenset[str]:

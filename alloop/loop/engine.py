@@ -6,7 +6,6 @@ from pathlib import Path
 
 from alloop.config import ExperimentConfig
 from alloop.data.cache_folder import CacheFolder, RecentFolder
-from alloop.detectors.protocol import Detector
 from alloop.files import run_lock
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.passed_over import record_passed_over
@@ -16,7 +15,7 @@ from alloop.loop.beginning import as_measured_before, begin_run, refuse_other_co
 from alloop.loop.buying import purchase
 from alloop.loop.context import RunContext, Timings, pixel_caches
 from alloop.loop.experiment import prepare
-from alloop.loop.fitting import trained_and_evaluated
+from alloop.loop.fitting import RoundDetector, trained_and_evaluated
 from alloop.loop.people import RequestBatch, collect, next_requests, note_revisions
 from alloop.loop.purchase_rules import passed_over_lines, rules_of_round
 from alloop.loop.querying import open_query
@@ -132,7 +131,7 @@ def query_and_reveal(
     oracle: RevealingOracle,
     round_: int,
     labeled: Mapping[ImageId, Annotations],
-    detector: Detector,
+    detector: RoundDetector,
 ) -> Bought | None:
     """Ask the strategy, then the oracle; return None when the pool or the budget is exhausted."""
     session = open_query(context, round_, labeled, detector)

@@ -10,6 +10,7 @@ from typing import Any
 from alloop.data.annotation_json import annotation_sha256
 from alloop.data.pixels import PixelCache
 from alloop.data.splits import Split
+from alloop.detectors.external import External
 from alloop.detectors.fitted import FittedTorchDetector
 from alloop.detectors.frozen_features import computed_by
 from alloop.detectors.kept_scores import KeptScores
@@ -24,6 +25,7 @@ from alloop.files import sha256_of
 from alloop.loop.class_balancing import balance_afterwards, balanced_objective, reads_sigmoids, retraining_begun
 from alloop.loop.context import RunContext, Timings
 from alloop.loop.experiment import Experiment, training_key
+from alloop.loop.outside import OutsideDetector, asked, restored_outside, wanted_files
 from alloop.loop.recorded_data import recorded_contents, refuse_changed_images, splits_by_name
 from alloop.loop.round_batches import (
     class_balanced_batches,
@@ -41,7 +43,7 @@ from alloop.loop.round_files import (
     training_log_path,
 )
 from alloop.loop.shared_models import SharedModel
-from alloop.query import Need
+from alloop.query import FittedDetector, Need
 from alloop.randomness import RoundSeed
 from alloop.training.batches import TrainingBatches
 from alloop.training.schedule import snapshot_steps, total_steps
@@ -50,10 +52,12 @@ from alloop.training.supervised import SupervisedObjective, train
 from alloop.training.weights import load_weights_of, weights_of
 from alloop.values import Annotations, ImageId
 
+RoundDetector = Detector | OutsideDetector
+
 
 def trained_and_evaluated(
     context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations], timings: Timings
-) -> tuple[Detector, dict[str, Any]]:
+) -> tuple[RoundDetector, dict[str, Any]]:
     """Return the detector of a round and its metrics: from the shared models where they have it, else made now."""
     # a shared model is its last state alone, so it cannot serve a strategy that asks for snapshots
     if context.shared is None or _snapshots(context.experiment, len(labeled)):
@@ -61,13 +65,14 @@ def trained_and_evaluated(
     hashes = {image_id: annotation_sha256(truth) for image_id, truth in labeled.items()}
     before = model_sha256(context.ledger, round_ - 1) if _continues(context.experiment, round_) else None
     tree = training_key(context.experiment, round_, hashes, recorded_contents(context.ledger), before)
+    tree |= wanted_files(context.experiment)
     key = sha256_of(json.dumps(tree, sort_keys=True).encode())
     with context.shared.working_on(key):
         shared = context.shared.get(key)
         if shared is None:
             detector, metrics = _made(context, round_, labeled, timings)
             kept = context.ledger.stored(detections_path(round_))
-            context.shared.put(key, SharedModel(weights_of(detector.module), metrics, kept))
+            context.shared.put(key, SharedModel(trained_weights(context.ledger, round_), metrics, kept))
             return detector, metrics
     _refuse_changed_data(context)
     context.ledger.store(model_path(round_), shared.weights, round_)
@@ -76,12 +81,14 @@ def trained_and_evaluated(
     return restored(context, round_), shared.metrics
 
 
-def restored(context: RunContext, round_: int) -> Detector:
+def restored(context: RunContext, round_: int) -> RoundDetector:
     """Return the detector of a round that is trained already.
 
     Raises:
         DamagedFileError: its stored weights are not what was recorded.
     """
+    if isinstance(context.experiment.detector, External):
+        return restored_outside(context, round_)
     weights = trained_weights(context.ledger, round_)
     detector = context.experiment.new_detector(round_)
     load_weights_of(detector.module, weights)
@@ -90,12 +97,14 @@ def restored(context: RunContext, round_: int) -> Detector:
 
 
 def fitted(
-    context: RunContext, split: Split, cache: PixelCache, detector: Detector, round_: int | None = None
-) -> FittedTorchDetector:
+    context: RunContext, split: Split, cache: PixelCache, detector: RoundDetector, round_: int | None = None
+) -> FittedDetector:
     """Return the detector as it may be shown to a strategy: it holds pixels and weights, no annotation.
 
     With `round_`, it also knows the states kept along the training of that round.
     """
+    if isinstance(detector, OutsideDetector):
+        return detector.on(split)
     return FittedTorchDetector(
         detector,
         split.images,
@@ -138,7 +147,7 @@ def _reading(experiment: Experiment) -> list[str]:
 
 def _made(
     context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations], timings: Timings
-) -> tuple[Detector, dict[str, Any]]:
+) -> tuple[RoundDetector, dict[str, Any]]:
     """Train and evaluate; a round that is trained already is only evaluated."""
     if context.ledger.stored(model_path(round_)) is not None:
         detector = restored(context, round_)
@@ -164,8 +173,10 @@ def _snapshots(experiment: Experiment, images: int) -> tuple[int, ...]:
     return snapshot_steps(experiment.config.training, images, wanted=wanted)
 
 
-def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations]) -> Detector:
-    """Train, or go on from the last checkpoint, and record the weights."""
+def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations]) -> RoundDetector:
+    """Train, or go on from the last checkpoint, and record the weights; or let another program do it."""
+    if isinstance(context.experiment.detector, External):
+        return asked(context, context.experiment.detector, round_, labeled)
     experiment, ledger, config = context.experiment, context.ledger, context.experiment.config
     detector, steps = _untrained(context, round_), total_steps(config.training, len(labeled))
     checkpoints = Checkpoints(ledger, round_, _snapshots(experiment, len(labeled)))
@@ -263,7 +274,7 @@ def _classification_terms(plugin: DetectorPlugin) -> frozenset[str]:
     return plugin.classification_terms if isinstance(plugin, PseudoLabelPlugin) else frozenset()
 
 
-def _evaluated(context: RunContext, round_: int, detector: Detector) -> Metrics:
+def _evaluated(context: RunContext, round_: int, detector: RoundDetector) -> Metrics:
     """Return AP of boxes, and of masks where the detector gives them, on the test split; keep detections if wanted."""
     test = context.experiment.splits.test
     ids, names, truth = sorted(test.dataset.images), test.dataset.class_names, test.dataset.annotations

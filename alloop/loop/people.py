@@ -13,13 +13,12 @@ from itertools import islice
 import numpy as np
 
 from alloop.budget.charges import PassedOver
-from alloop.detectors.protocol import Detector
 from alloop.errors import WaitingError
 from alloop.ledger.requests import AnnotationRequest, AnnotationRequests
 from alloop.loop.buying import purchase
 from alloop.loop.context import RunContext
 from alloop.loop.first_batch import FirstBatch
-from alloop.loop.fitting import fitted
+from alloop.loop.fitting import RoundDetector, fitted
 from alloop.loop.purchase_rules import passed_over_lines, rules_of_round
 from alloop.loop.querying import open_query
 from alloop.oracles.oracle import CLOSED, Answer, HumanOracle, PreAnnotations, Task
@@ -47,7 +46,7 @@ def first_requests(context: RunContext, batch: FirstBatch) -> RequestBatch:
 
 
 def next_requests(
-    context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations], detector: Detector
+    context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations], detector: RoundDetector
 ) -> RequestBatch | None:
     """Return what the strategy wants next, priced by predicted boxes; None when nothing is left to ask for."""
     set_aside = AnnotationRequests(context.ledger).set_aside()
@@ -65,7 +64,7 @@ def next_requests(
 
 
 def _pre_annotations(
-    context: RunContext, detector: Detector, image_ids: Sequence[ImageId]
+    context: RunContext, detector: RoundDetector, image_ids: Sequence[ImageId]
 ) -> dict[ImageId, PreAnnotations]:
     """Return the boxes that people will be shown; a random share of the images, `oracle.blind`, shows none."""
     config, oracle = context.experiment.config, context.experiment.config.oracle

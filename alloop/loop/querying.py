@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 
-from alloop.detectors.protocol import Detector
 from alloop.loop.context import RunContext
-from alloop.loop.fitting import fitted
+from alloop.loop.fitting import RoundDetector, fitted
 from alloop.loop.pool import Pool
 from alloop.predictions.counting import expected_boxes, fitted_threshold
 from alloop.query import Query
@@ -56,7 +55,7 @@ def open_query(
     context: RunContext,
     round_: int,
     labeled: Mapping[ImageId, Annotations],
-    detector: Detector,
+    detector: RoundDetector,
     strategy: Strategy | None = None,
     without: Collection[ImageId] = (),
 ) -> QuerySession | None:

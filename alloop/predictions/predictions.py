@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from alloop.errors import StrategyError
 from alloop.values import Detections, ImageId, ImageRecord, read_only
 
 
@@ -32,8 +33,15 @@ class Predictions:
     classes: int
 
     def span(self, image_id: ImageId) -> tuple[int, int]:
-        """Return the first row of an image's detections and the row behind the last one."""
-        row = self.rows[image_id]
+        """Return the first row of an image's detections and the row behind the last one.
+
+        Raises:
+            StrategyError: an image that was not predicted.
+        """
+        row = self.rows.get(image_id)
+        if row is None:
+            msg = f"image {image_id} was not predicted; a strategy may ask about the images to choose from"
+            raise StrategyError(msg)
         return int(self.ends[row - 1]) if row else 0, int(self.ends[row])
 
     def of_image(self, image_id: ImageId) -> Detections:

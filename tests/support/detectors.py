@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from alloop.config.tables import DETECTORS
+from alloop.config.tables import NETWORKS
 from alloop.data.pixels import PixelCache
 from alloop.detectors.fitted import FittedTorchDetector
 from alloop.detectors.protocol import MaskDetector
@@ -12,7 +12,7 @@ from alloop.plugins import make_plugin, parameter_names, plugin_class
 from alloop.query import Need
 from alloop.values import ImageRecord
 
-NAMES = sorted(DETECTORS)
+NAMES = sorted(NETWORKS)
 VARIANTS = {"fcos_isal": ("fcos", {"variant": "isal"})}
 KINDS = [*NAMES, *VARIANTS]
 
@@ -40,7 +40,7 @@ def plugin(name, backbone="tiny", **changes):
         "long_side": 96,
         "score_threshold": 0.01,
     }
-    cls = plugin_class("detector", name, DETECTORS)
+    cls = plugin_class("detector", name, NETWORKS)
     own = {key: value for key, value in small.items() if key in parameter_names(cls)}
     return make_plugin("detector", cls, name, own | variant | changes)
 
