@@ -6,7 +6,7 @@
     ├── StrategyError      1   a strategy broke its contract
     ├── TrainingError      1   a loss that is not finite, and the like
     ├── UnreachableError   1   a server does not answer
-    ├── WaitingError       3   people have not answered yet
+    ├── WaitingError       3   people or a program have not answered yet
     ├── RunInUseError     75   another process holds the run
     └── DamagedFileError  76   a stored file differs from its record
 
@@ -47,7 +47,7 @@ class UnreachableError(AlloopError):
 
 
 class WaitingError(AlloopError):
-    """A round cannot go on before people have answered; nothing is wrong."""
+    """A round cannot go on before people, or a program outside, have answered; nothing is wrong."""
 
     exit_code: ClassVar[int] = 3
 

@@ -66,8 +66,8 @@ def run(
 ) -> None:
     """Run one experiment. The same command resumes it, and does nothing once it is finished.
 
-    docs/config.md lists every key of the config. Where the oracle asks people, the command ends with exit code 3
-    while their answers are missing.
+    docs/config.md lists every key of the config. Where people annotate, or another program trains, the command ends
+    with exit code 3 while their answers are missing.
 
     Example: alloop run configs/demo.yaml --set loop.rounds=3 --out runs/first
     """

@@ -173,6 +173,17 @@ def refuse_people(config: ExperimentConfig, task: str) -> None:
         raise ConfigError(f"{msg}; remove the oracle block")
 
 
+def refuse_waiting(config: ExperimentConfig) -> None:
+    """Refuse a study whose runs would wait until somebody has run the program that trains.
+
+    Raises:
+        ConfigError: a detector outside without a command.
+    """
+    if config.detector.is_external and config.detector.parameters.get("command") is None:
+        msg = "detector.command: the runs of a study start the program themselves, and there is no command; give one"
+        raise ConfigError(msg)
+
+
 @contextmanager
 def _errors_from(where: str) -> Iterator[None]:
     """Put the place that a config error comes from before its message."""

@@ -66,7 +66,7 @@ def run_experiment(
         the finished rounds.
 
     Raises:
-        WaitingError: people have not answered yet.
+        WaitingError: people, or the program that trains, have not answered yet.
         AlloopError: see `alloop.errors`; nothing booked is lost.
     """
     out = Path(out)

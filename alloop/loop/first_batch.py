@@ -69,6 +69,9 @@ def first_strategy(config: ExperimentConfig, table: Mapping[str, str]) -> Strate
     if config.loop.seed_images is not None:
         msg = f"loop.first_batch: {name!r} would pick the seed set, and loop.seed_images names it; remove one of them"
         raise ConfigError(msg)
+    if config.detector.is_external:
+        msg = f"loop.first_batch: {name!r} needs embeddings before any training, and an external detector has none then"
+        raise ConfigError(f"{msg}; take random, or name images in loop.seed_images, which alloop select can choose")
     strategy = make_strategy(name, {}, table)
     needed = lacking(strategy, frozenset({Need.EMBEDDINGS}))
     if needed:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alloop.config.reading import ExperimentConfig, changed, refuse_people, with_all_labels
+from alloop.config.reading import ExperimentConfig, changed, refuse_people, refuse_waiting, with_all_labels
 from alloop.progress import Progress
 from alloop.strategy import make_strategy
 from alloop.studies.arms import Arm, Failure, run_arms
@@ -100,9 +100,10 @@ def run_study(
         the runs that failed.
 
     Raises:
-        ConfigError: a wrong strategy, parameter or key; a config that asks people.
+        ConfigError: a wrong strategy, parameter or key; a config that asks people, or waits for a program.
     """
     refuse_people(config, "a study")
+    refuse_waiting(config)
     grid = Grid(strategies=strategies, seeds=seeds, full_label=full_label, replicates=replicates, vary=vary or {})
     arms = grid.arms(config, threads_each(workers))
     for arm in arms:

@@ -12,7 +12,6 @@ Boxes are x, y, width, height in pixels of the image as displayed. Classes are n
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,7 +111,7 @@ class Tell:
             rows.append(row | ({"probabilities": list(box.probabilities)} if box.probabilities else {}))
 
     def close(self, ask: Ask) -> None:
-        """Write the predictions, and then the manifest. Other files of the folder, such as embeddings, are listed too."""
+        """Write the predictions, and then the manifest, which lists also other files of the folder: embeddings."""
         ids = ask.category_ids()
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, rows in self._rows.items():
@@ -123,7 +122,7 @@ class Tell:
         manifest = {"ask": ask.manifest["ask"], "images": self._images, "files": hashes}
         temporary = self.folder / ".manifest.json"
         temporary.write_text(json.dumps(manifest))
-        os.replace(temporary, self.folder / "manifest.json")
+        temporary.replace(self.folder / "manifest.json")
 
 
 def _sha256(path: Path) -> str:

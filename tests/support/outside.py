@@ -1,0 +1,103 @@
+"""A data set of files, a config whose detector is trained outside, and programs that stand for it."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import yaml
+
+from alloop.data.digit_files import export_digit_scenes
+
+ADAPTERS = Path(__file__).parents[2] / "docs" / "external"
+
+
+def exchange():
+    """Return the module that outside programs use."""
+    if "exchange" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("exchange", ADAPTERS / "exchange.py")
+        sys.modules["exchange"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["exchange"])
+    return sys.modules["exchange"]
+
+
+def digit_files(folder):
+    """Write a small data set and return the data block of a config."""
+    export_digit_scenes(folder, ["pool=24", "reference=4", "test=8", "max_digits=3"])
+    return {
+        name: {"annotations": str(folder / f"instances_{part}.json"), "images": str(folder / "images")}
+        for name, part in (("train", "pool"), ("test", "test"))
+    }
+
+
+def external_tree(data, command=None, strategy="entropy", **blocks):
+    """Return the config tree of a run with a detector outside."""
+    detector = {"name": "external"} | ({} if command is None else {"command": command})
+    loop = {"seed_set": 6, "query_size": 4, "rounds": 3}
+    return {"data": data, "detector": detector, "loop": loop, "strategy": {"name": strategy}, **blocks}
+
+
+def write_config(path, tree):
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def guesses(image, classes, count=3):
+    """Return boxes that depend on the image alone."""
+    box = exchange().Box
+    return [
+        box(
+            (image.image_id + k) % classes,
+            (1.5 + k, 2.0 + k, 12.25, 14.0),
+            round(0.9 / (1 + k) - (image.image_id % 7) / 100, 6),
+        )
+        for k in range(count)
+    ]
+
+
+def answered(ask_folder, tell_folder, find=guesses):
+    """Answer a round by `find(image, classes)`, with everything that is wanted."""
+    import numpy as np
+
+    module = exchange()
+    ask, tell = module.Ask(Path(ask_folder)), module.Tell(Path(tell_folder))
+    for name in ask.predicted:
+        for image in ask.images(name):
+            tell.add(name, image, find(image, len(ask.classes)))
+    for name in ask.wanted:
+        if name.startswith("noisy_"):
+            for image in ask.images("pool"):
+                tell.add(name, image, find(image, len(ask.classes)))
+    if "embeddings" in ask.wanted:
+        images = [*ask.images("labeled"), *ask.images("pool")]
+        Path(tell_folder).mkdir(parents=True, exist_ok=True)
+        vectors = np.array([[image.image_id % 5, image.image_id % 3, 1.0] for image in images], dtype=np.float32)
+        np.save(Path(tell_folder) / "embeddings.npy", vectors)
+        (Path(tell_folder) / "embeddings.txt").write_text("".join(f"{image.path.name}\n" for image in images))
+    tell.close(ask)
+    return ask
+
+
+PROGRAM = f"""
+import sys
+sys.path[:0] = [{str(Path(__file__).parents[2])!r}]
+from pathlib import Path
+from tests.support.outside import answered
+ask, tell, count = map(Path, sys.argv[1:4])
+with count.open("a") as handle:
+    print(ask, file=handle)
+print("training on", ask)
+answered(ask, tell)
+"""
+
+
+def program(folder, text=PROGRAM):
+    """Write a program and return its command; it adds a line to `folder/count` whenever it is started."""
+    path = folder / "program.py"
+    path.write_text(text)
+    return f"{sys.executable} {path} {{ask}} {{tell}} {folder / 'count'}"
+
+
+def starts(folder):
+    """Return how often the program was started, by round folder."""
+    path = folder / "count"
+    return path.read_text().splitlines() if path.is_file() else []
