@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: all check test demo docs wheel bench golden help clean label-studio label-studio-install
+.PHONY: all check test demo docs wheel bench golden help clean label-studio label-studio-install external-install
 
 all: check test  ## check and test
 
@@ -53,6 +53,18 @@ label-studio: label-studio-install  ## start Label Studio on http://127.0.0.1:80
 	LABEL_STUDIO_LATEST_VERSION_CHECK=false LABEL_STUDIO_COLLECT_ANALYTICS=false \
 	LABEL_STUDIO_SENTRY_DSN= LABEL_STUDIO_FRONTEND_SENTRY_DSN= \
 	$(LABEL_STUDIO)/bin/label-studio start --no-browser --internal-host 127.0.0.1 --port $(or $(PORT),8090)
+
+EXTERNAL := .venv-external
+PURELIB := -c "import sysconfig; print(sysconfig.get_path('purelib'))"
+$(EXTERNAL)/.installed: $(STAMP)
+	$(PYTHON) -m venv $(EXTERNAL)
+	$(BIN)/python $(PURELIB) > "$$($(EXTERNAL)/bin/python $(PURELIB))/borrowed.pth"
+	$(EXTERNAL)/bin/python -m pip install --quiet --no-deps \
+	    ultralytics==8.4.190 ultralytics-thop opencv-python-headless py-cpuinfo psutil polars
+	$(EXTERNAL)/bin/python -m pip install --quiet transformers==5.24.0
+	touch $@
+
+external-install: $(EXTERNAL)/.installed  ## Ultralytics (AGPL) and transformers beside alloop, borrowing its PyTorch
 
 golden: $(STAMP)  ## check golden vectors: make golden DIR=folder
 	$(BIN)/python benchmarks/golden.py $(or $(DIR),tests/golden)

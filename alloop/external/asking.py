@@ -138,6 +138,17 @@ class Ask:
         return [Category(*pair) for pair in zip(self.classes.category_ids, self.classes.names, strict=True)]
 
 
+def exchange_folder(run: Path, round_: int) -> Path:
+    """Return the folder of a round's exchange in a run folder."""
+    return run / "external" / f"round_{round_:03d}"
+
+
+def is_unanswered(run: Path, round_: int) -> bool:
+    """Return whether a round was asked and its answer is not complete yet."""
+    folder = exchange_folder(run, round_)
+    return (folder / "ask" / MANIFEST).is_file() and not (folder / "tell" / MANIFEST).is_file()
+
+
 def noisy_name(sigma: float) -> str:
     """Return what the predictions of the pool under noise are called."""
     return f"noisy_{sigma:g}"

@@ -11,7 +11,7 @@ from alloop.data.splits import Split
 from alloop.detectors.external import External
 from alloop.errors import ConfigError, DataError, TrainingError, WaitingError
 from alloop.external.answers import Answers
-from alloop.external.asking import MANIFEST, Ask
+from alloop.external.asking import MANIFEST, Ask, exchange_folder
 from alloop.external.telling import read_answers
 from alloop.loop.context import RunContext
 from alloop.loop.experiment import Experiment
@@ -48,7 +48,7 @@ def asked(
         DataError: an answer that cannot be used; nothing is kept.
         TrainingError: the program failed, or it answered nothing.
     """
-    folder = context.ledger.folder / "external" / f"round_{round_:03d}"
+    folder = exchange_folder(context.ledger.folder, round_)
     ask = _ask(context.experiment, plugin, round_, labeled)
     ask.write(folder / "ask")
     answers = _Exchange(context, plugin, ask, folder).answers()

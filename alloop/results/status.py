@@ -6,6 +6,7 @@ from pathlib import Path
 
 from alloop.budget.amounts import Spent
 from alloop.budget.charges import RoundCharges
+from alloop.external.asking import exchange_folder, is_unanswered
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.requests import AnnotationRequest, AnnotationRequests, RoundAnswers
 from alloop.ledger.store import Ledger, RoundRecord, read_ledger, run_folders
@@ -28,6 +29,7 @@ class RunStatus:
         waiting_round: the round whose answers are missing, or None.
         requests: the annotation requests of the waiting round.
         charged: the charges of each round.
+        asks_program: the folder in which another program, which trains, has not answered the open round; or None.
         gain_worth_having: AP that the next round should gain.
     """
 
@@ -41,6 +43,7 @@ class RunStatus:
     waiting_round: int | None
     requests: Sequence[AnnotationRequest]
     charged: Sequence[RoundCharges]
+    asks_program: Path | None = None
     gain_worth_having: float = WORTH
 
     @property
@@ -48,6 +51,8 @@ class RunStatus:
         """The state in a few words."""
         if self.waiting_round is not None:
             return f"round {self.waiting_round} waits for people"
+        if self.asks_program is not None:
+            return f"round {self.open_round} waits for the program that trains"
         if self.open_round is not None:
             return f"round {self.open_round} is open"
         return "finished" if self.rounds else "not begun"
@@ -77,6 +82,7 @@ class RunStatus:
             *self._figures(),
             *(f"people   {answers_line(answers)}" for answers in self.answers),
             *self._requested(),
+            *([f"program  asked in {self.asks_program / 'ask'}"] if self.asks_program else []),
             *([f"advice   {self.advice()}"] if self.rounds and (self.answers or self.requests) else []),
         ]
 
@@ -133,8 +139,13 @@ def read_status(folder: Path, gain_worth_having: float = WORTH) -> RunStatus:
             waiting_round=waiting,
             requests=[] if waiting is None else requests.of_round(waiting),
             charged=ledger.charged(),
+            asks_program=None if current is None else _unanswered(folder, current),
             gain_worth_having=gain_worth_having,
         )
+
+
+def _unanswered(folder: Path, round_: int) -> Path | None:
+    return exchange_folder(folder, round_) if is_unanswered(folder, round_) else None
 
 
 def _checkpoint_step(ledger: Ledger, round_: int) -> int | None:

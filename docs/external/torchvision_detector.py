@@ -48,7 +48,9 @@ def main() -> None:
 def network(classes: int, options: argparse.Namespace) -> torch.nn.Module:
     """Return the network with an output for each class, and one for the background in front of them."""
     short_side, long_side = options.size
-    sizes = {"min_size": short_side, "max_size": long_side}
+    sizes = (
+        {} if options.model.startswith("ssd") else {"min_size": short_side, "max_size": long_side}
+    )  # SSD has its own
     if options.weights != "coco":
         backbone = "DEFAULT" if options.weights == "imagenet" else None
         return torchvision.models.get_model(

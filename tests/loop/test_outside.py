@@ -16,6 +16,7 @@ from alloop.ledger.store import read_ledger
 from alloop.loop.engine import run_experiment
 from alloop.loop.round_files import model_path, model_sha256
 from alloop.progress import Progress
+from alloop.results.status import read_status
 from alloop.studies.grid import run_study
 from strategies import TABLE
 from tests.support.outside import (
@@ -78,6 +79,11 @@ def test_the_message_says_where_and_what(data, tmp_path):
         assert str(part) in str(waiting.value)
     with read_ledger(tmp_path) as ledger:
         assert not ledger.rounds()
+    shown = read_status(tmp_path)
+    assert shown.state == "round 0 waits for the program that trains"
+    assert f"program  asked in {folder(tmp_path, 0, 'ask')}" in shown.lines()
+    answered(folder(tmp_path, 0, "ask"), folder(tmp_path, 0, "tell"))
+    assert read_status(tmp_path).state == "round 0 is open"
 
 
 def test_a_finished_run_does_nothing(data, tmp_path):
@@ -232,7 +238,7 @@ def test_a_strategy_that_wants_more_files_shares_no_round_with_one_that_does_not
         ("max_herding", ["pool", "test", "embeddings"]),
         (
             "localization_stability",
-            ["pool", "test", "noisy_8", "noisy_16", "noisy_24", "noisy_32", "noisy_40", "noisy_48"],
+            ["pool", "test", *(f"noisy_{sigma}" for sigma in range(8, 49, 8))],
         ),
     ],
 )
