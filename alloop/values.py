@@ -156,6 +156,24 @@ class Detections:
             proposals=self.boxes if self.proposals is None else self.proposals,
         )
 
+    @classmethod
+    def of_checked(
+        cls,
+        boxes: Float32[np.ndarray, "n 4"],
+        scores: Float32[np.ndarray, " n"],
+        labels: Int64[np.ndarray, " n"],
+        probabilities: Float32[np.ndarray, "n k"],
+    ) -> "Detections":
+        """Return detections from read-only arrays that were checked as a whole, for a hundred thousand images at once.
+
+        The checks of the constructor took half of the time of a selection from files.
+        """
+        detections = object.__new__(cls)
+        arrays = {"boxes": boxes, "scores": scores, "labels": labels, "probabilities": probabilities}
+        for name, value in {**arrays, "masks": None, "proposals": None}.items():
+            object.__setattr__(detections, name, value)
+        return detections
+
     def __len__(self) -> int:
         """Return the number of detections."""
         return len(self.boxes)

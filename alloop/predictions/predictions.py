@@ -58,7 +58,7 @@ class Predictions:
             read_only(probabilities)
         else:
             probabilities = self.probabilities[begin:end]
-        return Detections(self.boxes[begin:end], scores, labels, probabilities)
+        return Detections.of_checked(self.boxes[begin:end], scores, labels, probabilities)
 
 
 def grouped(

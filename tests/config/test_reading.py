@@ -12,7 +12,7 @@ import yaml
 
 from alloop.config import load_config, parse_config
 from alloop.config.reading import changed, with_all_labels
-from alloop.config.tables import DETECTORS
+from alloop.config.tables import NETWORKS
 from alloop.errors import ConfigError
 from alloop.loop.beginning import refuse_other_config
 from alloop.loop.experiment import make_detector
@@ -60,11 +60,11 @@ def test_a_detector_is_a_block_with_a_name():
         parse_config({**small_tree(), "detector": "fcos"})
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_default_of_the_detector_is_written_out(name):
     config = parse_config({**small_tree(), "detector": {"name": name}})
     recorded = yaml.safe_load(config.to_yaml())
-    assert list(recorded["detector"]) == ["name", *parameter_names(plugin_class("detector", name, DETECTORS))]
+    assert list(recorded["detector"]) == ["name", *parameter_names(plugin_class("detector", name, NETWORKS))]
     assert recorded["detector"]["short_side"] == 800
     assert parse_config(recorded) == config
 
@@ -153,7 +153,7 @@ def test_changed_keys_are_validated_and_the_rest_stays():
 def flat_union(tree):
     """A config as alloop 0.1.0 recorded it: the parameters of all detectors and of all oracles, used or not."""
     union = {}
-    for name in DETECTORS:
+    for name in NETWORKS:
         union |= parse_config({**tree, "detector": {"name": name}}).detector.parameters
     simulated = {"name": "simulated", "show": True, "rates": {"image": 0.0, "box": 1.0, "accepted": None}}
     people = {"folder": None, "format": "coco", "url": None, "project": None, "policy": "newest"}
@@ -214,3 +214,11 @@ def test_an_error_between_two_blocks_is_one_sentence():
     tree = small_tree(oracle={"name": "folder", "folder": "x"})
     with pytest.raises(ConfigError, match=r"^config: oracle: people need image files"):
         parse_config(tree)
+
+
+def test_a_detector_outside_needs_no_block_training():
+    tree = small_tree()
+    del tree["training"]
+    config = parse_config({**tree, "detector": {"name": "external"}})
+    assert parse_config(yaml.safe_load(config.to_yaml())) == config
+    assert config.detector.parameters == {"command": None, "time_limit_hours": 24.0, "labeled_as": []}
