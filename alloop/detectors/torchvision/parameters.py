@@ -17,7 +17,11 @@ class TorchvisionParameters:
         "mobilenet_v2"
     )
     weights: Annotated[
-        str, Field(description="none, imagenet, coco (whole detector), digits (tiny only) or a safetensors file")
+        str,
+        Field(
+            description="none, imagenet, coco (whole detector), digits (tiny only), or a safetensors file of a "
+            "backbone or of a whole detector"
+        ),
     ] = "imagenet"
     trainable_stages: Annotated[
         int | None, Field(ge=0, description="number of last backbone stages to train; null for all but two")

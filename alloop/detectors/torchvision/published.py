@@ -27,7 +27,7 @@ _ARCHITECTURES: Mapping[str, Mapping[str, object]] = {
 }
 _TRAINED_WITHOUT_EPSILON = frozenset(_ARCHITECTURES) - {"fcos_resnet50_fpn"}
 # their numbers of outputs follow from the number of classes; Faster R-CNN predicts a box for each class
-_CLASS_LAYERS = (
+CLASS_LAYERS = (
     "head.classification_head.cls_logits",
     "roi_heads.box_predictor.cls_score",
     "roi_heads.box_predictor.bbox_pred",
@@ -81,7 +81,7 @@ def load_coco(model: nn.Module, name: str) -> None:
     state = OrderedDict(published)
     # torchvision renames the tensors of older files by this
     state._metadata = getattr(published, "_metadata", {})  # type: ignore[attr-defined]  # noqa: SLF001
-    state.update({key: value for key, value in model.state_dict().items() if key.startswith(_CLASS_LAYERS)})
+    state.update({key: value for key, value in model.state_dict().items() if key.startswith(CLASS_LAYERS)})
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -1,0 +1,143 @@
+"""Files of weights: reading and checking them, and loading a module's weights by name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+
+from alloop.detectors.loaded_weights import LoadedWeights, listed
+from alloop.errors import ConfigError
+
+DETECTOR, PYRAMID, BACKBONE = "a whole detector", "a backbone with its pyramid", "a backbone"
+COUNTERS = "num_batches_tracked"  # batch norms count their batches; a frozen one has no counter
+_HEADS = ("head.", "rpn.", "roi_heads.")  # what follows the backbone in torchvision's detectors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WeightsFile:
+    """The tensors of a file, all of them finite.
+
+    Attributes:
+        path: the file.
+        key: the key of the config that names it, for messages.
+        tensors: the tensors by name, in the order of the names.
+    """
+
+    path: Path
+    key: str
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def kind(self) -> str:
+        """`DETECTOR`, `PYRAMID` or `BACKBONE`, told by the names of the tensors.
+
+        Torchvision's detectors, and so the models of a run, call their parts `backbone.body`, `backbone.fpn`, and
+        `head` or `rpn` and `roi_heads`.
+        """
+        inside = [name for name in self.tensors if name.startswith("backbone.")]
+        if inside and any(name.startswith(_HEADS) for name in self.tensors):
+            return DETECTOR
+        named_as_parts = any(name.startswith("backbone.body.") for name in inside)
+        return PYRAMID if named_as_parts and len(inside) == len(self.tensors) else BACKBONE
+
+    def refusal(self, reason: str) -> ConfigError:
+        """Return the error that names key and file."""
+        return ConfigError(f"{self.key}: {self.path}: {reason}")
+
+
+def read_weights(path: Path, key: str) -> WeightsFile:
+    """Read a safetensors file.
+
+    Args:
+        path: the file.
+        key: the key of the config that names it, for messages.
+
+    Raises:
+        ConfigError: no such file, another format, no tensor, or one with a number that is not finite.
+    """
+    try:
+        tensors = dict(sorted(load_safetensors(path.read_bytes()).items()))
+    except (OSError, SafetensorError) as error:
+        msg = f"{key}: {path} cannot be read as a safetensors file ({error})"
+        raise ConfigError(msg) from error
+    return checked(WeightsFile(path, key, tensors))
+
+
+def checked(file: WeightsFile) -> WeightsFile:
+    """Return a file of weights that a network may start from.
+
+    Raises:
+        ConfigError: it has no tensor, or one with a number that is not finite.
+    """
+    if not file.tensors:
+        raise file.refusal("it holds no tensor; name a file of weights")
+    broken = [name for name, tensor in file.tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        reason = f"numbers that are not finite in {listed(broken)}; the training that wrote it failed"
+        raise file.refusal(f"{reason}. Name another file")
+    return file
+
+
+def load_weights(module: nn.Module, path: Path, key: str = "detector.weights") -> None:
+    """Load a safetensors file; every tensor of the module must be in it, under its name or `backbone.` + its name.
+
+    Raises:
+        ConfigError: no such file, another format, missing tensors or other shapes, numbers that are not finite.
+    """
+    load_module(module, read_weights(path, key))
+
+
+def load_module(module: nn.Module, file: WeightsFile, dispensable: Sequence[str] = ()) -> LoadedWeights:
+    """Load a module's weights from a file, under their own names or `backbone.` + their names.
+
+    Args:
+        module: the module.
+        file: the file.
+        dispensable: beginnings of names that may be missing or of another shape; none of them is loaded then.
+
+    Raises:
+        ConfigError: other tensors that are missing or have other shapes.
+    """
+    own = {name: value for name, value in module.state_dict().items() if COUNTERS not in name}
+    found = {name: _name_in(file, name) for name in own}
+    wrong = [name for name, value in own.items() if _shape(file, found[name]) != value.shape]
+    lacking = [name for name in wrong if not name.startswith(tuple(dispensable))]
+    if lacking:
+        raise file.refusal(_difference(file, own, found, lacking, nothing_fits=len(wrong) == len(own)))
+    spared = {name for name in own if name.startswith(tuple(dispensable))} if wrong else set()
+    weights = {name: file.tensors[found[name]] for name in own if name not in spared}
+    module.load_state_dict(weights, strict=False)
+    used = {found[name] for name in weights}
+    unused = tuple(name for name in file.tensors if name not in used and COUNTERS not in name)
+    return LoadedWeights(str(file.path), BACKBONE, len(weights), unused=unused)
+
+
+def _name_in(file: WeightsFile, name: str) -> str:
+    """Return the name under which a file may hold a tensor of a module."""
+    return name if name in file.tensors else f"backbone.{name}"
+
+
+def _shape(file: WeightsFile, name: str) -> torch.Size | None:
+    return file.tensors[name].shape if name in file.tensors else None
+
+
+def _difference(
+    file: WeightsFile,
+    own: Mapping[str, Tensor],
+    found: Mapping[str, str],
+    lacking: Sequence[str],
+    *,
+    nothing_fits: bool,
+) -> str:
+    """Return in words what is missing in a file or has another shape, the first of it in detail."""
+    name, shape = lacking[0], _shape(file, found[lacking[0]])
+    actual = "no such tensor" if shape is None else f"shape {tuple(shape)}"
+    text = f"expected {name} of shape {tuple(own[name].shape)}, found {actual}"
+    if nothing_fits:
+        return f"{text}. Nothing in it fits; it has {listed(list(file.tensors))}. Name a file of this architecture"
+    more = f", and {len(lacking) - 1} more tensors do not fit: {listed(lacking[1:])}" if lacking[1:] else ""
+    return f"{text}{more}. Give the detector the values that the file was trained with"
