@@ -32,7 +32,8 @@ from alloop.strategy import uses_labels
 from alloop.training.schedule import long_warmup
 from alloop.values import Annotations, ImageId
 
-FREE_KEYS = frozenset(f"training.{key}" for key in CHANGES_NO_RESULT)
+# the hash of a file of weights is compared whether it stands in the config or not
+FREE_KEYS = frozenset(f"training.{key}" for key in CHANGES_NO_RESULT) | {"detector.weights_sha256"}
 
 
 def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, report_warnings: bool = True) -> None:

@@ -2,13 +2,15 @@
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from alloop.cli.app import app
-from alloop.config import parse_config
+from alloop.config import load_config, parse_config
 from alloop.detectors.torchvision.backbones import SHIPPED
 from alloop.errors import ConfigError
+from alloop.files import sha256_file
 from alloop.ledger.store import read_ledger
 from alloop.loop.engine import run_experiment
 from alloop.progress import Progress
@@ -82,3 +84,23 @@ def test_the_file_of_a_backbone_gives_what_its_name_gives(tmp_path):
     by_file, lines = run(tmp_path / "file", SHIPPED)
     assert [r.metrics for r in by_name] == [r.metrics for r in by_file]
     assert any("is a backbone: 26 tensors loaded; layers that start fresh: head." in line for line in lines)
+
+
+def test_the_hash_of_a_file_may_be_added_to_a_run_that_goes_on_and_changes_no_identity(tmp_path, model):
+    torch.save(load_file(model), tmp_path / "w.pth")
+    sha256 = sha256_file(tmp_path / "w.pth")
+    run(tmp_path / "a", tmp_path / "w.pth", **{"detector.weights_sha256": sha256})
+    with read_ledger(tmp_path / "a") as ledger:
+        assert ledger.facts().contents == {"detector.weights": sha256}
+    _, lines = run(tmp_path / "a", tmp_path / "w.pth", **{"detector.weights_sha256": sha256.upper()})
+    assert lines[-1].endswith("nothing to do")
+    without, given = (parse_config(small_tree(**{"detector.weights_sha256": value})) for value in (None, sha256))
+    assert without.detector.with_siblings() == given.detector.with_siblings()
+    assert "weights_sha256" not in without.detector.with_siblings()
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.pt", "w.safetensors", "w.PTH"])
+def test_a_file_of_weights_is_relative_to_the_config(tmp_path, name):
+    tree = small_tree(**{"detector.weights": name})
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+    assert load_config(tmp_path / "config.yaml").detector.parameters["weights"] == str(tmp_path / name)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from alloop.detectors.loaded_weights import LoadedWeights, listed
 from alloop.detectors.loss_prediction import NAME as LOSS_PREDICTION
-from alloop.detectors.torchvision.published import CLASS_LAYERS, COCO, imagenet, load_coco
+from alloop.detectors.torchvision.published import CLASS_LAYERS, COCO, divide_as_published, imagenet, load_coco
 from alloop.detectors.torchvision.weight_files import (
     BACKBONE,
     COUNTERS,
@@ -23,6 +23,7 @@ from alloop.detectors.torchvision.weight_files import (
     load_weights,
     read_weights,
 )
+from alloop.errors import ConfigError
 
 SHIPPED = Path(__file__).parent / "tiny_digits.safetensors"
 _NAMED = ("none", "imagenet", COCO, "digits")
@@ -39,21 +40,33 @@ class InitialWeights:
         loaded: what was loaded from a file; None where there is no file, or before it was loaded.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, sha256: str | None = None) -> None:
         """Read the file, where `name` is one.
 
+        Args:
+            name: see above.
+            sha256: the hash that the file must have; None for any.
+
         Raises:
-            ConfigError: the file cannot be read, or holds numbers that are not finite.
+            ConfigError: the file cannot be read, has another hash or holds numbers that are not finite; or a hash is
+                given and `name` is no file.
         """
+        if sha256 is not None and name in _NAMED:
+            msg = f"detector.weights_sha256: it is the hash of a file, and detector.weights is {name}; remove it"
+            raise ConfigError(msg)
         self.name = name
         self.loaded: LoadedWeights | None = None
         self._in_backbone: list[nn.Parameter] = []
-        self._file = None if name in _NAMED else read_weights(Path(name), "detector.weights")
+        self._file = None if name in _NAMED else read_weights(Path(name), sha256)
 
     @property
     def pretrained(self) -> bool:
         """Whether the backbone comes with weights; its batch norm is frozen then."""
         return self.name != "none"
+
+    def is_published(self, published: str) -> bool:
+        """Whether these are torchvision's weights of the whole detector of this name."""
+        return self.name == COCO or (self._file is not None and self._file.published == published)
 
     def into_backbone(self, body: nn.Module, classifier: str) -> None:
         """Load what belongs to the backbone alone.
@@ -87,6 +100,7 @@ class InitialWeights:
             load_coco(model, published)
         elif self._file is not None and self._file.kind != BACKBONE:
             self.loaded = load_detector(model, self._file)
+            divide_as_published(model, self._file.published)
         elif self.loaded is not None:
             loaded = {id(parameter) for parameter in self._in_backbone}
             names = [name for name, parameter in model.named_parameters() if id(parameter) not in loaded]

@@ -12,13 +12,14 @@ from alloop.detectors.torchvision.cached_locations import LAST_LAYERS, CachedLoc
 from alloop.detectors.torchvision.detector import TorchvisionDetector
 from alloop.detectors.torchvision.features import NormalizeOnly, batch_of, pool_regions, pooled_levels
 from alloop.detectors.torchvision.folding import absorb_frozen_norms
+from alloop.detectors.torchvision.initial_weights import InitialWeights
 from alloop.detectors.torchvision.isal_fcos import CellCentres, IsalFCOS, IsalFCOSHead
 from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.one_stage_losses import PerImageFCOSHead, PerImageRetinaNetHead
 from alloop.detectors.torchvision.one_stage_models import PosteriorFCOS, PosteriorRetinaNet
 from alloop.detectors.torchvision.parameters import TorchvisionParameters
 from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder, WideLinearCoder
-from alloop.detectors.torchvision.published import COCO, refuse_other_architecture
+from alloop.detectors.torchvision.published import refuse_other_architecture
 from alloop.detectors.torchvision.sampling import WaitFreeMatcher
 
 
@@ -100,12 +101,11 @@ def build_retinanet(parameters: TorchvisionParameters, classes: int, *, channels
 
 
 def _pyramid(parameters: TorchvisionParameters, published: str, architecture: dict[str, Any]) -> Pyramid:
-    if parameters.weights == COCO:
+    initial = InitialWeights(parameters.weights, parameters.weights_sha256)
+    if initial.is_published(published):
         refuse_other_architecture(published, {"backbone": parameters.backbone, **architecture})
     channels: int = architecture["channels"]
-    return build_backbone(
-        parameters.backbone, parameters.weights, channels, parameters.trainable_stages, two_stage=False
-    )
+    return build_backbone(parameters.backbone, initial, channels, parameters.trainable_stages, two_stage=False)
 
 
 def _thresholds(parameters: TorchvisionParameters) -> dict[str, Any]:

@@ -19,10 +19,18 @@ class TorchvisionParameters:
     weights: Annotated[
         str,
         Field(
-            description="none, imagenet, coco (whole detector), digits (tiny only), or a safetensors file of a "
-            "backbone or of a whole detector"
+            description="none, imagenet, coco (whole detector), digits (tiny only), or a file (.safetensors, .pth, "
+            ".pt) of a backbone or of a whole detector"
         ),
     ] = "imagenet"
+    weights_sha256: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9a-fA-F]{64}$",
+            description="the sha256 that the file of `weights` must have; a .pth or .pt file that torchvision does not "
+            "publish is opened only with it",
+        ),
+    ] = None
     trainable_stages: Annotated[
         int | None, Field(ge=0, description="number of last backbone stages to train; null for all but two")
     ] = None

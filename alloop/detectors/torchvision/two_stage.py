@@ -28,7 +28,7 @@ from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.parameters import PyramidTwoStageParameters, TwoStageParameters
 from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder
 from alloop.detectors.torchvision.proposal_network import PerImageRPN
-from alloop.detectors.torchvision.published import COCO, refuse_other_architecture
+from alloop.detectors.torchvision.published import refuse_other_architecture
 from alloop.detectors.torchvision.region_detections import predicted_regions
 from alloop.detectors.torchvision.region_heads import PerImageRoIHeads
 from alloop.detectors.torchvision.region_logits import SIGMOIDS
@@ -191,7 +191,7 @@ def build_faster_rcnn_c4(parameters: TwoStageParameters, classes: int) -> Detect
 
     Source: Ren et al. 2015; CSOD.
     """
-    initial = InitialWeights(parameters.weights)
+    initial = InitialWeights(parameters.weights, parameters.weights_sha256)
     pyramid, stage, width = build_c4_backbone(parameters.backbone, initial, parameters.trainable_stages)
     sides = tuple(int(parameters.anchor_size * 2**k) for k in range(5))
     kept = parameters.proposals
@@ -211,10 +211,11 @@ def build_faster_rcnn_c4(parameters: TwoStageParameters, classes: int) -> Detect
 
 
 def _pyramid(parameters: PyramidTwoStageParameters, published: str) -> Pyramid:
-    if parameters.weights == COCO:
+    initial = InitialWeights(parameters.weights, parameters.weights_sha256)
+    if initial.is_published(published):
         refuse_other_architecture(published, vars(parameters))
     return build_backbone(
-        parameters.backbone, parameters.weights, parameters.channels, parameters.trainable_stages, two_stage=True
+        parameters.backbone, initial, parameters.channels, parameters.trainable_stages, two_stage=True
     )
 
 

@@ -10,7 +10,10 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from alloop.detectors.loaded_weights import LoadedWeights, listed
+from alloop.detectors.torchvision.pickled_weights import PICKLED, tensors_of_pickle
+from alloop.detectors.torchvision.published import published_as
 from alloop.errors import ConfigError
+from alloop.files import sha256_of
 
 DETECTOR, PYRAMID, BACKBONE = "a whole detector", "a backbone with its pyramid", "a backbone"
 COUNTERS = "num_batches_tracked"  # batch norms count their batches; a frozen one has no counter
@@ -25,11 +28,13 @@ class WeightsFile:
         path: the file.
         key: the key of the config that names it, for messages.
         tensors: the tensors by name, in the order of the names.
+        published: torchvision's name of the model that it publishes the file for; None for any other file.
     """
 
     path: Path
     key: str
     tensors: Mapping[str, Tensor]
+    published: str | None = None
 
     @property
     def kind(self) -> str:
@@ -49,7 +54,43 @@ class WeightsFile:
         return ConfigError(f"{self.key}: {self.path}: {reason}")
 
 
-def read_weights(path: Path, key: str) -> WeightsFile:
+def read_weights(path: Path, sha256: str | None = None) -> WeightsFile:
+    """Read the file that `detector.weights` names, a safetensors file or a pickled one (`.pth`, `.pt`).
+
+    A pickled file is opened only if its hash is known: one that torchvision publishes, or the one that is given.
+
+    Args:
+        path: the file.
+        sha256: the hash that it must have, 64 hexadecimal digits; None for any that a file of its format may have.
+
+    Raises:
+        ConfigError: no such file, another or an unknown hash, another format, no tensor, or one with a number that is
+            not finite.
+    """
+    key, data = "detector.weights", _content(path, "detector.weights")
+    found = sha256_of(data)
+    if sha256 is not None and found != sha256.lower():
+        msg = f"{key}_sha256: expected {sha256.lower()}, found {found} in {path}. It is another file, or was changed"
+        raise ConfigError(msg)
+    if path.suffix.lower() not in PICKLED:
+        return _of_safetensors(data, path, key)
+    published = published_as(found)
+    if sha256 is None and published is None:
+        msg = (
+            f"{key}: {path}: a pickled file is opened only if its sha256 is known, and torchvision publishes no file "
+            f"of sha256 {found}. Convert it to safetensors, or compare this hash with that of its source and set "
+            f"{key}_sha256"
+        )
+        raise ConfigError(msg)
+    try:
+        tensors = tensors_of_pickle(data)
+    except ValueError as error:
+        msg = f"{key}: {path} cannot be read as a pickled file of weights ({error})"
+        raise ConfigError(msg) from error
+    return _checked(WeightsFile(path, key, dict(sorted(tensors.items())), published))
+
+
+def read_safetensors(path: Path, key: str) -> WeightsFile:
     """Read a safetensors file.
 
     Args:
@@ -59,15 +100,27 @@ def read_weights(path: Path, key: str) -> WeightsFile:
     Raises:
         ConfigError: no such file, another format, no tensor, or one with a number that is not finite.
     """
+    return _of_safetensors(_content(path, key), path, key)
+
+
+def _content(path: Path, key: str) -> bytes:
     try:
-        tensors = dict(sorted(load_safetensors(path.read_bytes()).items()))
-    except (OSError, SafetensorError) as error:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"{key}: {path} cannot be read as a file of weights ({error})"
+        raise ConfigError(msg) from error
+
+
+def _of_safetensors(data: bytes, path: Path, key: str) -> WeightsFile:
+    try:
+        tensors = load_safetensors(data)
+    except SafetensorError as error:
         msg = f"{key}: {path} cannot be read as a safetensors file ({error})"
         raise ConfigError(msg) from error
-    return checked(WeightsFile(path, key, tensors))
+    return _checked(WeightsFile(path, key, dict(sorted(tensors.items()))))
 
 
-def checked(file: WeightsFile) -> WeightsFile:
+def _checked(file: WeightsFile) -> WeightsFile:
     """Return a file of weights that a network may start from.
 
     Raises:
@@ -75,11 +128,16 @@ def checked(file: WeightsFile) -> WeightsFile:
     """
     if not file.tensors:
         raise file.refusal("it holds no tensor; name a file of weights")
-    broken = [name for name, tensor in file.tensors.items() if not bool(torch.isfinite(tensor).all())]
+    broken = [name for name, tensor in file.tensors.items() if not _is_finite(tensor)]
     if broken:
         reason = f"numbers that are not finite in {listed(broken)}; the training that wrote it failed"
         raise file.refusal(f"{reason}. Name another file")
     return file
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    numbers = tensor.float() if tensor.is_floating_point() else tensor  # not every format of 8 bits can be asked
+    return bool(torch.isfinite(numbers).all())
 
 
 def load_weights(module: nn.Module, path: Path, key: str = "detector.weights") -> None:
@@ -88,7 +146,7 @@ def load_weights(module: nn.Module, path: Path, key: str = "detector.weights") -
     Raises:
         ConfigError: no such file, another format, missing tensors or other shapes, numbers that are not finite.
     """
-    load_module(module, read_weights(path, key))
+    load_module(module, read_safetensors(path, key))
 
 
 def load_module(module: nn.Module, file: WeightsFile, dispensable: Sequence[str] = ()) -> LoadedWeights:
