@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -11,6 +12,13 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
+from alloop.detectors.torchvision.classifiers import (
+    STRIDES,
+    classifier_names,
+    compute_as_evaluated,
+    freeze_norms,
+    stages_of,
+)
 from alloop.detectors.torchvision.frozen_layers import StagedBackbone, StagedPyramid
 from alloop.detectors.torchvision.initial_weights import SHIPPED, InitialWeights
 from alloop.detectors.torchvision.published import COCO
@@ -62,7 +70,10 @@ class TinyBackbone(nn.Module):
         return {"0": merged}
 
 
-_RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+_RESNETS = (
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
+)
 # module index of the last block at strides 8, 16, 32
 _MOBILENETS = {"mobilenet_v2": (6, 13, 17), "mobilenet_v3_large": (6, 12, 15), "mobilenet_v3_small": (3, 8, 11)}
 NAMES = ("tiny", *_MOBILENETS, *_RESNETS)
@@ -74,19 +85,22 @@ def build_backbone(
     """Build a backbone with its pyramid; its batch norm is frozen if it has pretrained weights, else trained.
 
     Args:
-        name: one of `NAMES`.
+        name: one of `NAMES`, or of `alloop.detectors.torchvision.classifiers.classifier_names`.
         weights: `none`, `imagenet`, `digits` (shipped, tiny only), or a file. With `coco`, or with the file of a whole
             detector, the backbone is built as with `imagenet`, and its caller lets `Pyramid.initial` load the detector.
         channels: width of the pyramid.
         trainable_stages: number of last stages to train; None for all but the first two with pretrained weights.
-        two_stage: whether a Faster R-CNN uses it. ResNets then start at stride 4, not 8, and the extra level is
-            pooled; otherwise the extra levels of ResNets are P6 and P7, and MobileNets have none.
+        two_stage: whether a Faster R-CNN uses it. All but MobileNets then start at stride 4, not 8, and the extra level
+            is pooled; otherwise the extra levels are P6 and P7, and MobileNets have none.
 
     Raises:
         ConfigError: unknown name, weights that do not exist, cannot be fetched, or do not fit.
     """
-    if name not in NAMES:
-        msg = f"detector.backbone: {name!r} is unknown{nearest(name, NAMES)}"
+    known = (*NAMES, *classifier_names())
+    if name not in known:
+        close = get_close_matches(name, known, n=4)
+        found = f" (did you mean {', '.join(map(repr, close))}?)" if close else nearest(name, known)
+        msg = f"detector.backbone: {name!r} is unknown{found}"
         raise ConfigError(msg)
     initial = InitialWeights(weights) if isinstance(weights, str) else weights
     norm: Any = FrozenBatchNorm2d if initial.pretrained else nn.BatchNorm2d
@@ -100,6 +114,8 @@ def build_backbone(
     if initial.name == "digits":
         msg = f"detector.weights: 'digits' is for the tiny backbone, not for {name}; use none, imagenet or a file"
         raise ConfigError(msg)
+    if name not in NAMES:
+        return _classifier(name, initial, channels, trainable_stages, two_stage=two_stage)
     build = _resnet if name in _RESNETS else _mobilenet
     return build(name, initial, channels, trainable_stages, norm, two_stage=two_stage)
 
@@ -112,12 +128,32 @@ def _resnet(
     stages = [[body.conv1, body.bn1], [body.layer1], [body.layer2], [body.layer3], [body.layer4]]
     _freeze(stages, trainable, pretrained=initial.pretrained)
     first = 1 if two_stage else 2
-    layers = {f"layer{k}": str(k - first) for k in range(first, 5)}
-    widths = [body.inplanes // 2 ** (4 - k) for k in range(first, 5)]
+    widths = {f"layer{k}": body.inplanes // 2 ** (4 - k) for k in range(first, 5)}
+    return _pyramid(body, widths, channels, initial, two_stage=two_stage)
+
+
+def _classifier(
+    name: str, initial: InitialWeights, channels: int, trainable: int | None, *, two_stage: bool
+) -> Pyramid:
+    whole = torchvision.models.get_model(name, weights=None)
+    initial.into_backbone(whole, name)
+    if initial.pretrained:
+        freeze_norms(whole)
+    stages = stages_of(whole)
+    _freeze(stages.groups(), trainable, pretrained=initial.pretrained)
+    ends = [stages.last_at(stride) for stride in (STRIDES if two_stage else STRIDES[1:])]
+    widths = {end: stages.widths[end] for end in ends}
+    return _pyramid(nn.Sequential(stages.modules), widths, channels, initial, two_stage=two_stage)
+
+
+def _pyramid(
+    body: nn.Module, widths: Mapping[str, int], channels: int, initial: InitialWeights, *, two_stage: bool
+) -> Pyramid:
+    """Build the pyramid of a ResNet or the like on stages of these names and widths, the finest first."""
+    levels = tuple(str(k) for k in range(len(widths)))
     extra: ExtraFPNBlock = LastLevelMaxPool() if two_stage else LastLevelP6P7(channels, channels)
-    module = StagedPyramid(body, layers, widths, channels, extra)
+    module = StagedPyramid(body, dict(zip(widths, levels, strict=True)), list(widths.values()), channels, extra)
     module.count_frozen()
-    levels = tuple(str(k) for k in range(5 - first))
     if two_stage:
         return Pyramid(module, (4, 8, 16, 32, 64), (*levels, "pool"), initial)
     return Pyramid(module, (8, 16, 32, 64, 128), (*levels, "p6", "p7"), initial)
@@ -205,3 +241,4 @@ def _freeze(stages: list[list[nn.Module]], trainable: int | None, *, pretrained:
     for stage in stages[: max(0, len(stages) - trainable)]:
         for module in stage:
             module.requires_grad_(requires_grad=False)
+            compute_as_evaluated(module)

@@ -79,7 +79,7 @@ class InitialWeights:
             ConfigError: weights that cannot be fetched, or do not fit.
         """
         if self.name == "imagenet":
-            body.load_state_dict(imagenet(classifier), strict=False)
+            _load_imagenet(body, classifier)
         elif self.name == "digits":
             load_weights(body, SHIPPED)
         elif self._file is not None and self._file.kind == BACKBONE:
@@ -105,6 +105,13 @@ class InitialWeights:
             loaded = {id(parameter) for parameter in self._in_backbone}
             names = [name for name, parameter in model.named_parameters() if id(parameter) not in loaded]
             self.loaded = replace(self.loaded, fresh=_parts(names))
+
+
+def _load_imagenet(body: nn.Module, classifier: str) -> None:
+    missing = [k for k in body.load_state_dict(imagenet(classifier), strict=False).missing_keys if COUNTERS not in k]
+    if missing:
+        msg = f"detector.weights: the ImageNet weights of {classifier} lack {listed(missing)}; use a file instead"
+        raise ConfigError(msg)
 
 
 def load_detector(model: nn.Module, file: WeightsFile) -> LoadedWeights:

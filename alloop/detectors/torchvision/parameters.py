@@ -13,9 +13,13 @@ AnchorSize = Annotated[float, Field(gt=0, description="anchor side in pixels on 
 class TorchvisionParameters:
     """The backbone, the size that images are scaled to, and which detections are kept."""
 
-    backbone: Annotated[str, Field(description="tiny, mobilenet_v2, mobilenet_v3_*, resnet18/34/50/101")] = (
-        "mobilenet_v2"
-    )
+    backbone: Annotated[
+        str,
+        Field(
+            description="tiny, or a classifier of torchvision: mobilenet_*, resnet*, resnext*, wide_resnet*, "
+            "convnext_*, densenet*, efficientnet_*, regnet_*, shufflenet_*"
+        ),
+    ] = "mobilenet_v2"
     weights: Annotated[
         str,
         Field(

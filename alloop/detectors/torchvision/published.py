@@ -29,6 +29,8 @@ _ARCHITECTURES: Mapping[str, Mapping[str, object]] = {
     "maskrcnn_resnet50_fpn": _TWO_STAGE,
 }
 _TRAINED_WITHOUT_EPSILON = frozenset(_ARCHITECTURES) - {"fcos_resnet50_fpn"}
+# the files of DenseNets were written when `norm1` of a layer was called `norm.1`
+_OLDER_NAME = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 _HASH = re.compile(r"-([0-9a-f]{8,})\.pth$")  # torchvision's file names end in the beginning of the sha256
 # their numbers of outputs follow from the number of classes; Faster R-CNN predicts a box for each class
 CLASS_LAYERS = (
@@ -43,10 +45,14 @@ def imagenet(name: str) -> dict[str, Tensor]:
     """Return the ImageNet weights of a classifier of torchvision.
 
     Raises:
-        ConfigError: the file is neither in the cache nor to be fetched.
+        ConfigError: there are none, or the file is neither in the cache nor to be fetched.
     """
-    entry = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
-    return _fetched(entry, f"ImageNet weights of {name}")
+    entries = torchvision.models.get_model_weights(name).__members__
+    if "IMAGENET1K_V1" not in entries:
+        msg = f"detector.weights: torchvision publishes no IMAGENET1K_V1 weights of {name}; use none or a file"
+        raise ConfigError(msg)
+    state = _fetched(entries["IMAGENET1K_V1"], f"ImageNet weights of {name}")
+    return {_OLDER_NAME.sub(r"\1\2", key): tensor for key, tensor in state.items()}
 
 
 def published_as(sha256: str) -> str | None:
