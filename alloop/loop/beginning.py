@@ -23,6 +23,7 @@ from alloop.ledger.requests import AnnotationRequests
 from alloop.loop.context import RunContext
 from alloop.loop.experiment import Experiment, environment
 from alloop.loop.first_batch import FirstBatch, first_strategy
+from alloop.loop.first_embeddings import embeddings_from_file
 from alloop.loop.people import first_requests
 from alloop.loop.pool import seed_set_named
 from alloop.loop.recorded_data import contents_of, record_splits, splits_by_name
@@ -48,17 +49,18 @@ def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, 
     Raises:
         ConfigError: the budget does not pay for the first image of the seed set, no strategy can pick one as wanted, or
             the file of `detector.weights` does not fit the detector.
+        DataError: the file of `loop.embeddings` cannot be used.
     """
     ledger = context.ledger
     first_by = first_strategy(context.experiment.config, table)
-    loaded = _loaded_weights(context.experiment)
+    seen, loaded = embeddings_from_file(context), _loaded_weights(context.experiment)
     if loaded and report_warnings:
         context.progress.say(f"detector.weights: {loaded}")
     images = checked_images(splits_by_name(context.experiment.splits), context.progress, context.kept)
     people = context.experiment.oracle.asks_people
     contents = contents_of(context.experiment.config, table)
     loop = context.experiment.config.loop
-    batch = FirstBatch(context, first_by, images.perceptual, at_first=loop.seed_set.number)
+    batch = FirstBatch(context, first_by, images.perceptual, at_first=loop.seed_set.number, seen=seen)
     if isinstance(context.oracle, RevealingOracle) or loop.seed_images:
         order = batch if loop.seed_images is None else _named_seed_set(context, loop.seed_images)
         seed_set, requests = _affordable(context, order), None
