@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d, StochasticDepth
 
 from alloop.detectors.torchvision.backbones import build_backbone
-from alloop.detectors.torchvision.classifiers import STRIDES, classifier_names, stages_of
+from alloop.detectors.torchvision.classifiers import STRIDES, classifier_names, freeze_norms, stages_of
 from alloop.detectors.torchvision.published import imagenet
 from alloop.errors import ConfigError
 from tests.support.detectors import make, scene
@@ -104,6 +104,16 @@ def test_the_first_stages_stay_as_they_are_and_no_norm_is_trained(tmp_path, name
     sum(term.sum() for term in detector.losses(images, targets).values()).backward()
     trained = [p for p in detector.module.parameters() if p.requires_grad]
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in trained)
+
+
+@torch.no_grad()
+def test_a_frozen_norm_computes_what_the_norm_computed_with_whatever_epsilon():
+    norms = with_random_norms(nn.Sequential(nn.BatchNorm2d(4, eps=0.5), nn.Sequential(nn.BatchNorm2d(4, eps=1e-3))))
+    image = torch.rand(2, 4, 3, 3)
+    expected = norms(image)
+    freeze_norms(norms)
+    assert not [m for m in norms.modules() if isinstance(m, nn.BatchNorm2d)]
+    torch.testing.assert_close(norms(image), expected)
 
 
 @pytest.mark.parametrize("name", ["densenet121", "efficientnet_b0", "convnext_tiny"])

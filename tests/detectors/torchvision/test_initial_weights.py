@@ -171,6 +171,12 @@ def test_a_detector_that_fits_in_part_is_refused_and_what_differs_is_named(tmp_p
         make(kind, **{"weights": file, **changes})
 
 
+def test_a_file_with_more_layers_than_the_detector_is_refused(tmp_path):
+    file = written(tmp_path, make("fcos", tower_convs=2).module.state_dict())
+    with pytest.raises(ConfigError, match=r"another detector than this; 8 of its tensors have no place \(head\."):
+        make("fcos", weights=file)
+
+
 def test_a_tensor_of_a_class_layer_with_another_width_is_no_other_number_of_classes(tmp_path):
     tensors = make("fcos").module.state_dict()
     name = "head.classification_head.cls_logits.weight"
