@@ -23,7 +23,7 @@ from alloop.detectors.torchvision.weight_files import (
     load_weights,
     read_weights,
 )
-from alloop.errors import ConfigError
+from alloop.errors import ConfigError, nearest
 
 SHIPPED = Path(__file__).parent / "tiny_digits.safetensors"
 _NAMED = ("none", "imagenet", COCO, "digits")
@@ -48,11 +48,14 @@ class InitialWeights:
             sha256: the hash that the file must have; None for any.
 
         Raises:
-            ConfigError: the file cannot be read, has another hash or holds numbers that are not finite; or a hash is
-                given and `name` is no file.
+            ConfigError: an unknown name; the file cannot be read, has another hash or holds numbers that are not
+                finite; or a hash is given and `name` is no file.
         """
         if sha256 is not None and name in _NAMED:
             msg = f"detector.weights_sha256: it is the hash of a file, and detector.weights is {name}; remove it"
+            raise ConfigError(msg)
+        if name not in _NAMED and not Path(name).suffix and not Path(name).exists():
+            msg = f"detector.weights: {name!r} is unknown{nearest(name, _NAMED)}; give one of these names or a file"
             raise ConfigError(msg)
         self.name = name
         self.loaded: LoadedWeights | None = None

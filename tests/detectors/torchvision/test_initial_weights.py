@@ -203,6 +203,11 @@ def test_a_file_of_which_nothing_fits_is_refused(tmp_path):
         make("fcos", weights=written(tmp_path, {}))
 
 
+def test_a_misspelled_name_is_no_file():
+    with pytest.raises(ConfigError, match=r"detector\.weights: 'imagnet' is unknown \(did you mean 'imagenet'\?\)"):
+        make("fcos", weights="imagnet")
+
+
 def test_a_file_draws_as_many_random_numbers_as_none(tmp_path):
     """So the fresh layers of a detector do not depend on whether a file gave it the others."""
     file = written(tmp_path, make("fcos").module.state_dict())
