@@ -146,6 +146,16 @@ class LoopConfig(Block):
         description="strategy that picks the seed set without labels, by the weights that training starts from: "
         "max_herding, k_center; or random",
     )
+    embeddings: Path | None = Field(
+        None,
+        description="`.npy` file with a row of numbers for each image of the pool, which `first_batch` then uses "
+        "instead of the detector's embeddings; null for those",
+    )
+    embedding_ids: Path | None = Field(
+        None,
+        description="text file with the image of each row of `embeddings`, an id or a file name on each line; null for "
+        "the order of the COCO file of the pool",
+    )
     query_size: AmountField = Field(description="amount bought after each round but the last")
     rounds: int = Field(ge=1, le=100_000, description="number of rounds that are trained and evaluated")
     budget: AmountField | None = Field(None, description="limit of all purchases, seed set included; null for none")
@@ -163,5 +173,8 @@ class LoopConfig(Block):
         budget = self.budget
         if budget and budget.unit == self.seed_set.unit and self.seed_set.number > budget.number:
             msg = f"budget: {budget} does not even pay for the seed set of {self.seed_set}"
+            raise ValueError(msg)
+        if self.embedding_ids is not None and self.embeddings is None:
+            msg = "embedding_ids: it names the images of the rows of embeddings, which is not given; give both"
             raise ValueError(msg)
         return self

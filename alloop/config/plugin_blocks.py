@@ -17,6 +17,8 @@ from alloop.plugins import (
     sibling_parameters,
 )
 
+WEIGHT_FILES = (".safetensors", ".pth", ".pt")  # endings by which `detector.weights` is known to be a file
+
 
 class PluginBlock(BaseModel):
     """A plug-in by its name in a table or its import path, with its parameters beside the name.
@@ -111,9 +113,9 @@ class DetectorBlock(PluginBlock):
 
     @classmethod
     def path_keys(cls, tree: Mapping[str, Any]) -> frozenset[str]:
-        """Return the keys whose values are paths; `weights` is one where it names a safetensors file."""
+        """Return the keys whose values are paths; `weights` is one where it names a file."""
         keys = super().path_keys(tree)
-        return keys | {"weights"} if str(tree.get("weights")).endswith(".safetensors") else keys
+        return keys | {"weights"} if str(tree.get("weights")).lower().endswith(WEIGHT_FILES) else keys
 
     @property
     def is_external(self) -> bool:
@@ -125,14 +127,12 @@ class DetectorBlock(PluginBlock):
 
         Hashes of trained models and of pruned subsets cover these values, so that they stay the same as in
         alloop 0.1.0, whose block held the parameters of all detectors at once. A detector from elsewhere has its own
-        parameters alone.
+        parameters alone. `weights_sha256` only checks a file, and is left out.
         """
-        if self.name not in NETWORKS:
-            return self.used()
         values: dict[str, Any] = {}
-        for name in NETWORKS:
+        for name in NETWORKS if self.name in NETWORKS else ():
             values |= self._parameters_of(name)
-        return {**values, **self.used()}
+        return {key: value for key, value in {**values, **self.used()}.items() if key != "weights_sha256"}
 
     def _parameters_of(self, name: str) -> dict[str, Any]:
         """Return the parameters of a built-in detector, its defaults or the given values."""

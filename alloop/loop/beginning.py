@@ -13,6 +13,7 @@ from alloop.config.reading import changed
 from alloop.config.training import BEFORE_THE_KEY, CHANGES_NO_RESULT
 from alloop.data.splits import Splits
 from alloop.data.summary import note_lines, untrained_boxes, unused_classes
+from alloop.detectors.loaded_weights import InitializedDetector
 from alloop.errors import ConfigError
 from alloop.evaluation.coco_ap import COCO_LIMIT
 from alloop.files import sha256_of
@@ -20,8 +21,9 @@ from alloop.ledger.facts import Environment, RunFacts, SplitLeaks
 from alloop.ledger.perceptual_hashes import record_perceptual_hashes
 from alloop.ledger.requests import AnnotationRequests
 from alloop.loop.context import RunContext
-from alloop.loop.experiment import environment
+from alloop.loop.experiment import Experiment, environment
 from alloop.loop.first_batch import FirstBatch, first_strategy
+from alloop.loop.first_embeddings import embeddings_from_file
 from alloop.loop.people import first_requests
 from alloop.loop.pool import seed_set_named
 from alloop.loop.recorded_data import contents_of, record_splits, splits_by_name
@@ -31,7 +33,8 @@ from alloop.strategy import uses_labels
 from alloop.training.schedule import long_warmup
 from alloop.values import Annotations, ImageId
 
-FREE_KEYS = frozenset(f"training.{key}" for key in CHANGES_NO_RESULT)
+# the hash of a file of weights is compared whether it stands in the config or not
+FREE_KEYS = frozenset(f"training.{key}" for key in CHANGES_NO_RESULT) | {"detector.weights_sha256"}
 
 
 def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, report_warnings: bool = True) -> None:
@@ -44,15 +47,20 @@ def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, 
         report_warnings: report the warnings about the data; they are recorded in any case.
 
     Raises:
-        ConfigError: the budget does not pay for the first image of the seed set, or no strategy can pick one as wanted.
+        ConfigError: the budget does not pay for the first image of the seed set, no strategy can pick one as wanted, or
+            the file of `detector.weights` does not fit the detector.
+        DataError: the file of `loop.embeddings` cannot be used.
     """
     ledger = context.ledger
     first_by = first_strategy(context.experiment.config, table)
+    seen, loaded = embeddings_from_file(context), _loaded_weights(context.experiment)
+    if loaded and report_warnings:
+        context.progress.say(f"detector.weights: {loaded}")
     images = checked_images(splits_by_name(context.experiment.splits), context.progress, context.kept)
     people = context.experiment.oracle.asks_people
     contents = contents_of(context.experiment.config, table)
     loop = context.experiment.config.loop
-    batch = FirstBatch(context, first_by, images.perceptual, at_first=loop.seed_set.number)
+    batch = FirstBatch(context, first_by, images.perceptual, at_first=loop.seed_set.number, seen=seen)
     if isinstance(context.oracle, RevealingOracle) or loop.seed_images:
         order = batch if loop.seed_images is None else _named_seed_set(context, loop.seed_images)
         seed_set, requests = _affordable(context, order), None
@@ -71,9 +79,23 @@ def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, 
         record_splits(ledger, images.hashed)
         record_perceptual_hashes(ledger, images.perceptual)
         facts = replace(_facts(context, replicate, first), contents=contents, warnings=warnings, leaks=images.leaks)
+        facts = replace(facts, initial_weights=loaded)
         ledger.begin(facts, images.hashed["train"], seed_set, answers)
         if requests is not None:
             AnnotationRequests(ledger).ask(0, requests.selection, requests.predicted_boxes, requests.pre_annotations)
+
+
+def _loaded_weights(experiment: Experiment) -> str:
+    """Return what a detector takes from the file of `detector.weights`, so that it is known before anything is paid.
+
+    It is built for that; empty where `detector.weights` is no file.
+    """
+    block = experiment.config.detector
+    if "weights" not in block.path_keys(block.used()):
+        return ""
+    network = experiment.new_detector(0)
+    loaded = network.loaded_weights if isinstance(network, InitializedDetector) else None
+    return str(loaded or "")
 
 
 def data_warnings(splits: Splits, leaks: tuple[SplitLeaks, ...], *, labels_are_known: bool) -> tuple[str, ...]:

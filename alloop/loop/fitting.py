@@ -43,6 +43,7 @@ from alloop.loop.round_files import (
     training_log_path,
 )
 from alloop.loop.shared_models import SharedModel
+from alloop.predictions.fitted import PredictedDetector
 from alloop.query import FittedDetector, Need
 from alloop.randomness import RoundSeed
 from alloop.training.batches import TrainingBatches
@@ -52,7 +53,8 @@ from alloop.training.supervised import SupervisedObjective, train
 from alloop.training.weights import load_weights_of, weights_of
 from alloop.values import Annotations, ImageId
 
-RoundDetector = Detector | OutsideDetector
+RoundDetector = Detector | OutsideDetector | PredictedDetector
+"""The detector of a round: a network, the answers of another program, or what is known before any training."""
 
 
 def trained_and_evaluated(
@@ -105,6 +107,8 @@ def fitted(
     """
     if isinstance(detector, OutsideDetector):
         return detector.on(split)
+    if isinstance(detector, PredictedDetector):
+        return detector
     return FittedTorchDetector(
         detector,
         split.images,

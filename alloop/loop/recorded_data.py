@@ -110,8 +110,8 @@ def refuse_other_data_of_finished(ledger: Ledger, facts: RunFacts, config: Exper
 def contents_of(config: ExperimentConfig, table: Mapping[str, str]) -> dict[str, str]:
     """Return the sha256 of what lies behind each key that is a path and that the run only reads, by key.
 
-    These are the paths of the detector and of the strategy, and of an oracle that asks nobody. What people are asked
-    through changes while a run goes on.
+    These are the paths of the detector and of the strategy, of the embeddings for the first batch, and of an oracle
+    that asks nobody. What people are asked through changes while a run goes on.
     """
     contents = {}
     for key, value in _read_paths(config, table).items():
@@ -200,6 +200,8 @@ def _read_paths(config: ExperimentConfig, table: Mapping[str, str]) -> dict[str,
         ("detector", detector.parameters, detector.path_keys(detector.used())),
         ("strategy", strategy.parameters, path_parameters(strategy_class)),
     ]
+    first = {"embeddings": config.loop.embeddings, "embedding_ids": config.loop.embedding_ids}
+    blocks.append(("loop", first, frozenset(first)))
     if not oracle.asks_people:
         blocks.append(("oracle", oracle.parameters, oracle.path_keys(oracle.used())))
     return {

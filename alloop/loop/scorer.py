@@ -6,7 +6,7 @@ from pathlib import Path
 from alloop.config import ExperimentConfig
 from alloop.config.reading import refuse_people, scorer_of, with_all_labels
 from alloop.data.splits import load_splits
-from alloop.detectors.torchvision.backbones import load_weights
+from alloop.detectors.torchvision.weight_files import load_weights
 from alloop.ledger.store import open_ledger
 from alloop.loop.engine import CACHE, run_context, run_experiment
 from alloop.loop.fitting import fitted, restored

@@ -38,7 +38,9 @@ class Embeddings:
         return np.asarray(self.vectors[[self.rows[image_id] for image_id in image_ids]], dtype=np.float32)
 
 
-def read_embeddings(path: Path, listed: Path | None, images: KnownImages, notes: Notes) -> Embeddings:
+def read_embeddings(
+    path: Path, listed: Path | None, images: KnownImages, notes: Notes, ids_from: str = "--embedding-ids FILE"
+) -> Embeddings:
     """Read a `.npy` file `[n, d]` of finite numbers.
 
     Args:
@@ -47,6 +49,7 @@ def read_embeddings(path: Path, listed: Path | None, images: KnownImages, notes:
             rows are the images of the pool in the order of its file.
         images: the images that may be named.
         notes: counts what was read leniently.
+        ids_from: what gives the list, for messages.
 
     Raises:
         DataError: unreadable, no matrix of numbers, not finite, another number of rows than images.
@@ -56,7 +59,7 @@ def read_embeddings(path: Path, listed: Path | None, images: KnownImages, notes:
         if len(vectors) != len(images.images):
             count = len(images.images)
             msg = f"{path}: expected a row for each of the {count} images of the pool, found {len(vectors)}"
-            raise DataError(f"{msg}; name the image of each row with --embedding-ids FILE")
+            raise DataError(f"{msg}; name the image of each row with {ids_from}")
         return Embeddings(str(path), vectors, {image.image_id: row for row, image in enumerate(images.images)})
     rows = _listed_rows(listed, images, notes)
     if len(rows) != len(vectors):

@@ -89,11 +89,22 @@ class KnownImages:
         return np.fromiter((rows[name] for name in names), dtype=np.int64, count=len(names))
 
     def rows_of_texts(self, texts: Sequence[str], place: str, notes: Notes) -> Int64[np.ndarray, " n"]:
-        """Return the row of each image: by id where every text is an id of the pool, else by name."""
+        """Return the row of each image: by id where every text is an id of the pool, else by name.
+
+        Raises:
+            DataError: a text that belongs to no image.
+        """
         ids = {str(image.image_id): row for row, image in enumerate(self.images)}
-        if all(text in ids for text in texts):
+        others = [text for text in texts if text not in ids]
+        if not others:
             return np.array([ids[text] for text in texts], dtype=np.int64)
-        return self.rows_of_names(texts, place, notes)
+        try:
+            return self.rows_of_names(texts, place, notes)
+        except DataError as error:
+            if len(others) == len(texts):
+                raise
+            msg = f"{place}: {others[0]!r} is no image of the pool ({len(others)} such lines)"  # the rest are ids
+            raise DataError(msg) from error
 
 
 @dataclass(frozen=True, slots=True)

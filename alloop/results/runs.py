@@ -20,8 +20,9 @@ from alloop.ledger.store import RoundRecord, read_ledger, run_folders
 from alloop.plugins import load_class, plain_parameters, sibling_parameters
 from alloop.results.names import Metric
 
-# may differ between runs that are compared; what `seed_images` names is compared as the seed set
-_UNCOMPARED = {*CHANGES_NO_RESULT, "rounds", "seed_images"}
+# may differ between runs that are compared; what `seed_images` names is compared as the seed set, a file of weights
+# by its content
+_UNCOMPARED = {*CHANGES_NO_RESULT, "rounds", "seed_images", "weights_sha256"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ class RunStatus:
             f"strategy {name}, random seed {seed}: {self.state}",
             f"rounds   {self.progress}",
             f"paid     {self.spent.images} of {self.pool} images, {self.spent.boxes} boxes; {budget}",
+            *([f"weights  {facts.initial_weights}"] if facts and facts.initial_weights else []),
             *(f"warning  {warning}" for warning in (facts.warnings if facts else ())),
             *self._figures(),
             *(f"people   {answers_line(answers)}" for answers in self.answers),

@@ -33,6 +33,7 @@ facts = st.builds(
     reference_is_test=st.booleans(),
     contents=st.none() | st.dictionaries(text, text, max_size=3),
     folder=text,
+    initial_weights=text,
     warnings=st.lists(text, max_size=3).map(tuple),
     environment=st.builds(Environment, device=text, threads=text, torch=text, command=text),
 )

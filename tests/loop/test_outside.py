@@ -296,11 +296,18 @@ def test_other_detectors_still_need_a_length_of_training(data):
         parse_config(tree)
 
 
-def test_a_first_batch_by_embeddings_is_refused(data, tmp_path):
+def test_a_first_batch_by_embeddings_needs_a_file_of_them(data, tmp_path):
     tree = external_tree(data)
     tree["loop"]["first_batch"] = "k_center"
-    with pytest.raises(ConfigError, match=r"first_batch.*external"):
+    with pytest.raises(ConfigError, match=r"first_batch.*'external' gives none.*loop\.embeddings"):
         run(tree, tmp_path / "run")
+    np.save(tmp_path / "pool.npy", np.arange(24, dtype=np.float32)[:, None])
+    tree["loop"]["embeddings"] = str(tmp_path / "pool.npy")
+    with pytest.raises(WaitingError):
+        run(tree, tmp_path / "run")
+    with read_ledger(tmp_path / "run") as ledger:
+        rows = sorted(charge.image_id - 1_000_000 for charge in ledger.charges())
+    assert (rows[0], rows[-1]) == (0, 23), "points on a line: both ends are among the farthest"
 
 
 def test_a_study_cannot_wait(data, tmp_path):

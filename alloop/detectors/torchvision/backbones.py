@@ -3,31 +3,39 @@
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from difflib import get_close_matches
 from typing import Any
 
 import torch
 import torchvision
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
+from alloop.detectors.torchvision.classifiers import (
+    STRIDES,
+    classifier_names,
+    compute_as_evaluated,
+    freeze_norms,
+    stages_of,
+)
 from alloop.detectors.torchvision.frozen_layers import StagedBackbone, StagedPyramid
-from alloop.detectors.torchvision.published import COCO, imagenet
+from alloop.detectors.torchvision.initial_weights import SHIPPED, InitialWeights
+from alloop.detectors.torchvision.published import COCO
+from alloop.detectors.torchvision.weight_files import load_weights
 from alloop.errors import ConfigError, nearest
 
-SHIPPED = Path(__file__).parent / "tiny_digits.safetensors"
+__all__ = ["NAMES", "SHIPPED", "Pyramid", "TinyBackbone", "build_backbone", "build_c4_backbone", "load_weights"]
 
 
 @dataclass(frozen=True, slots=True)
 class Pyramid:
-    """A backbone module and the strides of the levels it returns, finest first."""
+    """A backbone module, the strides of the levels it returns, finest first, and the weights that it was built with."""
 
     module: nn.Module
     strides: tuple[int, ...]
     levels: tuple[str, ...]
+    initial: InitialWeights
 
 
 class TinyBackbone(nn.Module):
@@ -62,61 +70,93 @@ class TinyBackbone(nn.Module):
         return {"0": merged}
 
 
-_RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+_RESNETS = (
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
+)
 # module index of the last block at strides 8, 16, 32
 _MOBILENETS = {"mobilenet_v2": (6, 13, 17), "mobilenet_v3_large": (6, 12, 15), "mobilenet_v3_small": (3, 8, 11)}
 NAMES = ("tiny", *_MOBILENETS, *_RESNETS)
 
 
-def build_backbone(name: str, weights: str, channels: int, trainable_stages: int | None, *, two_stage: bool) -> Pyramid:
+def build_backbone(
+    name: str, weights: str | InitialWeights, channels: int, trainable_stages: int | None, *, two_stage: bool
+) -> Pyramid:
     """Build a backbone with its pyramid; its batch norm is frozen if it has pretrained weights, else trained.
 
     Args:
-        name: one of `NAMES`.
-        weights: `none`, `imagenet`, `digits` (shipped, tiny only), or a safetensors file; with `coco` the backbone is
-            built as with `imagenet`, and its caller loads the weights of the whole detector.
+        name: one of `NAMES`, or of `alloop.detectors.torchvision.classifiers.classifier_names`.
+        weights: `none`, `imagenet`, `digits` (shipped, tiny only), or a file. With `coco`, or with the file of a whole
+            detector, the backbone is built as with `imagenet`, and its caller lets `Pyramid.initial` load the detector.
         channels: width of the pyramid.
         trainable_stages: number of last stages to train; None for all but the first two with pretrained weights.
-        two_stage: whether a Faster R-CNN uses it. ResNets then start at stride 4, not 8, and the extra level is
-            pooled; otherwise the extra levels of ResNets are P6 and P7, and MobileNets have none.
+        two_stage: whether a Faster R-CNN uses it. All but MobileNets then start at stride 4, not 8, and the extra level
+            is pooled; otherwise the extra levels are P6 and P7, and MobileNets have none.
 
     Raises:
         ConfigError: unknown name, weights that do not exist, cannot be fetched, or do not fit.
     """
-    if name not in NAMES:
-        msg = f"detector.backbone: {name!r} is unknown{nearest(name, NAMES)}"
+    known = (*NAMES, *classifier_names())
+    if name not in known:
+        close = get_close_matches(name, known, n=4)
+        found = f" (did you mean {', '.join(map(repr, close))}?)" if close else nearest(name, known)
+        msg = f"detector.backbone: {name!r} is unknown{found}"
         raise ConfigError(msg)
-    norm: Any = nn.BatchNorm2d if weights == "none" else FrozenBatchNorm2d
+    initial = InitialWeights(weights) if isinstance(weights, str) else weights
+    norm: Any = FrozenBatchNorm2d if initial.pretrained else nn.BatchNorm2d
     if name == "tiny":
-        tiny = TinyBackbone(channels, norm)
-        if weights == "imagenet":
+        if initial.name == "imagenet":
             msg = "detector.weights: there are no ImageNet weights for the tiny backbone; use none, digits or a file"
             raise ConfigError(msg)
-        if weights != "none":
-            load_weights(tiny, SHIPPED if weights == "digits" else Path(weights))
-        return Pyramid(tiny, (4,), ("0",))
-    if weights == "digits":
+        tiny = TinyBackbone(channels, norm)
+        initial.into_backbone(tiny, name)
+        return Pyramid(tiny, (4,), ("0",), initial)
+    if initial.name == "digits":
         msg = f"detector.weights: 'digits' is for the tiny backbone, not for {name}; use none, imagenet or a file"
         raise ConfigError(msg)
+    if name not in NAMES:
+        return _classifier(name, initial, channels, trainable_stages, two_stage=two_stage)
     build = _resnet if name in _RESNETS else _mobilenet
-    return build(name, weights, channels, trainable_stages, norm, two_stage=two_stage)
+    return build(name, initial, channels, trainable_stages, norm, two_stage=two_stage)
 
 
-def _resnet(name: str, weights: str, channels: int, trainable: int | None, norm: Any, *, two_stage: bool) -> Pyramid:
+def _resnet(
+    name: str, initial: InitialWeights, channels: int, trainable: int | None, norm: Any, *, two_stage: bool
+) -> Pyramid:
     body = torchvision.models.get_model(name, weights=None, norm_layer=norm)
-    _initialise(body, name, weights)
+    initial.into_backbone(body, name)
     stages = [[body.conv1, body.bn1], [body.layer1], [body.layer2], [body.layer3], [body.layer4]]
-    _freeze(stages, weights, trainable)
+    _freeze(stages, trainable, pretrained=initial.pretrained)
     first = 1 if two_stage else 2
-    layers = {f"layer{k}": str(k - first) for k in range(first, 5)}
-    widths = [body.inplanes // 2 ** (4 - k) for k in range(first, 5)]
+    widths = {f"layer{k}": body.inplanes // 2 ** (4 - k) for k in range(first, 5)}
+    return _pyramid(body, widths, channels, initial, two_stage=two_stage)
+
+
+def _classifier(
+    name: str, initial: InitialWeights, channels: int, trainable: int | None, *, two_stage: bool
+) -> Pyramid:
+    whole = torchvision.models.get_model(name, weights=None)
+    initial.into_backbone(whole, name)
+    if initial.pretrained:
+        freeze_norms(whole)
+    stages = stages_of(whole)
+    _freeze(stages.groups(), trainable, pretrained=initial.pretrained)
+    ends = [stages.last_at(stride) for stride in (STRIDES if two_stage else STRIDES[1:])]
+    widths = {end: stages.widths[end] for end in ends}
+    return _pyramid(nn.Sequential(stages.modules), widths, channels, initial, two_stage=two_stage)
+
+
+def _pyramid(
+    body: nn.Module, widths: Mapping[str, int], channels: int, initial: InitialWeights, *, two_stage: bool
+) -> Pyramid:
+    """Build the pyramid of a ResNet or the like on stages of these names and widths, the finest first."""
+    levels = tuple(str(k) for k in range(len(widths)))
     extra: ExtraFPNBlock = LastLevelMaxPool() if two_stage else LastLevelP6P7(channels, channels)
-    module = StagedPyramid(body, layers, widths, channels, extra)
+    module = StagedPyramid(body, dict(zip(widths, levels, strict=True)), list(widths.values()), channels, extra)
     module.count_frozen()
-    levels = tuple(str(k) for k in range(5 - first))
     if two_stage:
-        return Pyramid(module, (4, 8, 16, 32, 64), (*levels, "pool"))
-    return Pyramid(module, (8, 16, 32, 64, 128), (*levels, "p6", "p7"))
+        return Pyramid(module, (4, 8, 16, 32, 64), (*levels, "pool"), initial)
+    return Pyramid(module, (8, 16, 32, 64, 128), (*levels, "p6", "p7"), initial)
 
 
 class _FourthStage(StagedBackbone):
@@ -141,7 +181,7 @@ class _FourthStage(StagedBackbone):
         return levels
 
 
-def build_c4_backbone(name: str, weights: str, trainable: int | None) -> tuple[Pyramid, nn.Module, int]:
+def build_c4_backbone(name: str, initial: InitialWeights, trainable: int | None) -> tuple[Pyramid, nn.Module, int]:
     """Return a ResNet below its last stage, the last stage, and the number of channels of its output.
 
     Raises:
@@ -150,15 +190,15 @@ def build_c4_backbone(name: str, weights: str, trainable: int | None) -> tuple[P
     if name not in _RESNETS:
         msg = f"detector.backbone: a C4 detector is built on a ResNet, one of {', '.join(_RESNETS)}, found {name!r}"
         raise ConfigError(msg)
-    if weights == COCO:
+    if initial.name == COCO:
         msg = "detector.weights: torchvision publishes no COCO weights of a C4 detector, found 'coco'; use imagenet"
         raise ConfigError(msg)
-    norm = nn.BatchNorm2d if weights == "none" else FrozenBatchNorm2d
+    norm = FrozenBatchNorm2d if initial.pretrained else nn.BatchNorm2d
     body = torchvision.models.get_model(name, weights=None, norm_layer=norm)
-    _initialise(body, name, weights)
+    initial.into_backbone(body, name)
     stages = [[body.conv1, body.bn1], [body.layer1], [body.layer2], [body.layer3], [body.layer4]]
-    _freeze(stages, weights, trainable)
-    return Pyramid(_FourthStage(body), (16,), ("0",)), body.layer4, int(body.fc.in_features)
+    _freeze(stages, trainable, pretrained=initial.pretrained)
+    return Pyramid(_FourthStage(body), (16,), ("0",), initial), body.layer4, int(body.fc.in_features)
 
 
 class _NoExtra(ExtraFPNBlock):  # type: ignore[misc]
@@ -169,12 +209,14 @@ class _NoExtra(ExtraFPNBlock):  # type: ignore[misc]
         return results, names
 
 
-def _mobilenet(name: str, weights: str, channels: int, trainable: int | None, norm: Any, *, two_stage: bool) -> Pyramid:
+def _mobilenet(
+    name: str, initial: InitialWeights, channels: int, trainable: int | None, norm: Any, *, two_stage: bool
+) -> Pyramid:
     whole = torchvision.models.get_model(name, weights=None, norm_layer=norm)
-    _initialise(whole, name, weights)
+    initial.into_backbone(whole, name)
     body, ends = whole.features, _MOBILENETS[name]
     bounds = (0, ends[0] // 2 + 1, ends[0] + 1, ends[1] + 1, ends[2] + 1)
-    _freeze([[*body[a:b]] for a, b in itertools.pairwise(bounds)], weights, trainable)
+    _freeze([[*body[a:b]] for a, b in itertools.pairwise(bounds)], trainable, pretrained=initial.pretrained)
     with torch.no_grad():
         probe, widths = torch.zeros(1, 3, 64, 64), []
         body.eval()
@@ -188,45 +230,15 @@ def _mobilenet(name: str, weights: str, channels: int, trainable: int | None, no
     module = StagedPyramid(body, layers, widths, channels, extra)
     module.count_frozen()
     if two_stage:
-        return Pyramid(module, (8, 16, 32, 64), ("0", "1", "2", "pool"))
-    return Pyramid(module, (8, 16, 32), ("0", "1", "2"))
+        return Pyramid(module, (8, 16, 32, 64), ("0", "1", "2", "pool"), initial)
+    return Pyramid(module, (8, 16, 32), ("0", "1", "2"), initial)
 
 
-def _freeze(stages: list[list[nn.Module]], weights: str, trainable: int | None) -> None:
+def _freeze(stages: list[list[nn.Module]], trainable: int | None, *, pretrained: bool) -> None:
     """Freeze all but the last `trainable` stages; None freezes the first two of pretrained backbones."""
     if trainable is None:
-        trainable = len(stages) if weights == "none" else len(stages) - 2
+        trainable = len(stages) - 2 if pretrained else len(stages)
     for stage in stages[: max(0, len(stages) - trainable)]:
         for module in stage:
             module.requires_grad_(requires_grad=False)
-
-
-def _initialise(body: nn.Module, name: str, weights: str) -> None:
-    if weights == "imagenet":
-        body.load_state_dict(imagenet(name), strict=False)
-    elif weights not in {"none", COCO}:  # those of a whole detector are loaded once it is built
-        load_weights(body, Path(weights))
-
-
-def load_weights(module: nn.Module, path: Path, key: str = "detector.weights") -> None:
-    """Load a safetensors file; every tensor of the module must be in it, under its name or `backbone.` + its name.
-
-    Raises:
-        ConfigError: no such file, another format, missing tensors or other shapes.
-    """
-    try:
-        state = load_safetensors(path.read_bytes())
-    except (OSError, SafetensorError) as error:
-        msg = f"{key}: {path} cannot be read as a safetensors file ({error})"
-        raise ConfigError(msg) from error
-    weights = {}
-    for name, value in module.state_dict().items():
-        if "num_batches_tracked" in name:
-            continue
-        tensor = state.get(name, state.get(f"backbone.{name}"))
-        if tensor is None or tensor.shape != value.shape:
-            actual = "no such tensor" if tensor is None else f"shape {tuple(tensor.shape)}"
-            msg = f"{key}: {path}: expected {name} of shape {tuple(value.shape)}, found {actual}"
-            raise ConfigError(msg)
-        weights[name] = tensor
-    module.load_state_dict(weights, strict=False)
+            compute_as_evaluated(module)

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import torch
 
+from alloop.detectors.loaded_weights import LoadedWeights
 from alloop.detectors.protocol import Detector, FrozenLayers
 from alloop.detectors.torchvision.folding import fold_norms
 from alloop.detectors.torchvision.frozen_layers import frozen_layers_of
@@ -15,9 +16,11 @@ class TorchvisionDetector:
 
     Attributes:
         module: the network.
+        loaded_weights: what it took from a file of weights; None where no file was read.
     """
 
     module: Any
+    loaded_weights: LoadedWeights | None = None
 
     @property
     def size_divisible(self) -> int:

@@ -12,13 +12,14 @@ from alloop.detectors.torchvision.cached_locations import LAST_LAYERS, CachedLoc
 from alloop.detectors.torchvision.detector import TorchvisionDetector
 from alloop.detectors.torchvision.features import NormalizeOnly, batch_of, pool_regions, pooled_levels
 from alloop.detectors.torchvision.folding import absorb_frozen_norms
+from alloop.detectors.torchvision.initial_weights import InitialWeights
 from alloop.detectors.torchvision.isal_fcos import CellCentres, IsalFCOS, IsalFCOSHead
 from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.one_stage_losses import PerImageFCOSHead, PerImageRetinaNetHead
 from alloop.detectors.torchvision.one_stage_models import PosteriorFCOS, PosteriorRetinaNet
 from alloop.detectors.torchvision.parameters import TorchvisionParameters
 from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder, WideLinearCoder
-from alloop.detectors.torchvision.published import COCO, load_coco, refuse_other_architecture
+from alloop.detectors.torchvision.published import refuse_other_architecture
 from alloop.detectors.torchvision.sampling import WaitFreeMatcher
 
 
@@ -27,7 +28,7 @@ class OneStageDetector(TorchvisionDetector):
 
     def __init__(self, module: nn.Module, pyramid: Pyramid) -> None:
         """Wrap a built model; `pyramid` is its backbone."""
-        self.module = module
+        self.module, self.loaded_weights = module, pyramid.initial.loaded
         self.levels = pyramid.levels
         self.strides = dict(zip(pyramid.levels, pyramid.strides, strict=True))
         self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
@@ -72,9 +73,7 @@ def build_fcos(parameters: TorchvisionParameters, classes: int, *, channels: int
     head = PerImageFCOSHead(channels, classes, tower_convs)
     model = PosteriorFCOS(pyramid.module, classes, anchor_generator=locations, head=head, **_thresholds(parameters))
     model.box_coder.__class__ = WideLinearCoder
-    if parameters.weights == COCO:
-        load_coco(model, "fcos_resnet50_fpn")
-    return _detector(model, pyramid)
+    return _detector(model, pyramid, "fcos_resnet50_fpn")
 
 
 def build_isal_fcos(parameters: TorchvisionParameters, classes: int, *, channels: int, tower_convs: int) -> Detector:
@@ -85,7 +84,7 @@ def build_isal_fcos(parameters: TorchvisionParameters, classes: int, *, channels
     head = IsalFCOSHead(channels, classes, tower_convs, len(pyramid.strides))
     model = IsalFCOS(pyramid.module, classes, anchor_generator=locations, head=head, **_thresholds(parameters))
     model.box_coder = head.box_coder
-    return _detector(model, pyramid)
+    return _detector(model, pyramid, "fcos_resnet50_fpn")
 
 
 def build_retinanet(parameters: TorchvisionParameters, classes: int, *, channels: int, anchor_size: float) -> Detector:
@@ -98,18 +97,15 @@ def build_retinanet(parameters: TorchvisionParameters, classes: int, *, channels
     head = PerImageRetinaNetHead(channels, anchors.num_anchors_per_location()[0], classes)
     model = PosteriorRetinaNet(pyramid.module, classes, anchor_generator=anchors, head=head, **_thresholds(parameters))
     model.box_coder.__class__, model.proposal_matcher.__class__ = WideBoxCoder, WaitFreeMatcher
-    if parameters.weights == COCO:
-        load_coco(model, "retinanet_resnet50_fpn")
-    return _detector(model, pyramid)
+    return _detector(model, pyramid, "retinanet_resnet50_fpn")
 
 
 def _pyramid(parameters: TorchvisionParameters, published: str, architecture: dict[str, Any]) -> Pyramid:
-    if parameters.weights == COCO:
+    initial = InitialWeights(parameters.weights, parameters.weights_sha256)
+    if initial.is_published(published):
         refuse_other_architecture(published, {"backbone": parameters.backbone, **architecture})
     channels: int = architecture["channels"]
-    return build_backbone(
-        parameters.backbone, parameters.weights, channels, parameters.trainable_stages, two_stage=False
-    )
+    return build_backbone(parameters.backbone, initial, channels, parameters.trainable_stages, two_stage=False)
 
 
 def _thresholds(parameters: TorchvisionParameters) -> dict[str, Any]:
@@ -121,6 +117,8 @@ def _thresholds(parameters: TorchvisionParameters) -> dict[str, Any]:
     }
 
 
-def _detector(model: Any, pyramid: Pyramid) -> OneStageDetector:
+def _detector(model: Any, pyramid: Pyramid, published: str) -> OneStageDetector:
+    """Load the weights of the whole detector where they are known, and wrap it."""
+    pyramid.initial.into_detector(model, published)
     model.transform = NormalizeOnly()
     return OneStageDetector(absorb_frozen_norms(model), pyramid)

@@ -13,12 +13,28 @@ AnchorSize = Annotated[float, Field(gt=0, description="anchor side in pixels on 
 class TorchvisionParameters:
     """The backbone, the size that images are scaled to, and which detections are kept."""
 
-    backbone: Annotated[str, Field(description="tiny, mobilenet_v2, mobilenet_v3_*, resnet18/34/50/101")] = (
-        "mobilenet_v2"
-    )
+    backbone: Annotated[
+        str,
+        Field(
+            description="tiny, or a classifier of torchvision: mobilenet_*, resnet*, resnext*, wide_resnet*, "
+            "convnext_*, densenet*, efficientnet_*, regnet_*, shufflenet_*"
+        ),
+    ] = "mobilenet_v2"
     weights: Annotated[
-        str, Field(description="none, imagenet, coco (whole detector), digits (tiny only) or a safetensors file")
+        str,
+        Field(
+            description="none, imagenet, coco (whole detector), digits (tiny only), or a file (.safetensors, .pth, "
+            ".pt) of a backbone or of a whole detector"
+        ),
     ] = "imagenet"
+    weights_sha256: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9a-fA-F]{64}$",
+            description="the sha256 that the file of `weights` must have; a .pth or .pt file that torchvision does not "
+            "publish is opened only with it",
+        ),
+    ] = None
     trainable_stages: Annotated[
         int | None, Field(ge=0, description="number of last backbone stages to train; null for all but two")
     ] = None

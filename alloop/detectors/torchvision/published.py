@@ -1,8 +1,10 @@
 """Weights that torchvision publishes, from the cache of the torch hub: of backbones, and of whole detectors."""
 
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models import list_models
 from torchvision.ops import FrozenBatchNorm2d
 
 from alloop.errors import ConfigError
@@ -26,8 +29,11 @@ _ARCHITECTURES: Mapping[str, Mapping[str, object]] = {
     "maskrcnn_resnet50_fpn": _TWO_STAGE,
 }
 _TRAINED_WITHOUT_EPSILON = frozenset(_ARCHITECTURES) - {"fcos_resnet50_fpn"}
+# the files of DenseNets were written when `norm1` of a layer was called `norm.1`
+_OLDER_NAME = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
+_HASH = re.compile(r"-([0-9a-f]{8,})\.pth$")  # torchvision's file names end in the beginning of the sha256
 # their numbers of outputs follow from the number of classes; Faster R-CNN predicts a box for each class
-_CLASS_LAYERS = (
+CLASS_LAYERS = (
     "head.classification_head.cls_logits",
     "roi_heads.box_predictor.cls_score",
     "roi_heads.box_predictor.bbox_pred",
@@ -39,10 +45,28 @@ def imagenet(name: str) -> dict[str, Tensor]:
     """Return the ImageNet weights of a classifier of torchvision.
 
     Raises:
-        ConfigError: the file is neither in the cache nor to be fetched.
+        ConfigError: there are none, or the file is neither in the cache nor to be fetched.
     """
-    entry = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
-    return _fetched(entry, f"ImageNet weights of {name}")
+    entries = torchvision.models.get_model_weights(name).__members__
+    if "IMAGENET1K_V1" not in entries:
+        msg = f"detector.weights: torchvision publishes no IMAGENET1K_V1 weights of {name}; use none or a file"
+        raise ConfigError(msg)
+    state = _fetched(entries["IMAGENET1K_V1"], f"ImageNet weights of {name}")
+    return {_OLDER_NAME.sub(r"\1\2", key): tensor for key, tensor in state.items()}
+
+
+def published_as(sha256: str) -> str | None:
+    """Return torchvision's name of the model that it publishes a file for; None for any other file.
+
+    Torchvision tells the first 8 or 10 of the 64 digits of a hash, in the names of its files.
+    """
+    return next((name for start, name in _published_hashes().items() if sha256.startswith(start)), None)
+
+
+@cache
+def _published_hashes() -> dict[str, str]:
+    entries = [(e.url, name) for name in list_models() for e in torchvision.models.get_model_weights(name)]
+    return {match[1]: name for url, name in entries if (match := _HASH.search(url))}
 
 
 def refuse_other_architecture(name: str, architecture: Mapping[str, object]) -> None:
@@ -81,20 +105,20 @@ def load_coco(model: nn.Module, name: str) -> None:
     state = OrderedDict(published)
     # torchvision renames the tensors of older files by this
     state._metadata = getattr(published, "_metadata", {})  # type: ignore[attr-defined]  # noqa: SLF001
-    state.update({key: value for key, value in model.state_dict().items() if key.startswith(_CLASS_LAYERS)})
+    state.update({key: value for key, value in model.state_dict().items() if key.startswith(CLASS_LAYERS)})
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         msg = f"detector.weights: the COCO weights of {name} do not fit this detector: {error}"
         raise ConfigError(msg) from error
-    if name in _TRAINED_WITHOUT_EPSILON:
-        _set_epsilon(model, 0.0)
+    divide_as_published(model, name)
 
 
-def _set_epsilon(model: nn.Module, epsilon: float) -> None:
+def divide_as_published(model: nn.Module, name: str | None) -> None:
+    """Let norms divide by the root of the variance alone, where the published model of this name was trained so."""
     for module in model.modules():
-        if isinstance(module, FrozenBatchNorm2d):
-            module.eps = epsilon
+        if name in _TRAINED_WITHOUT_EPSILON and isinstance(module, FrozenBatchNorm2d):
+            module.eps = 0.0
 
 
 def _fetched(entry: Any, what: str) -> dict[str, Tensor]:

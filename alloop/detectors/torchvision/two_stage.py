@@ -23,11 +23,12 @@ from alloop.detectors.torchvision.features import (
     pooled_levels,
 )
 from alloop.detectors.torchvision.folding import absorb_frozen_norms
+from alloop.detectors.torchvision.initial_weights import InitialWeights
 from alloop.detectors.torchvision.loss_sums import per_batch
 from alloop.detectors.torchvision.parameters import PyramidTwoStageParameters, TwoStageParameters
 from alloop.detectors.torchvision.precision import WideAnchors, WideBoxCoder
 from alloop.detectors.torchvision.proposal_network import PerImageRPN
-from alloop.detectors.torchvision.published import COCO, load_coco, refuse_other_architecture
+from alloop.detectors.torchvision.published import refuse_other_architecture
 from alloop.detectors.torchvision.region_detections import predicted_regions
 from alloop.detectors.torchvision.region_heads import PerImageRoIHeads
 from alloop.detectors.torchvision.region_logits import SIGMOIDS
@@ -43,7 +44,7 @@ class TwoStageDetector(TorchvisionDetector):
 
     def __init__(self, module: nn.Module, pyramid: Pyramid) -> None:
         """Wrap a built model; `pyramid` is its backbone."""
-        self.module = module
+        self.module, self.loaded_weights = module, pyramid.initial.loaded
         self.strides = _regions_from(pyramid)
         self.levels = tuple(self.strides)
         self.last_layers = {name: LAST_LAYERS[name] for name in last_weights(module)}
@@ -164,8 +165,7 @@ def build_faster_rcnn(parameters: PyramidTwoStageParameters, classes: int) -> De
     """Build a Faster R-CNN over a feature pyramid."""
     pyramid = _pyramid(parameters, "fasterrcnn_resnet50_fpn")
     model = _model(FasterRCNN, pyramid, parameters, _box_parts(parameters, pyramid, classes))
-    if parameters.weights == COCO:
-        load_coco(model, "fasterrcnn_resnet50_fpn")
+    pyramid.initial.into_detector(model, "fasterrcnn_resnet50_fpn")
     return TwoStageDetector(model, pyramid)
 
 
@@ -182,8 +182,7 @@ def build_mask_rcnn(parameters: PyramidTwoStageParameters, classes: int) -> Dete
         "mask_predictor": MaskRCNNPredictor(channels, channels, classes + 1),
     }
     model = _model(MaskRCNN, pyramid, parameters, parts)
-    if parameters.weights == COCO:
-        load_coco(model, "maskrcnn_resnet50_fpn")
+    pyramid.initial.into_detector(model, "maskrcnn_resnet50_fpn")
     return MaskRCNNDetector(model, pyramid)
 
 
@@ -192,7 +191,8 @@ def build_faster_rcnn_c4(parameters: TwoStageParameters, classes: int) -> Detect
 
     Source: Ren et al. 2015; CSOD.
     """
-    pyramid, stage, width = build_c4_backbone(parameters.backbone, parameters.weights, parameters.trainable_stages)
+    initial = InitialWeights(parameters.weights, parameters.weights_sha256)
+    pyramid, stage, width = build_c4_backbone(parameters.backbone, initial, parameters.trainable_stages)
     sides = tuple(int(parameters.anchor_size * 2**k) for k in range(5))
     kept = parameters.proposals
     parts: dict[str, Any] = {
@@ -205,14 +205,17 @@ def build_faster_rcnn_c4(parameters: TwoStageParameters, classes: int) -> Detect
         "box_head": LastStage(stage),
         "box_predictor": FastRCNNPredictor(width, classes + 1),
     }
-    return C4Detector(_model(FasterRCNN, pyramid, parameters, parts), pyramid)
+    model = _model(FasterRCNN, pyramid, parameters, parts)
+    initial.into_detector(model, "fasterrcnn_resnet50_fpn")
+    return C4Detector(model, pyramid)
 
 
 def _pyramid(parameters: PyramidTwoStageParameters, published: str) -> Pyramid:
-    if parameters.weights == COCO:
+    initial = InitialWeights(parameters.weights, parameters.weights_sha256)
+    if initial.is_published(published):
         refuse_other_architecture(published, vars(parameters))
     return build_backbone(
-        parameters.backbone, parameters.weights, parameters.channels, parameters.trainable_stages, two_stage=True
+        parameters.backbone, initial, parameters.channels, parameters.trainable_stages, two_stage=True
     )
 
 
