@@ -301,13 +301,14 @@ def test_a_first_batch_by_embeddings_needs_a_file_of_them(data, tmp_path):
     tree["loop"]["first_batch"] = "k_center"
     with pytest.raises(ConfigError, match=r"first_batch.*'external' gives none.*loop\.embeddings"):
         run(tree, tmp_path / "run")
-    np.save(tmp_path / "pool.npy", np.arange(24, dtype=np.float32)[:, None])
+    angles = np.linspace(0, np.pi / 2, 24, dtype=np.float32)
+    np.save(tmp_path / "pool.npy", np.stack([np.cos(angles), np.sin(angles)], axis=1))
     tree["loop"]["embeddings"] = str(tmp_path / "pool.npy")
     with pytest.raises(WaitingError):
         run(tree, tmp_path / "run")
     with read_ledger(tmp_path / "run") as ledger:
         rows = sorted(charge.image_id - 1_000_000 for charge in ledger.charges())
-    assert (rows[0], rows[-1]) == (0, 23), "points on a line: both ends are among the farthest"
+    assert (rows[0], rows[-1]) == (0, 23), "directions in a quadrant: both ends are among the farthest"
 
 
 def test_a_study_cannot_wait(data, tmp_path):
