@@ -51,7 +51,8 @@ def read_hf(path: Path, hints: Hints = NO_HINTS) -> Records:
     """Read `metadata.jsonl`, or the folder that holds it.
 
     Ids come from `image_id`, else from the sidecar, else the next free numbers are taken. Sizes that a row lacks are
-    those of the images. Class names are those of the sidecar, of `classes.txt` or of `hints`.
+    those of the images. The names of class numbers are those of the sidecar, of `classes.txt` or of `hints`, in that
+    order.
 
     Raises:
         DataError: a row that is not as the module says, named with its line; class numbers without names.
@@ -69,6 +70,7 @@ def read_hf(path: Path, hints: Hints = NO_HINTS) -> Records:
     for image_id, (where, row) in zip(_ids(rows, side), rows, strict=True):
         images.append(ImageRecord(image_id, row.file_name, *_size(row, where, hints, notes)))
         if row.objects is None:
+            _refuse_lost_objects(images[-1], side, where)
             unlabeled.add(image_id)
             continue
         boxes += _boxes(row.objects, image_id, len(boxes) + 1, classes, listed, where)
@@ -98,18 +100,24 @@ def _rows(file: Path) -> Iterator[tuple[str, _Row]]:
             yield where, row
 
 
+def _refuse_lost_objects(image: ImageRecord, side: Sidecar, where: str) -> None:
+    if image in side.images and image.image_id not in side.unlabeled:
+        msg = f"{where}: image {image.image_id} is listed in alloop.json as labeled, but has no 'objects'; restore them"
+        raise DataError(msg)
+
+
 def _of_row(row: _Row) -> _Objects:
     return row.objects or _Objects([], [])
 
 
 def _categories(file: Path, hints: Hints, side: Sidecar) -> Sequence[Category]:
     """Return the classes that are listed somewhere; empty where only the rows name them."""
+    listed, names = file.with_name(CLASSES), hints.classes
     if side.categories:
         return side.categories
-    names, listed = hints.classes, file.with_name(CLASSES)
-    if not names and listed.is_file():
+    if listed.is_file():
         try:
-            names = tuple(listed.read_text(encoding="utf-8-sig").splitlines())
+            names = tuple(listed.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n"))
         except (OSError, UnicodeDecodeError) as error:
             msg = f"{listed}: expected the names of the classes, one on each line, but it cannot be read ({error})"
             raise DataError(msg) from error
@@ -140,9 +148,13 @@ def _boxes(
     flags = [objects.iscrowd or [0] * count, objects.ignore or [0] * count]
     lengths = [count, len(objects.categories), *map(len, flags)]
     if len(set(lengths)) > 1:
-        msg = f"{where}: objects: expected one category and flag for each of {count} boxes, found {lengths[1:]}; mend it"
+        msg = (
+            f"{where}: objects: expected one category and flag for each of {count} boxes, found {lengths[1:]}; mend it"
+        )
         raise DataError(msg)
-    for number, (bbox, category, crowd, ignore) in enumerate(zip(objects.bbox, objects.categories, *flags, strict=True)):
+    for number, (bbox, category, crowd, ignore) in enumerate(
+        zip(objects.bbox, objects.categories, *flags, strict=True)
+    ):
         category_id = _category_id(category, classes, listed, where)
         yield Box(first_id + number, image_id, category_id, bbox, crowd, ignore=ignore)
 
@@ -199,14 +211,13 @@ def _task_files(folder: Path, records: Records, _scores: Mapping[ImageId, Sequen
 
 def _submissions(path: Path, images: Sequence[ImageRecord], class_names: Sequence[str]) -> Submissions:
     """Return a submission for each row with `objects`; sizes that a row lacks are those of the pool's image."""
-    names = () if (path / CLASSES).is_file() else tuple(class_names)
-    records = read_hf(path, Hints(index_of_records(images, str(path)), names))
+    records = read_hf(path, Hints(index_of_records(images, str(path)), tuple(class_names)))
     return submissions_of_records(records, images, path)
 
 
 HF = Format(
     title="Hugging Face imagefolder, the images beside metadata.jsonl",
-    how_to_answer="Write answers/metadata.jsonl with a row for every finished image, with empty lists for an empty one.",
+    how_to_answer="Write answers/metadata.jsonl, a row for every finished image, with empty lists for an empty one.",
     read=read_hf,
     files=_files,
     guess=lambda path: path.suffix == ".jsonl" or (path / NAME).is_file(),
