@@ -17,6 +17,7 @@ from alloop.errors import ConfigError
 from alloop.evaluation.coco_ap import COCO_LIMIT
 from alloop.files import sha256_of
 from alloop.ledger.facts import Environment, RunFacts, SplitLeaks
+from alloop.ledger.image_sizes import record_image_sizes
 from alloop.ledger.perceptual_hashes import record_perceptual_hashes
 from alloop.ledger.requests import AnnotationRequests
 from alloop.loop.context import RunContext
@@ -70,6 +71,7 @@ def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, 
     with ledger.transaction():
         record_splits(ledger, images.hashed)
         record_perceptual_hashes(ledger, images.perceptual)
+        record_image_sizes(ledger, context.experiment.splits.train.dataset.images.values())
         facts = replace(_facts(context, replicate, first), contents=contents, warnings=warnings, leaks=images.leaks)
         ledger.begin(facts, images.hashed["train"], seed_set, answers)
         if requests is not None:
@@ -177,6 +179,7 @@ def _facts(context: RunContext, replicate: int, seed_set: tuple[ImageId, ...]) -
         config_sha256=sha256_of(text.encode()),
         data=experiment.splits.fingerprint(),
         classes=pool.class_names,
+        category_ids=pool.category_ids,
         pool_class_boxes=None if people else tuple(pool.class_counts()),
         pool_class_images=None if people else tuple(pool.class_images()),
         replicate=replicate,
