@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alloop.budget.prices import PriceList
-from alloop.config.tables import DETECTORS, ORACLES
+from alloop.config.tables import DETECTORS, ORACLES, TRACKERS
 from alloop.errors import ConfigError
 from alloop.plugins import (
     make_plugin,
@@ -176,3 +176,27 @@ class OracleBlock(PluginBlock):
     def asks_people(self) -> bool:
         """Whether the labels come from people and are not there yet."""
         return bool(self.plugin_class.asks_people)
+
+
+class TrackerBlock(PluginBlock):
+    """A list of those who are shown each booked round, over the boxes paid; each is a name, or a block with these keys.
+
+    Trackers are no part of the experiment: they may differ from those that a run began with.
+    """
+
+    kind = "trackers"
+    table = TRACKERS
+    members = ("open",)
+
+    name: str = Field(description="a tracker below, or your own as package.module:Class")
+
+    @classmethod
+    def siblings(cls, plugin: Any) -> Mapping[str, str]:  # noqa: ARG003
+        """Return nothing: each tracker of the list has its own parameters, so none is carried for another."""
+        return {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_name(cls, given: Any) -> Any:
+        """Take a name alone for a block; it runs before the parameters are filled in."""
+        return {"name": given} if isinstance(given, str) else given

@@ -32,7 +32,7 @@ from alloop.strategy import uses_labels
 from alloop.training.schedule import long_warmup
 from alloop.values import Annotations, ImageId
 
-FREE_KEYS = frozenset(f"training.{key}" for key in CHANGES_NO_RESULT)
+FREE_KEYS = frozenset({"trackers", *(f"training.{key}" for key in CHANGES_NO_RESULT)})
 
 
 def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, report_warnings: bool = True) -> None:

@@ -225,7 +225,7 @@ def test_anything_that_is_exported_changes_the_hash(classes, images, sizes):
 
 
 def test_ids_and_prices_do_not_change_the_hash():
-    renumbered = [LabeledImage(ImageId(9), "b.png", "x", 2, "h1"), LabeledImage(ImageId(3), "a.png", "z", 7, "h2")]
+    renumbered = [LabeledImage(ImageId(3), "a.png", "z", 7, "h2"), LabeledImage(ImageId(9), "b.png", "x", 2, "h1")]
     before = content_sha256(("cat", "dog"), IMAGES, SIZES)
     assert content_sha256(("cat", "dog"), renumbered, {9: (4, 3), 3: (5, 5)}) == before
 
