@@ -76,10 +76,8 @@ def _verdict_row(versus: "Versus") -> list[str]:
 
 
 def _run_row(run: "Run", comparison: "Comparison") -> list[str]:
-    last = run.rounds[-1] if run.rounds else None
-    counts = (
-        ["-", "-", "-"]
-        if last is None
-        else [f"{last.images}", f"{last.boxes}", figure(last.metrics[comparison.metric])]
-    )
+    counts = ["-", "-", "-"]
+    if run.rounds:
+        last = run.rounds[-1]
+        counts = [f"{last.images}", f"{last.boxes}", figure(last.metrics[comparison.metric])]
     return [run.name, run.strategy, f"{run.random_seed}", f"{len(run.rounds)}", *counts]
