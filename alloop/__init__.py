@@ -10,20 +10,24 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from alloop.config import load_config
+    from alloop.exporting.export import export
     from alloop.loop.engine import run_experiment
     from alloop.predictions.selecting import select
+    from alloop.report.notebook import chart
     from alloop.results.compare import compare_runs
     from alloop.studies.grid import run_study
 
 _HOMES = {
+    "chart": "alloop.report.notebook",
     "compare_runs": "alloop.results.compare",
+    "export": "alloop.exporting.export",
     "load_config": "alloop.config",
     "run_experiment": "alloop.loop.engine",
     "run_study": "alloop.studies.grid",
     "select": "alloop.predictions.selecting",
 }
 
-__all__ = ["__version__", "compare_runs", "load_config", "run_experiment", "run_study", "select"]
+__all__ = ["__version__", "chart", "compare_runs", "export", "load_config", "run_experiment", "run_study", "select"]
 
 
 def __getattr__(name: str) -> Any:

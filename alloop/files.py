@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -53,15 +53,56 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Args:
         path: a folder that does not exist, or is empty.
     """
+    with _folder_beside(path) as temporary:
+        yield temporary
+        temporary.replace(path)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a path of the same name, for a file or folder, that becomes `path` at the end; after an error it is gone.
+
+    Args:
+        path: a file or folder that does not exist.
+    """
+    with _folder_beside(path) as temporary:
+        yield temporary / path.name
+        (temporary / path.name).replace(path)
+
+
+@contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`, which is removed at the end; so are those that killed processes left."""
+    new_parents = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had the same number
     temporary.mkdir()
     try:
         yield temporary
-        temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):  # a parent that is not empty stays
+            for parent in new_parents:
+                parent.rmdir()
+
+
+def _remove_leftovers(path: Path) -> None:
+    for left in path.parent.iterdir():
+        process = left.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
+        if left.name == f".{path.name}.{process}.tmp" and process.isdecimal() and _has_ended(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _has_ended(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        pass
+    return False
 
 
 def read_verified(path: Path, sha256: str) -> bytes:

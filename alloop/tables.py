@@ -5,6 +5,7 @@ import io
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 _UNLIMITED = 100_000  # columns of text; plain tables are never cut or wrapped
@@ -45,6 +46,11 @@ def plain(*blocks: str | Table) -> str:
     return "\n".join(_aligned(block) if isinstance(block, Table) else block for block in blocks)
 
 
+def html(*blocks: str | Table) -> str:
+    """Return texts and tables as HTML, with every character of theirs escaped."""
+    return "\n".join(_html_table(block) if isinstance(block, Table) else f"<p>{escape(block)}</p>" for block in blocks)
+
+
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return a table as CSV with a line of headings."""
     buffer = io.StringIO()
@@ -57,6 +63,17 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def figure(value: float | None, form: str = ".3f") -> str:
     """Return a number as text, and `-` where there is none."""
     return "-" if value is None else format(value, form)
+
+
+def _html_table(table: Table) -> str:
+    sides = ["left" if number < table.left else "right" for number in range(len(table.columns))]
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        written = zip(sides, cells, strict=True)
+        return "".join(f'<{tag} style="text-align: {side}">{escape(cell)}</{tag}>' for side, cell in written)
+
+    rows = "\n".join(f"<tr>{line('td', row)}</tr>" for row in table.rows)
+    return f"<table>\n<thead><tr>{line('th', table.columns)}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
 
 
 def _aligned(table: Table) -> str:

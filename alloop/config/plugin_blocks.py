@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alloop.budget.prices import PriceList
-from alloop.config.tables import DETECTORS, NETWORKS, ORACLES
+from alloop.config.tables import DETECTORS, NETWORKS, ORACLES, TRACKERS
 from alloop.errors import ConfigError
 from alloop.plugins import (
     make_plugin,
@@ -17,6 +17,8 @@ from alloop.plugins import (
     sibling_parameters,
 )
 
+# a hash that only checks a file, and the time after which a program is stopped
+DETECTOR_CHANGES_NO_RESULT = frozenset({"weights_sha256", "time_limit_hours"})
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")  # endings by which `detector.weights` is known to be a file
 
 
@@ -127,12 +129,13 @@ class DetectorBlock(PluginBlock):
 
         Hashes of trained models and of pruned subsets cover these values, so that they stay the same as in
         alloop 0.1.0, whose block held the parameters of all detectors at once. A detector from elsewhere has its own
-        parameters alone. `weights_sha256` only checks a file, and is left out.
+        parameters alone. What changes no result is left out.
         """
         values: dict[str, Any] = {}
         for name in NETWORKS if self.name in NETWORKS else ():
             values |= self._parameters_of(name)
-        return {key: value for key, value in {**values, **self.used()}.items() if key != "weights_sha256"}
+        values |= self.used()
+        return {key: value for key, value in values.items() if key not in DETECTOR_CHANGES_NO_RESULT}
 
     def _parameters_of(self, name: str) -> dict[str, Any]:
         """Return the parameters of a built-in detector, its defaults or the given values."""
@@ -181,3 +184,27 @@ class OracleBlock(PluginBlock):
     def asks_people(self) -> bool:
         """Whether the labels come from people and are not there yet."""
         return bool(self.plugin_class.asks_people)
+
+
+class TrackerBlock(PluginBlock):
+    """A list of those who are shown each booked round, over the boxes paid; each is a name, or a block with these keys.
+
+    Trackers are no part of the experiment: they may differ from those that a run began with.
+    """
+
+    kind = "trackers"
+    table = TRACKERS
+    members = ("open",)
+
+    name: str = Field(description="a tracker below, or your own as package.module:Class")
+
+    @classmethod
+    def siblings(cls, plugin: Any) -> Mapping[str, str]:  # noqa: ARG003
+        """Return nothing: each tracker of the list has its own parameters, so none is carried for another."""
+        return {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_name(cls, given: Any) -> Any:
+        """Take a name alone for a block; it runs before the parameters are filled in."""
+        return {"name": given} if isinstance(given, str) else given

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from alloop.config.blocks import Block, DataConfig, EvaluationConfig, LoopConfig, block_class
 from alloop.config.overrides import parsed_override, with_value
 from alloop.config.paths import with_absolute_paths
-from alloop.config.plugin_blocks import DetectorBlock, OracleBlock, PluginBlock, StrategyBlock
+from alloop.config.plugin_blocks import DetectorBlock, OracleBlock, PluginBlock, StrategyBlock, TrackerBlock
 from alloop.config.scorer import ScorerConfig
 from alloop.config.training import TrainingConfig
 from alloop.errors import ConfigError, nearest
@@ -29,6 +29,7 @@ class ExperimentConfig(Block):
     oracle: OracleBlock = Field(default_factory=OracleBlock)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     scorer: ScorerConfig | None = Field(None, description="another detector by which images are chosen in pruning")
+    trackers: tuple[TrackerBlock, ...] = Field((), description="who is shown each booked round")
     random_seed: int = Field(0, ge=0, lt=2**31, description="source of all random choices")
 
     @model_validator(mode="after")
@@ -66,8 +67,9 @@ class ExperimentConfig(Block):
         return self
 
     def to_yaml(self) -> str:
-        """Return the resolved config: every default written out, paths absolute."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        """Return the resolved experiment: every default written out, paths absolute, no trackers."""
+        tree = self.model_dump(mode="json", exclude={"trackers"})
+        return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
     def used(self) -> dict[str, Any]:
         """Return the keys that the experiment depends on, as plain values: all but ignored parameters of plug-ins."""

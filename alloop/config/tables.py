@@ -21,6 +21,13 @@ ORACLES = {
     "label_studio": "alloop.oracles.label_studio:LabelStudio",
 }
 
+TRACKERS = {
+    "csv": "alloop.trackers.csv_file:Csv",
+    "tensorboard": "alloop.trackers.tensorboard:TensorBoard",
+    "mlflow": "alloop.trackers.mlflow:MLflow",
+    "wandb": "alloop.trackers.wandb:WandB",
+}
+
 CLASS_BALANCE = {
     "logit_adjustment": "alloop.config.class_balance:LogitAdjustment",
     "classifier_retraining": "alloop.config.class_balance:ClassifierRetraining",

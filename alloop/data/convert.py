@@ -1,8 +1,10 @@
 """From any annotation format to any other."""
 
-from collections import Counter
+import os
 from collections.abc import Iterable
 from pathlib import Path
+
+import msgspec
 
 from alloop.data.data_set import DataSet
 from alloop.data.formats.format import Format
@@ -10,11 +12,11 @@ from alloop.data.formats.table import annotation_format
 from alloop.data.image_index import index_of_folder
 from alloop.data.reading import read_annotations, with_file_names
 from alloop.data.records import Records
+from alloop.data.same_contents import difference
 from alloop.data.summary import note_lines
 from alloop.data.validation import refuse_unusable, validate
 from alloop.errors import DataError
-from alloop.files import atomic_write
-from alloop.geometry.boxes import MIN_SIDE
+from alloop.files import atomic_path, atomic_write
 
 
 def convert_annotations(source: Path, target: Path, from_: str, to: str, images: Path | None = None) -> list[str]:
@@ -44,69 +46,58 @@ def convert_annotations(source: Path, target: Path, from_: str, to: str, images:
         refuse_unusable(records, str(source))
         records = with_file_names(records, index, str(source))
     dataset = validate(records, str(source))
-    written = write_checked(records, dataset, writer, target)
+    with atomic_path(target) as path:
+        written = write_checked(records, dataset, writer, path, shown=target)
     lines = [f"noted: {line}" for line in note_lines(dataset)]
     lost = len(records.groups) - len(written.groups)
     left = [f"noted: the groups of {lost} images stay behind, {to} has no place for them"] if lost else []
-    return [_summary(dataset, target, "" if writer.keeps_masks else to), *lines, *left]
+    return [summary_of(dataset, target, "" if writer.keeps_masks else to), *lines, *left]
 
 
-def write_checked(records: Records, dataset: DataSet, writer: Format, target: Path) -> DataSet:
-    """Write records, read them again and compare; return what was read again, validated.
+def write_checked(
+    records: Records, dataset: DataSet, writer: Format, target: Path, *, shown: Path | None = None
+) -> DataSet:
+    """Write records, read them again and compare everything; return what was read again, validated.
+
+    Write into an `atomic_path` or `atomic_folder`: what differs stays where it was written.
 
     Args:
         records: what is written.
         dataset: the same, validated.
         writer: the format.
         target: the file or folder to write; it does not exist yet.
+        shown: what messages call the target; the target itself by default.
 
     Raises:
-        DataError: the format cannot hold the records without loss, or a file name leads out of `target`.
+        DataError: what is read again differs, or a file name leads out of `target`.
     """
     files = writer.files(records, target)
-    _refuse_outside(files, dataset.name, target)
+    _refuse_outside(files, dataset.name, target, shown or target)
     for path, data in files.items():
         atomic_write(path, data)
     written = validate(writer.read(target), str(target))
-    _require_same(written, dataset, target)
+    wrong = difference(dataset, written, masks=writer.keeps_masks)
+    if wrong:
+        msg = f"{shown or target}: the format does not keep what was read: {wrong}; nothing is written"
+        raise DataError(msg)
     return written
 
 
-def _refuse_outside(files: Iterable[Path], source: str, target: Path) -> None:
+def is_one_file(writer: Format, records: Records) -> bool:
+    """Return whether a format holds records in one file, which is the target itself, or in a folder."""
+    one = msgspec.structs.replace(records, images=[], annotations=[], unlabeled=frozenset())
+    return (target := Path("target")) in writer.files(one, target)
+
+
+def _refuse_outside(files: Iterable[Path], source: str, target: Path, shown: Path) -> None:
     for path in files:
         if not path.resolve().is_relative_to(target.resolve()) and path != target:
-            msg = f"{path}: a file name of {source} leads out of {target}; rename that image"
+            name = os.path.relpath(path, target)
+            msg = f"{name}: a file name of {source} leads out of {shown}; rename that image"
             raise DataError(msg)
 
 
-def _require_same(written: DataSet, dataset: DataSet, target: Path) -> None:
-    """Check that what was written says the same: images, unlabeled images, boxes and their flags by class."""
-    if (written.boxes, len(written.images)) != (dataset.boxes, len(dataset.images)):
-        counts = f"{dataset.boxes} in {len(dataset.images)}"
-        msg = f"{target}: holds {written.boxes} boxes in {len(written.images)} images instead of {counts}"
-        raise DataError(msg)
-    expected, found = _contents(dataset), _contents(written)
-    if expected != found:
-        key = next(key for key in expected if expected[key] != found[key])
-        msg = f"{target}: holds other {key} than were read: {found[key]} instead of {expected[key]}"
-        raise DataError(msg)
-
-
-def _contents(dataset: DataSet) -> dict[str, object]:
-    truths = dataset.annotations
-    crowds = Counter(dataset.class_names[label] for label in truths.labels[truths.crowd])
-    wide = (truths.boxes[:, 2:] - truths.boxes[:, :2] >= MIN_SIDE + 1).all(axis=1)  # rounding does not change which
-    ignored = Counter(dataset.class_names[label] for label in truths.labels[wide & ~truths.crowd & ~truths.trainable])
-    return {
-        "unlabeled images": len(dataset.unlabeled),
-        "classes": dataset.class_names,
-        "boxes of the classes": dataset.class_counts(),
-        "crowds of the classes": dict(crowds),
-        "boxes marked ignore": dict(ignored),
-    }
-
-
-def _summary(dataset: DataSet, target: Path, without_masks: str) -> str:
+def summary_of(dataset: DataSet, target: Path, without_masks: str) -> str:
     """Count what was written; `without_masks` names the format when it cannot hold masks."""
     truths = dataset.annotations  # an unlabeled image has no box
     crowd = int(truths.crowd.sum())

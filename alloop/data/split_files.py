@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from alloop.config.blocks import GroupsConfig
-from alloop.data.convert import write_checked
+from alloop.data.convert import is_one_file, write_checked
 from alloop.data.data_set import DataSet
 from alloop.data.formats.format import Format
 from alloop.data.formats.table import annotation_format
@@ -157,8 +155,7 @@ def _masks(splits: Mapping[str, DataSet]) -> int:
 
 def _target(writer: Format, records: Records, path: Path) -> Path:
     """Return the path with `.json` where the format is one file, and the path itself where it is a folder."""
-    one = msgspec.structs.replace(records, images=[], annotations=[], unlabeled=frozenset())
-    return path.with_name(f"{path.name}.json") if path in writer.files(one, path) else path
+    return path.with_name(f"{path.name}.json") if is_one_file(writer, records) else path
 
 
 def _require_partition(written: Mapping[str, DataSet], dataset: DataSet) -> None:

@@ -62,6 +62,8 @@ class RunFacts:
         config_sha256: the hash of that text.
         data: the fingerprint of the three splits.
         classes: class names in label order; None where an older version did not record them.
+        category_ids: ids of the classes in the annotation file of the pool, in label order; None where an older version
+            did not record them.
         pool_class_boxes: boxes of each class in the pool; None where people draw them.
         pool_class_images: images of the pool that hold each class; None where people draw the boxes.
         replicate: 0, or 1, 2, ... for a run that repeats another to measure its noise.
@@ -87,6 +89,7 @@ class RunFacts:
     config_sha256: str = ""
     data: str = ""
     classes: tuple[str, ...] | None = None
+    category_ids: tuple[int, ...] | None = None
     pool_class_boxes: tuple[int, ...] | None = None
     pool_class_images: tuple[int, ...] | None = None
     replicate: int = 0
@@ -113,6 +116,7 @@ class RunFacts:
             "config_sha256": self.config_sha256,
             "data": self.data,
             "classes": json.dumps(self.classes),
+            "category_ids": json.dumps(self.category_ids),
             "pool_class_boxes": json.dumps(self.pool_class_boxes),
             "pool_class_images": json.dumps(self.pool_class_images),
             "replay": str(self.replicate),
@@ -149,6 +153,7 @@ class RunFacts:
             config_sha256=rows.get("config_sha256", ""),
             data=rows.get("data", ""),
             classes=_listed(rows, "classes"),
+            category_ids=_listed(rows, "category_ids"),
             pool_class_boxes=_listed(rows, "pool_class_boxes"),
             pool_class_images=_listed(rows, "pool_class_images"),
             replicate=int(rows.get("replay", 0)),

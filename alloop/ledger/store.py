@@ -190,9 +190,10 @@ class Ledger:
         rows = self.database.read("SELECT round FROM round WHERE metrics IS NULL")
         return int(rows[0]["round"]) if rows else None
 
-    def labeled(self) -> dict[ImageId, Annotations]:
-        """Return every paid image with the annotations that were paid for, by ascending id."""
-        rows = self.database.read("SELECT image_id, annotation FROM charge ORDER BY image_id")
+    def labeled(self, round_: int | None = None) -> dict[ImageId, Annotations]:
+        """Return what a round trained on, or all there is now: annotations that were paid for, by ascending id."""
+        sql = "SELECT image_id, annotation FROM charge WHERE ?1 IS NULL OR round <= ?1 ORDER BY image_id"
+        rows = self.database.read(sql, round_)
         return {ImageId(row["image_id"]): annotations_from_json(row["annotation"]) for row in rows}
 
     def annotations(self, image_ids: Iterable[ImageId]) -> dict[ImageId, Annotations]:

@@ -9,6 +9,7 @@ import yaml
 
 from alloop.budget.amounts import buy
 from alloop.config import ExperimentConfig, parse_config
+from alloop.config.plugin_blocks import DETECTOR_CHANGES_NO_RESULT
 from alloop.config.reading import changed
 from alloop.config.training import BEFORE_THE_KEY, CHANGES_NO_RESULT
 from alloop.data.splits import Splits
@@ -18,6 +19,7 @@ from alloop.errors import ConfigError
 from alloop.evaluation.coco_ap import COCO_LIMIT
 from alloop.files import sha256_of
 from alloop.ledger.facts import Environment, RunFacts, SplitLeaks
+from alloop.ledger.image_sizes import record_image_sizes
 from alloop.ledger.perceptual_hashes import record_perceptual_hashes
 from alloop.ledger.requests import AnnotationRequests
 from alloop.loop.context import RunContext
@@ -33,8 +35,13 @@ from alloop.strategy import uses_labels
 from alloop.training.schedule import long_warmup
 from alloop.values import Annotations, ImageId
 
-# the hash of a file of weights is compared whether it stands in the config or not
-FREE_KEYS = frozenset(f"training.{key}" for key in CHANGES_NO_RESULT) | {"detector.weights_sha256"}
+FREE_KEYS = frozenset(
+    {
+        "trackers",
+        *(f"training.{key}" for key in CHANGES_NO_RESULT),
+        *(f"detector.{key}" for key in DETECTOR_CHANGES_NO_RESULT),
+    }
+)
 
 
 def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, report_warnings: bool = True) -> None:
@@ -78,6 +85,7 @@ def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, 
     with ledger.transaction():
         record_splits(ledger, images.hashed)
         record_perceptual_hashes(ledger, images.perceptual)
+        record_image_sizes(ledger, context.experiment.splits.train.dataset.images.values())
         facts = replace(_facts(context, replicate, first), contents=contents, warnings=warnings, leaks=images.leaks)
         facts = replace(facts, initial_weights=loaded)
         ledger.begin(facts, images.hashed["train"], seed_set, answers)
@@ -199,6 +207,7 @@ def _facts(context: RunContext, replicate: int, seed_set: tuple[ImageId, ...]) -
         config_sha256=sha256_of(text.encode()),
         data=experiment.splits.fingerprint(),
         classes=pool.class_names,
+        category_ids=pool.category_ids,
         pool_class_boxes=None if people else tuple(pool.class_counts()),
         pool_class_images=None if people else tuple(pool.class_images()),
         replicate=replicate,

@@ -29,6 +29,7 @@ from alloop.loop.recorded_data import (
 )
 from alloop.loop.round_files import model_sha256
 from alloop.loop.shared_models import SharedModels
+from alloop.loop.tracking import tracked, tracker_plugins
 from alloop.oracles.oracle import HumanOracle, RevealingOracle
 from alloop.progress import Progress
 from alloop.values import Annotations, ImageId
@@ -72,11 +73,13 @@ def run_experiment(
     out = Path(out)
     progress = progress or Progress(quiet=True)
     with run_lock(out), open_ledger(out) as ledger:
-        facts = ledger.facts()
+        facts, plugins = ledger.facts(), tracker_plugins(config)
         if facts is not None:
             _refuse_other_experiment(ledger, facts, config, table)
             if ledger.open_round() is None and AnnotationRequests(ledger).pending() is None:
                 unchecked = refuse_other_data_of_finished(ledger, facts, config)
+                with tracked(plugins, config, ledger, progress):  # a killed process may not have shown the last round
+                    pass
                 progress.say(f"{out}: finished, {len(ledger.rounds())} rounds; nothing to do{unchecked}")
                 return ledger.rounds()
             config = as_measured_before(facts.config, config)
@@ -87,13 +90,15 @@ def run_experiment(
             expect_recorded_images(ledger, context.experiment.splits)
         else:
             refuse_other_data(ledger, facts, config, context.experiment.splits)
-        while True:
-            if isinstance(context.oracle, HumanOracle):
-                _collect_pending(context, context.oracle, accept_partial=accept_partial)
-                accept_partial = False
-            if (round_ := ledger.open_round()) is None:
-                return ledger.rounds()
-            run_round(context, round_)
+        with tracked(plugins, config, ledger, progress) as trackers:
+            while True:
+                if isinstance(context.oracle, HumanOracle):
+                    _collect_pending(context, context.oracle, accept_partial=accept_partial)
+                    accept_partial = False
+                if (round_ := ledger.open_round()) is None:
+                    return ledger.rounds()
+                run_round(context, round_)
+                trackers.booked(ledger.rounds()[-1])
 
 
 def run_round(context: RunContext, round_: int) -> None:

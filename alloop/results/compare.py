@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from alloop.budget.prices import BOXES, CostModel
 from alloop.errors import ConfigError
 from alloop.results.gaps import Range, common_range, curve_of, gap
 from alloop.results.names import Metric, Test
+from alloop.results.notebook import comparison_html, rounds_frame
 from alloop.results.pairs import CurvesBySeed, Pairs
 from alloop.results.runs import Run, find_runs, refuse_unlike
 from alloop.results.savings import mean_saving
@@ -92,6 +93,21 @@ class Comparison:
     replicates: tuple[Run, ...] = ()
     replicate_noise: float | None = None
     ranges: dict[int, Range] = field(default_factory=dict)
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame with a row for each round of every run.
+
+        Its columns are run, strategy, random_seed, label_using, round, images, boxes, paid (in the unit of `cost`), and
+        all metrics as fractions of 1, missing where unknown.
+
+        Raises:
+            ConfigError: pandas, which is optional, is not installed.
+        """
+        return rounds_frame(self)
+
+    def _repr_html_(self) -> str:
+        """Return the verdicts and the runs as HTML, as notebooks ask for it."""
+        return comparison_html(self)
 
 
 def compare_runs(

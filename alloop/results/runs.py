@@ -12,6 +12,7 @@ import yaml
 from alloop.budget.charges import RoundCharges
 from alloop.budget.prices import BOXES, CostModel
 from alloop.config.blocks import Block, LoopConfig
+from alloop.config.plugin_blocks import DETECTOR_CHANGES_NO_RESULT
 from alloop.config.tables import DETECTORS
 from alloop.config.training import BEFORE_THE_KEY, CHANGES_NO_RESULT, SemiSupervisedConfig, TrainingConfig
 from alloop.errors import ConfigError
@@ -22,7 +23,7 @@ from alloop.results.names import Metric
 
 # may differ between runs that are compared; what `seed_images` names is compared as the seed set, a file of weights
 # by its content
-_UNCOMPARED = {*CHANGES_NO_RESULT, "rounds", "seed_images", "weights_sha256"}
+_UNCOMPARED = {*CHANGES_NO_RESULT, *DETECTOR_CHANGES_NO_RESULT, "rounds", "seed_images"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,13 @@ from alloop.budget.amounts import Spent
 from alloop.budget.charges import RoundCharges
 from alloop.external.asking import exchange_folder, is_unanswered
 from alloop.ledger.facts import RunFacts
+from alloop.ledger.labeled_images import content_of_last_round
 from alloop.ledger.requests import AnnotationRequest, AnnotationRequests, RoundAnswers
 from alloop.ledger.store import Ledger, RoundRecord, read_ledger, run_folders
 from alloop.results.stopping import WORTH, NextRound, advice
 from alloop.tables import Table
+
+SHOWN = 16  # digits of a hash that a table shows
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class RunStatus:
         charged: the charges of each round.
         asks_program: the folder in which another program, which trains, has not answered the open round; or None.
         gain_worth_having: AP that the next round should gain.
+        content: the last finished round and the hash of what it trained on; None where it is not known.
     """
 
     facts: RunFacts | None
@@ -45,6 +49,7 @@ class RunStatus:
     charged: Sequence[RoundCharges]
     asks_program: Path | None = None
     gain_worth_having: float = WORTH
+    content: tuple[int, str] | None = None
 
     @property
     def state(self) -> str:
@@ -96,7 +101,8 @@ class RunStatus:
             diagnostics = ", ".join(f"{name} {value:.4g}" for name, value in measured[-1].diagnostics.items())
             lines.append(f"query    after round {measured[-1].round}: {diagnostics}")
         metrics = ", ".join(f"{k} {v:.3f}" for k, v in self.rounds[-1].metrics.items() if v is not None)
-        return [*lines, f"last     {metrics}"]
+        content = "content  {1} is the sha256 of what round {0} trained on; `alloop export` writes it"
+        return [*lines, f"last     {metrics}", *([content.format(*self.content)] if self.content else [])]
 
     def _requested(self) -> list[str]:
         if not self.requests:
@@ -142,6 +148,7 @@ def read_status(folder: Path, gain_worth_having: float = WORTH) -> RunStatus:
             charged=ledger.charged(),
             asks_program=None if current is None else _unanswered(folder, current),
             gain_worth_having=gain_worth_having,
+            content=content_of_last_round(ledger),
         )
 
 
@@ -159,9 +166,12 @@ def status_blocks(folder: Path, gain_worth_having: float = WORTH) -> list[str | 
     if folders == [folder]:
         return [*read_status(folder, gain_worth_having).lines()]
     statuses = [(run_folder.name, read_status(run_folder)) for run_folder in folders]
-    rows = [(name, s.state, s.progress, f"{s.spent.images}", f"{s.spent.boxes}") for name, s in statuses]
+    rows = [
+        (name, s.state, s.progress, s.content[1][:SHOWN] if s.content else "", f"{s.spent.images}", f"{s.spent.boxes}")
+        for name, s in statuses
+    ]
     warnings = dict.fromkeys(warning for _, status in statuses if status.facts for warning in status.facts.warnings)
-    table = Table(("run", "state", "rounds", "images", "boxes"), rows, left=3)
+    table = Table(("run", "state", "rounds", "content", "images", "boxes"), rows, left=4)
     return [table, *(f"warning: {warning}" for warning in warnings)]
 
 

@@ -11,6 +11,7 @@ from alloop.config.reading import ExperimentConfig, changed, refuse_people, refu
 from alloop.progress import Progress
 from alloop.strategy import make_strategy
 from alloop.studies.arms import Arm, Failure, run_arms
+from alloop.trackers.tracker import require_packages
 
 FULL_LABEL = "full_label"
 
@@ -104,6 +105,8 @@ def run_study(
     """
     refuse_people(config, "a study")
     refuse_waiting(config)
+    for block in config.trackers:
+        require_packages(block.name, block.plugin_class)
     grid = Grid(strategies=strategies, seeds=seeds, full_label=full_label, replicates=replicates, vary=vary or {})
     arms = grid.arms(config, threads_each(workers))
     for arm in arms:

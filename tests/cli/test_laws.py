@@ -22,7 +22,7 @@ TRAINING = {"demo", "run", "study", "prune-study"}  # they need a detector
 OTHERS = [name for name in COMMANDS if name not in TRAINING]
 SLOW_IMPORTS = {"torch", "torchvision", "matplotlib", "sklearn"}
 AMOUNTS = {"select": {"images": 1}}  # what a command needs and typer cannot know: one of several options
-NEEDED = {"report": {"matplotlib", "sklearn"}, "export-digits": {"sklearn"}}
+NEEDED = {"report": {"matplotlib", "sklearn"}, "export-digits": {"sklearn"}, "export": {"sklearn"}}
 PROBE = """
 import json, sys
 from alloop.cli.app import app

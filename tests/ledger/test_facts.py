@@ -19,6 +19,7 @@ facts = st.builds(
     config_sha256=text,
     data=text,
     classes=st.none() | st.lists(text, max_size=4).map(tuple),
+    category_ids=counts,
     pool_class_boxes=counts,
     pool_class_images=counts,
     replicate=st.integers(0, 9),

@@ -40,7 +40,7 @@ from tests.support import small_tree
 from tests.support.people import Annotator, Serving, charges, revisions, tree_of
 from tests.support.runs import write_run
 
-FORMATS = ["coco", "voc", "yolo", "cvat", "label_studio"]
+FORMATS = ["coco", "voc", "yolo", "cvat", "label_studio", "hf"]
 
 
 def finish(config, out, annotator):

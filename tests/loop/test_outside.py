@@ -136,6 +136,17 @@ def test_an_answer_that_is_there_before_the_program_runs_is_taken(data, tmp_path
         assert [r.round for r in ledger.rounds()] == [0]
 
 
+def test_the_time_limit_may_be_raised_while_a_run_goes_on(data, tmp_path):
+    text = f"if not Path({str(tmp_path / 'fast')!r}).exists():\n    import time; time.sleep(60)\nanswered(ask, tell)"
+    tree = external_tree(data, program(tmp_path, PROGRAM.replace("answered(ask, tell)", text)))
+    tree["detector"]["time_limit_hours"] = 2.0 / 3600
+    with pytest.raises(TrainingError, match=r"Raise detector\.time_limit_hours"):
+        run(tree, tmp_path / "run")
+    (tmp_path / "fast").touch()
+    tree["detector"]["time_limit_hours"] = 1.0
+    run(tree, tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -82,6 +82,8 @@ class Format:
             of the pool's images that they named, and the names that belong to no image. It raises DataError when
             `path` cannot be read, or when a name may mean several images.
         keeps_masks: whether `files` keeps instance masks.
+        images: the folder, inside that of the annotations, in which `alloop export` puts the images; `image_folder`
+            leads there or to a folder above.
     """
 
     title: str
@@ -93,6 +95,7 @@ class Format:
     task_files: TaskWriter
     submissions: SubmissionReader
     keeps_masks: bool = False
+    images: str = "images"
 
 
 def folder_of_file(path: Path) -> Path:

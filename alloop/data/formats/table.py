@@ -16,6 +16,7 @@ FORMATS = {
     "yolo": "alloop.data.formats.yolo:YOLO",
     "label_studio": "alloop.data.formats.label_studio:LABEL_STUDIO",
     "cvat": "alloop.data.formats.cvat:CVAT",
+    "hf": "alloop.data.formats.hf:HF",
 }
 
 

@@ -255,4 +255,5 @@ VOC = Format(
     image_folder=_image_folder,
     task_files=_task_files,
     submissions=_submissions,
+    images="JPEGImages",
 )

@@ -10,15 +10,31 @@ from alloop.data.formats.coco import COCO
 from alloop.data.formats.format import NO_HINTS
 from alloop.data.formats.table import FORMATS, annotation_format
 from alloop.data.formats.voc import VOC
+from alloop.data.image_index import index_of_folder
 from alloop.data.submissions import ImageSubmissions, Submission, Submissions
 from alloop.errors import DataError
 from alloop.testing import format_checks
+from alloop.testing.formats import example_records
 
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("check", format_checks(), ids=lambda check: check.__name__)
 def test_every_format_keeps_the_contract(name, check, tmp_path):
     check(annotation_format(name, "test"), tmp_path)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_images_in_the_folder_that_a_format_names_are_found_where_it_looks_for_them(name, tmp_path):
+    format_, records, target = annotation_format(name, "test"), example_records(), tmp_path / "out" / "target"
+    for path, data in format_.files(records, target).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    place = (target if target.is_dir() else target.parent) / format_.images
+    for image in records.images:
+        (place / image.file_name).parent.mkdir(parents=True, exist_ok=True)
+        (place / image.file_name).touch()
+    index = index_of_folder(format_.image_folder(target))
+    assert all(index.find(image.file_name) is not None for image in records.images)
 
 
 def changed(records, **columns):

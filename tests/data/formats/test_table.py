@@ -52,6 +52,8 @@ def test_an_unknown_format_is_refused_by_its_key(tmp_path, name, words):
         (["a.zip"], "a.zip", "cvat"),
         (["d/annotations.xml"], "d", "cvat"),
         (["d/tasks.json"], "d", "label_studio"),
+        (["d/metadata.jsonl"], "d", "hf"),
+        (["a.jsonl"], "a.jsonl", "hf"),
         (["d/labels/a.txt"], "d", "yolo"),
         (["d/labels/train/a.txt"], "d/labels/train", "yolo"),
         (["d/Annotations/a.xml"], "d", "voc"),

@@ -1,0 +1,1 @@
+"""What a round trained on, written as a data set."""

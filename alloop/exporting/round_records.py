@@ -1,0 +1,106 @@
+"""From the ledger to annotation records: exactly what a round trained on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from alloop.data.annotation_json import annotation_sha256
+from alloop.data.data_set import DataSet
+from alloop.data.grouped_annotations import GroupedAnnotations
+from alloop.data.records import Box, Category, Records
+from alloop.data.same_contents import difference
+from alloop.data.validation import validate
+from alloop.errors import ConfigError, DamagedFileError
+from alloop.exporting.pool_images import pool_images
+from alloop.geometry.boxes import to_xywh, wide_enough
+from alloop.ledger.facts import RunFacts
+from alloop.ledger.image_sizes import Size, recorded_image_sizes
+from alloop.ledger.labeled_images import LabeledImage, content_sha256, labeled_images
+from alloop.ledger.store import Ledger
+from alloop.values import Annotations, ImageId, ImageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RoundLabels:
+    """What a round trained on.
+
+    Attributes:
+        facts: of the run.
+        images: the labeled images, by ascending id.
+        records: the same with their boxes, as annotation files have them.
+        dataset: the same, validated.
+        content_sha256: the hash of all of it, as `alloop status` shows it.
+    """
+
+    facts: RunFacts
+    images: Sequence[LabeledImage]
+    records: Records
+    dataset: DataSet
+    content_sha256: str
+
+
+def round_labels(ledger: Ledger, round_: int) -> RoundLabels:
+    """Read what a round trained on.
+
+    Raises:
+        ConfigError: an older version recorded no class names.
+        DamagedFileError: a stored annotation differs from its hash.
+        DataError: nothing tells the size of an image.
+    """
+    facts, images, truths = ledger.facts(), labeled_images(ledger, round_), ledger.labeled(round_)
+    if facts is None or facts.classes is None:
+        msg = f"{ledger.folder}: the run recorded no names of classes, so its labels cannot be exported"
+        raise ConfigError(msg)
+    for image in images:
+        if annotation_sha256(truths[image.image_id]) != image.annotation_sha256:
+            msg = f"{ledger.folder}: run.db: the stored annotation of image {image.image_id} differs from its hash"
+            raise DamagedFileError(f"{msg}; restore run.db from a copy")
+    sizes = recorded_image_sizes(ledger) or _sizes(facts, ledger, images)
+    records = _records(facts, images, truths, sizes)
+    dataset = validate(records, f"{ledger.folder}: round {round_}")
+    _refuse_other_contents(dataset, truths, ledger)
+    return RoundLabels(facts, images, records, dataset, content_sha256(facts.classes, images, sizes))
+
+
+def _sizes(facts: RunFacts, ledger: Ledger, images: Sequence[LabeledImage]) -> dict[ImageId, Size]:
+    pool = pool_images(facts, ledger.folder)
+    return {image.image_id: pool.size(image) for image in images}
+
+
+def _records(
+    facts: RunFacts,
+    images: Sequence[LabeledImage],
+    truths: Mapping[ImageId, Annotations],
+    sizes: Mapping[ImageId, Size],
+) -> Records:
+    """Return the records; ids of classes are those of the pool's file, or 1, 2, ... where nobody recorded them."""
+    names = facts.classes or ()
+    ids = facts.category_ids or tuple(range(1, len(names) + 1))
+    boxes: list[Box] = []
+    for image in images:
+        boxes += _boxes(image.image_id, truths[image.image_id], ids, len(boxes) + 1)
+    return Records(
+        [ImageRecord(image.image_id, image.file_name, *sizes[image.image_id]) for image in images],
+        [Category(number, name) for number, name in zip(ids, names, strict=True)],
+        boxes,
+    )
+
+
+def _boxes(image_id: ImageId, truth: Annotations, category_ids: Sequence[int], first_id: int) -> Iterator[Box]:
+    """Yield the boxes of an image. One that is wide enough, no crowd and not trained on was marked `ignore`."""
+    ignored = wide_enough(truth.boxes) & ~truth.crowd & ~truth.trainable
+    for row, bbox in enumerate(to_xywh(truth.boxes.astype(float)).tolist()):
+        box = Box(first_id + row, image_id, category_ids[truth.labels[row]], tuple(bbox), int(truth.crowd[row]))
+        box.ignore, mask = int(ignored[row]), truth.masks[row]
+        box.segmentation = msgspec.Raw(b"null" if mask is None else bytes(mask))
+        yield box
+
+
+def _refuse_other_contents(dataset: DataSet, truths: Mapping[ImageId, Annotations], ledger: Ledger) -> None:
+    """Check that the records say exactly what the ledger holds."""
+    booked = replace(dataset, annotations=GroupedAnnotations.of_mapping(truths))
+    wrong = difference(booked, dataset, masks=True)
+    if wrong:
+        msg = f"{ledger.folder}: run.db holds labels that no file of annotations can hold: {wrong}; restore it"
+        raise DamagedFileError(msg)

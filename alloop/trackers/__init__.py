@@ -1,0 +1,1 @@
+"""Who is shown each booked round: a CSV file, TensorBoard, MLflow, Weights & Biases, or a class of your own."""
