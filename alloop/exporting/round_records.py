@@ -1,19 +1,17 @@
 """From the ledger to annotation records: exactly what a round trained on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import msgspec
 
 from alloop.data.annotation_json import annotation_sha256
 from alloop.data.data_set import DataSet
 from alloop.data.grouped_annotations import GroupedAnnotations
-from alloop.data.records import Box, Category, Records
+from alloop.data.paid_records import records_of, was_marked
+from alloop.data.records import Category, Records
 from alloop.data.same_contents import difference
 from alloop.data.validation import validate
 from alloop.errors import ConfigError, DamagedFileError
 from alloop.exporting.pool_images import pool_images
-from alloop.geometry.boxes import to_xywh, wide_enough
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.image_sizes import Size, recorded_image_sizes
 from alloop.ledger.labeled_images import LabeledImage, content_sha256, labeled_images
@@ -77,24 +75,9 @@ def _records(
     """Return the records; ids of classes are those of the pool's file, or 1, 2, ... where nobody recorded them."""
     names = facts.classes or ()
     ids = facts.category_ids or tuple(range(1, len(names) + 1))
-    boxes: list[Box] = []
-    for image in images:
-        boxes += _boxes(image.image_id, truths[image.image_id], ids, len(boxes) + 1)
-    return Records(
-        [ImageRecord(image.image_id, image.file_name, *sizes[image.image_id]) for image in images],
-        [Category(number, name) for number, name in zip(ids, names, strict=True)],
-        boxes,
-    )
-
-
-def _boxes(image_id: ImageId, truth: Annotations, category_ids: Sequence[int], first_id: int) -> Iterator[Box]:
-    """Yield the boxes of an image. One that is wide enough, no crowd and not trained on was marked `ignore`."""
-    ignored = wide_enough(truth.boxes) & ~truth.crowd & ~truth.trainable
-    for row, bbox in enumerate(to_xywh(truth.boxes.astype(float)).tolist()):
-        box = Box(first_id + row, image_id, category_ids[truth.labels[row]], tuple(bbox), int(truth.crowd[row]))
-        box.ignore, mask = int(ignored[row]), truth.masks[row]
-        box.segmentation = msgspec.Raw(b"null" if mask is None else bytes(mask))
-        yield box
+    classes = [Category(number, name) for number, name in zip(ids, names, strict=True)]
+    listed = [ImageRecord(image.image_id, image.file_name, *sizes[image.image_id]) for image in images]
+    return records_of(listed, truths, classes, was_marked)
 
 
 def _refuse_other_contents(dataset: DataSet, truths: Mapping[ImageId, Annotations], ledger: Ledger) -> None:

@@ -19,11 +19,11 @@ import msgspec
 from alloop.data.formats.coco import write_coco
 from alloop.data.formats.table import annotation_format
 from alloop.data.images import FolderImages
-from alloop.data.records import Box, Category, Records
+from alloop.data.paid_records import never_trained, records_of
+from alloop.data.records import Category, Records
 from alloop.data.splits import Split
 from alloop.errors import ConfigError
 from alloop.files import atomic_write, sha256_of
-from alloop.geometry.boxes import xywh_from_corners
 from alloop.predictions.rows import Classes
 from alloop.values import Annotations, ImageId, ImageRecord
 
@@ -121,18 +121,9 @@ class Ask:
 
     def _labeled(self) -> Records:
         """Return the labeled images with what was paid for; a box that is never trained on is marked `ignore`."""
-        records, boxes = self.predict["pool"].dataset.images, list[Box]()
-        for image_id in sorted(self.labeled):
-            truth = self.labeled[image_id]
-            for row, corners in enumerate(truth.boxes.tolist()):
-                category, crowd = self.classes.category_ids[truth.labels[row]], bool(truth.crowd[row])
-                box = Box(len(boxes) + 1, image_id, category, xywh_from_corners(tuple(corners)), int(crowd))
-                box.ignore = int(not crowd and not truth.trainable[row])
-                mask = truth.masks[row]
-                if mask is not None:
-                    box.segmentation = mask if isinstance(mask, msgspec.Raw) else msgspec.Raw(mask)
-                boxes.append(box)
-        return Records([records[image_id] for image_id in sorted(self.labeled)], self._categories(), boxes)
+        records = self.predict["pool"].dataset.images
+        images = [records[image_id] for image_id in sorted(self.labeled)]
+        return records_of(images, self.labeled, self._categories(), never_trained)
 
     def _categories(self) -> list[Category]:
         return [Category(*pair) for pair in zip(self.classes.category_ids, self.classes.names, strict=True)]
