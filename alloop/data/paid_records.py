@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
+import numpy as np
 from jaxtyping import Bool
-from numpy import ndarray
 
 from alloop.data.records import Box, Category, Records
 from alloop.geometry.boxes import to_xywh, wide_enough
 from alloop.values import Annotations, ImageId, ImageRecord
 
-Ignored = Callable[[Annotations], Bool[ndarray, " n"]]
+Ignored = Callable[[Annotations], Bool[np.ndarray, " n"]]
 
 
 def records_of(
@@ -33,14 +33,14 @@ def records_of(
     return Records(list(images), list(classes), boxes)
 
 
-def was_marked(truth: Annotations) -> Bool[ndarray, " n"]:
+def was_marked(truth: Annotations) -> Bool[np.ndarray, " n"]:
     """Return which boxes were marked `ignore` when they were read: wide enough, no crowd, and not trained on."""
-    return wide_enough(truth.boxes) & never_trained(truth)
+    return np.asarray(wide_enough(truth.boxes) & never_trained(truth))
 
 
-def never_trained(truth: Annotations) -> Bool[ndarray, " n"]:
+def never_trained(truth: Annotations) -> Bool[np.ndarray, " n"]:
     """Return which boxes are no crowd and are not trained on, for whatever reason."""
-    return ~truth.crowd & ~truth.trainable
+    return np.asarray(~truth.crowd & ~truth.trainable)
 
 
 def _boxes(
