@@ -80,6 +80,8 @@ class RunFacts:
         contents: sha256 of the file or folder behind each key of the config that is a path, for paths that only the
             run reads; None where an older version did not record them.
         folder: the folder of the run when it began; from it the data are found after both were moved.
+        fcos_score: `product` where FCOS's score is class probability times centerness; empty in a run of an older
+            version, which took the root of that.
         initial_weights: what was loaded from the file of `detector.weights`, in one sentence; empty if it is none.
         warnings: what the user was warned about when the run began, one sentence each.
         leaks: images that two splits share, for each two splits; None where an older version did not look for them.
@@ -105,6 +107,7 @@ class RunFacts:
     environment: Environment = Environment()
     contents: Mapping[str, str] | None = field(default=None, hash=False)
     folder: str = ""
+    fcos_score: str = ""
     initial_weights: str = ""
     warnings: tuple[str, ...] = ()
     leaks: tuple[SplitLeaks, ...] | None = None
@@ -133,6 +136,7 @@ class RunFacts:
             "folder": json.dumps(self.folder),  # JSON also holds a name that is no text in UTF-8
             "warnings": json.dumps(self.warnings),
             "leaks": json.dumps(None if self.leaks is None else [asdict(leaks) for leaks in self.leaks]),
+            **({"fcos_score": json.dumps(self.fcos_score)} if self.fcos_score else {}),
             **({"initial_weights": json.dumps(self.initial_weights)} if self.initial_weights else {}),
             **{name: _printable(value) for name, value in asdict(self.environment).items()},
         }
@@ -168,6 +172,7 @@ class RunFacts:
             reference_is_test=rows.get("reference_is_test") == "true",
             contents=json.loads(rows.get("contents", "null")),
             folder=json.loads(rows.get("folder", '""')),
+            fcos_score=json.loads(rows.get("fcos_score", '""')),
             initial_weights=json.loads(rows.get("initial_weights", '""')),
             warnings=_listed(rows, "warnings") or (),
             leaks=_leaks(rows),

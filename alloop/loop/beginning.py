@@ -35,6 +35,7 @@ from alloop.strategy import uses_labels
 from alloop.training.schedule import long_warmup
 from alloop.values import Annotations, ImageId
 
+FCOS_SCORE = "product"  # what FCOS's score is today; see decision 0019
 FREE_KEYS = frozenset(
     {
         "trackers",
@@ -147,6 +148,17 @@ def refuse_other_config(
         raise ConfigError(msg)
 
 
+def scored_otherwise(facts: RunFacts, config: ExperimentConfig) -> str:
+    """Return a warning where the first rounds of a run were scored by an older version in another way; else nothing."""
+    if config.detector.name != "fcos" or facts.fcos_score == FCOS_SCORE:
+        return ""
+    return (
+        "warning: this run was begun by an older version, whose score of FCOS was the root of class probability times "
+        "centerness; from now on it is the product, so its strategy chooses otherwise than before. A new run is the "
+        "same in all rounds"
+    )
+
+
 def as_measured_before(recorded: str, config: ExperimentConfig) -> ExperimentConfig:
     """Return the config of a run that goes on: one curve counts detections, and decodes images, in one way.
 
@@ -215,6 +227,7 @@ def _facts(context: RunContext, replicate: int, seed_set: tuple[ImageId, ...]) -
         random_seed=config.random_seed,
         seed_set_sha256=sha256_of(repr(seed_set).encode()),
         oracle=config.oracle.name,
+        fcos_score=FCOS_SCORE,
         asks_people=people,
         budget=config.loop.budget,
         rounds_planned=config.loop.rounds,

@@ -11,7 +11,7 @@ from alloop.ledger.facts import RunFacts
 from alloop.ledger.passed_over import record_passed_over
 from alloop.ledger.requests import AnnotationRequests
 from alloop.ledger.store import Bought, Ledger, RoundRecord, open_ledger
-from alloop.loop.beginning import as_measured_before, begin_run, refuse_other_config
+from alloop.loop.beginning import as_measured_before, begin_run, refuse_other_config, scored_otherwise
 from alloop.loop.buying import purchase
 from alloop.loop.context import RunContext, Timings, pixel_caches
 from alloop.loop.experiment import prepare
@@ -90,6 +90,8 @@ def run_experiment(
             expect_recorded_images(ledger, context.experiment.splits)
         else:
             refuse_other_data(ledger, facts, config, context.experiment.splits)
+            if warning := scored_otherwise(facts, config):
+                progress.say(warning)
         with tracked(plugins, config, ledger, progress) as trackers:
             while True:
                 if isinstance(context.oracle, HumanOracle):

@@ -10,7 +10,7 @@ from alloop.results.class_balance import ClassBalance
 from alloop.results.compare import Comparison, Versus, compared, flips, mean_curve
 from alloop.results.curves import ap_at, boxes_to_reach
 from alloop.results.names import columns, metric_title
-from alloop.results.runs import decoded_whole
+from alloop.results.runs import decoded_whole, scored_by_root
 from alloop.tables import Table, figure, plain
 
 
@@ -43,6 +43,12 @@ def comparison_blocks(
         blocks.append(
             f"{len(older)} of the runs are of an older version, {older[0].name} is one: they decoded JPEG files of "
             "more than 2 megapixels whole, and the others see other pixels of such files (training.decoding)."
+        )
+    by_root = scored_by_root(comparison.runs)
+    if by_root:
+        blocks.append(
+            f"{len(by_root)} of the runs are of an older version, {by_root[0].name} is one: their score of FCOS was "
+            "the root of class probability times centerness, and their strategies compared that with thresholds."
         )
     if any(run.facts.reference_is_test for run in comparison.runs):
         blocks.append("The reference split is the test split: a strategy that looks at it has seen the test labels.")

@@ -34,6 +34,7 @@ facts = st.builds(
     reference_is_test=st.booleans(),
     contents=st.none() | st.dictionaries(text, text, max_size=3),
     folder=text,
+    fcos_score=text,
     initial_weights=text,
     warnings=st.lists(text, max_size=3).map(tuple),
     environment=st.builds(Environment, device=text, threads=text, torch=text, command=text),

@@ -13,6 +13,7 @@ from alloop.errors import ConfigError
 from alloop.ledger.audit import audit
 from alloop.ledger.store import read_ledger
 from alloop.loop.engine import run_experiment
+from alloop.progress import Progress
 from strategies import TABLE
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "run_0_1_0"
@@ -21,6 +22,17 @@ FIXTURE = Path(__file__).parents[1] / "fixtures" / "run_0_1_0"
 @pytest.fixture
 def folder(tmp_path):
     return Path(shutil.copytree(FIXTURE / "run", tmp_path / "run"))
+
+
+class Said(Progress):
+    """Keeps what is said."""
+
+    def __init__(self):
+        super().__init__(quiet=True)
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
 
 
 def command(*arguments):
@@ -74,7 +86,9 @@ def test_the_report_holds_its_rounds_and_its_training_log(folder, tmp_path):
 def test_it_goes_on_under_its_own_config(folder):
     with read_ledger(folder) as ledger:
         before = ledger.charges()
-    rounds = run_experiment(load_config(FIXTURE / "config.yaml"), folder, TABLE)
+    said = Said()
+    rounds = run_experiment(load_config(FIXTURE / "config.yaml"), folder, TABLE, progress=said)
+    assert sum("score of FCOS was the root" in line for line in said.lines) == 1
     assert [record.round for record in rounds] == [0, 1, 2]
     assert [record.boxes for record in rounds] == [10, 14, 18]
     assert rounds[2].training_log, "the teacher's log goes on"
@@ -89,6 +103,9 @@ def test_it_is_compared_with_a_run_of_today(folder, tmp_path):
     run_experiment(config, tmp_path / "random", TABLE)
     runs = json.loads(command("compare", folder, tmp_path / "random", "--format", "json"))["runs"]
     assert sorted(run["strategy"] for run in runs) == ["entropy", "random"]
+    note = "1 of the runs are of an older version, run is one: their score of FCOS was the root"
+    assert note in command("compare", folder, tmp_path / "random")
+    assert "score of FCOS" not in command("compare", tmp_path / "random")
 
 
 def test_it_is_refused_under_another_config(folder):
