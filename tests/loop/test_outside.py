@@ -203,6 +203,15 @@ def test_an_answer_that_cannot_be_used_is_made_again_by_the_next_start(data, tmp
     assert len(starts(tmp_path)) == 4
 
 
+def test_nothing_of_an_answer_that_was_broken_off_is_left_for_the_next(data, tmp_path):
+    command = program(tmp_path, "import sys\nopen(sys.argv[2] + '/pool.csv', 'w').write('half')\nraise SystemExit(1)")
+    with pytest.raises(TrainingError, match="exit code 1"):
+        run(external_tree(data, command), tmp_path / "run")
+    assert folder(tmp_path / "run", 0, "tell/pool.csv").is_file()
+    program(tmp_path)
+    run(external_tree(data, command), tmp_path / "run")  # two files of predictions of the pool would be refused
+
+
 def test_a_killed_run_waits_for_the_program_that_it_started(data, tmp_path):
     go_on = tmp_path / "go_on"
     waits = f"import time\nwhile not Path({str(go_on)!r}).exists():\n    time.sleep(0.02)\nanswered(ask, tell)"
@@ -219,8 +228,9 @@ def test_a_killed_run_waits_for_the_program_that_it_started(data, tmp_path):
     first.send_signal(signal.SIGKILL)
     first.wait()
     second = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    assert any("still works; waiting for it" in line for line in second.stderr)
+    said = next(line for line in second.stderr if "program" in line)  # the one that works, or one that is started
     go_on.touch()
+    assert "still works; waiting for it" in said
     second.communicate(timeout=300)
     assert second.returncode == 0
     assert len(starts(tmp_path)) == 1
