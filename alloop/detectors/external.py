@@ -19,7 +19,9 @@ class External:
     """
 
     is_external: ClassVar[bool] = True
-    gives: ClassVar[frozenset[Need]] = frozenset({Need.DETECTIONS, Need.NOISY_DETECTIONS, Need.EMBEDDINGS})
+    gives: ClassVar[frozenset[Need]] = frozenset(
+        {Need.DETECTIONS, Need.NOISY_DETECTIONS, Need.EMBEDDINGS, Need.REGION_FEATURES}
+    )
     short_side: ClassVar[int] = 800
     long_side: ClassVar[int] = 1333
 

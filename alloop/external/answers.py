@@ -12,6 +12,7 @@ from safetensors.numpy import load, save
 from alloop.predictions.embeddings import Embeddings
 from alloop.predictions.fitted import PredictedDetector
 from alloop.predictions.predictions import Predictions
+from alloop.predictions.regions import RegionFeatures
 from alloop.values import ImageId, read_only
 
 _ARRAYS = ("ends", "boxes", "scores", "labels")
@@ -26,18 +27,20 @@ class Answers:
         predictions: by the set of images: `pool`, `test` and perhaps `reference`.
         noisy: predictions of the pool under noise, by its standard deviation.
         embeddings: vectors of the pool's images; None where they were not asked.
+        regions: vectors of the predicted boxes of the pool and of the labeled boxes; None where they were not asked.
     """
 
     class_names: tuple[str, ...]
     predictions: Mapping[str, Predictions]
     noisy: Mapping[float, Predictions] = field(default_factory=dict)
     embeddings: Embeddings | None = None
+    regions: RegionFeatures | None = None
 
     def detector_of(self, name: str) -> PredictedDetector:
         """Return the detector as it is seen on one set of images."""
         if name != "pool":
             return PredictedDetector(self.class_names, self.predictions[name])
-        return PredictedDetector(self.class_names, self.predictions[name], self.embeddings, self.noisy)
+        return PredictedDetector(self.class_names, self.predictions[name], self.embeddings, self.noisy, self.regions)
 
     def to_bytes(self) -> bytes:
         """Return the content of the file; equal answers give equal bytes."""
@@ -49,13 +52,15 @@ class Answers:
                 "embeddings/images": ids,
                 "embeddings/vectors": self.embeddings.of_images(list(self.embeddings.rows)),
             }
+        if self.regions is not None:
+            arrays |= {f"regions/{key}": array for key, array in _region_arrays(self.regions).items()}
         return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
     @classmethod
     def from_bytes(cls, data: bytes, class_names: tuple[str, ...], place: str) -> "Answers":
         """Read what `to_bytes` returned; `place` names the file in messages."""
         arrays = load(data)
-        names = [name.removesuffix("/ends") for name in arrays if name.endswith("/ends")]
+        names = [name.removesuffix("/scores") for name in arrays if name.endswith("/scores")]
         parts = {name: _predictions(arrays, name, len(class_names)) for name in names}
         embeddings = None
         if "embeddings/vectors" in arrays:
@@ -66,6 +71,7 @@ class Answers:
             predictions={name: part for name, part in parts.items() if not name.startswith("noisy ")},
             noisy={float(name.split()[1]): part for name, part in parts.items() if name.startswith("noisy ")},
             embeddings=embeddings,
+            regions=_regions(arrays) if "regions/vectors" in arrays else None,
         )
 
 
@@ -74,12 +80,25 @@ def _arrays(part: Predictions) -> dict[str, np.ndarray]:
     return arrays if part.probabilities is None else {**arrays, "probabilities": part.probabilities}
 
 
+def _region_arrays(regions: RegionFeatures) -> dict[str, np.ndarray]:
+    images = np.array(list(regions.rows), dtype=np.int64)
+    return {"images": images, "ends": regions.ends, "boxes": regions.boxes, "vectors": regions.vectors}
+
+
+def _regions(arrays: Mapping[str, np.ndarray]) -> RegionFeatures:
+    rows = {ImageId(int(i)): row for row, i in enumerate(arrays["regions/images"])}
+    return RegionFeatures(rows, *(arrays[f"regions/{key}"] for key in ("ends", "boxes", "vectors")))
+
+
 def _predictions(arrays: Mapping[str, np.ndarray], name: str, classes: int) -> Predictions:
-    kept = {key: read_only(arrays[f"{name}/{key}"]) for key in _ARRAYS}
+    ends, boxes, scores, labels = (read_only(arrays[f"{name}/{key}"]) for key in _ARRAYS)
     probabilities = arrays.get(f"{name}/probabilities")
     return Predictions(
         rows={ImageId(int(i)): row for row, i in enumerate(arrays[f"{name}/images"])},
         probabilities=None if probabilities is None else read_only(probabilities),
         classes=classes,
-        **kept,
+        ends=ends,
+        boxes=boxes,
+        scores=scores,
+        labels=labels,
     )

@@ -43,6 +43,7 @@ class Ask:
         predict: for each set of images to predict, `pool`, `test` and perhaps `reference`, its split.
         sigmas: standard deviations of the noise under which the pool is also to be predicted.
         embeddings: whether the images of the pool and the labeled ones are to be described by vectors.
+        regions: whether the predicted boxes of the pool and the labeled boxes are to be described by vectors.
         labeled_as: further formats of the labeled images.
     """
 
@@ -53,6 +54,7 @@ class Ask:
     predict: Mapping[str, Split]
     sigmas: Sequence[float]
     embeddings: bool
+    regions: bool
     labeled_as: Sequence[str]
 
     @cached_property
@@ -76,7 +78,8 @@ class Ask:
     def wanted(self) -> list[str]:
         """The names of what is expected in return, without their suffixes."""
         noisy = [noisy_name(sigma) for sigma in self.sigmas]
-        return [*self.predict, *noisy, *(["embeddings"] if self.embeddings else [])]
+        vectors = ["embeddings"] if self.embeddings else []
+        return [*self.predict, *noisy, *vectors, *(["pool_features", "labeled_features"] if self.regions else [])]
 
     def write(self, folder: Path) -> None:
         """Write every file that is missing or differs, and the manifest last; may be called any number of times.

@@ -6,6 +6,8 @@ test.json        the same for ask/test.json; reference.json where it was asked
 noisy_8.json     predictions of the pool with noise of sigma 8; where they are wanted
 embeddings.npy   a row for each image of ask/labeled.json and ask/pool.json, and embeddings.txt with the id or file
                  name of the image of each row; where they are wanted
+pool_features.npy, labeled_features.npy   a row for each row of the predictions of the pool, and for each annotation of
+                 ask/labeled.json, in the order of those files; where they are wanted
 manifest.json    {"ask": as in ask/manifest.json,
                   "images": {"pool": [ids or file names of the images that were predicted], "test": [...]},
                   "files": {"pool.json": its sha256, ...}}
@@ -28,9 +30,11 @@ from alloop.files import sha256_file
 from alloop.predictions.embeddings import Embeddings, read_embeddings
 from alloop.predictions.predictions import Predictions
 from alloop.predictions.reading import read_predictions
+from alloop.predictions.regions import read_region_features
 from alloop.predictions.rows import KnownImages
 from alloop.values import ImageId, ImageRecord
 
+_MATRICES = ("embeddings", "pool_features", "labeled_features")
 _SUFFIXES = (".json", ".json.gz", ".csv")
 
 
@@ -64,11 +68,13 @@ def read_answers(folder: Path, ask: Ask, notes: Notes) -> Answers:
     _refuse_changed(folder, manifest)
     found = {name: _found(folder, name, manifest) for name in ask.wanted}
     reader = _Reader(folder, ask, manifest, notes)
+    predictions = {name: reader.predictions(name, found[name]) for name in ask.predict}
     return Answers(
         class_names=ask.classes.names,
-        predictions={name: reader.predictions(name, found[name]) for name in ask.predict},
+        predictions=predictions,
         noisy={sigma: reader.predictions("pool", found[noisy_name(sigma)]) for sigma in ask.sigmas},
         embeddings=reader.embeddings(found["embeddings"]) if ask.embeddings else None,
+        regions=read_region_features(folder, predictions["pool"], ask.labeled) if ask.regions else None,
     )
 
 
@@ -108,9 +114,8 @@ def _refuse_changed(folder: Path, manifest: Manifest) -> None:
 
 def _found(folder: Path, name: str, manifest: Manifest) -> Path:
     """Return the file or folder of that name, which the manifest lists."""
-    if name == "embeddings":
-        candidates = [path for path in ("embeddings.npy",) if path in manifest.files]
-        expected = "embeddings.npy"
+    if name in _MATRICES:
+        candidates, expected = [path for path in (f"{name}.npy",) if path in manifest.files], f"{name}.npy"
     else:
         candidates = [name + suffix for suffix in _SUFFIXES if name + suffix in manifest.files]
         candidates += [name] if any(path.startswith(f"{name}/") for path in manifest.files) else []

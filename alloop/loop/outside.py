@@ -97,6 +97,7 @@ def _ask(experiment: Experiment, plugin: External, round_: int, labeled: Mapping
         predict=_predicted(experiment),
         sigmas=wanted_sigmas(experiment),
         embeddings=by_cosine or Need.EMBEDDINGS in experiment.strategy.needs,
+        regions=Need.REGION_FEATURES in experiment.strategy.needs,
         labeled_as=plugin.labeled_as,
     )
 

@@ -54,7 +54,7 @@ def read_embeddings(
     Raises:
         DataError: unreadable, no matrix of numbers, not finite, another number of rows than images.
     """
-    vectors = _matrix(path)
+    vectors = read_matrix(path)
     if listed is None:
         if len(vectors) != len(images.images):
             count = len(images.images)
@@ -73,7 +73,12 @@ def read_embeddings(
     return Embeddings(str(path), vectors, {image_id: row for row, image_id in enumerate(named)})
 
 
-def _matrix(path: Path) -> np.ndarray:
+def read_matrix(path: Path) -> np.ndarray:
+    """Return a `.npy` file `[n, d]` of finite numbers, which stays on the disk until it is read.
+
+    Raises:
+        DataError: unreadable, no matrix of numbers, or a number that is not finite.
+    """
     try:
         vectors: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

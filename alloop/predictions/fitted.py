@@ -9,6 +9,7 @@ from jaxtyping import Float32
 from alloop.errors import StrategyError
 from alloop.predictions.embeddings import Embeddings
 from alloop.predictions.predictions import Predictions
+from alloop.predictions.regions import RegionFeatures
 from alloop.query import Need
 from alloop.values import Detections, ImageId
 
@@ -29,6 +30,7 @@ class PredictedDetector:
         predictions: Predictions | None,
         embeddings: Embeddings | None = None,
         noisy: Mapping[float, Predictions] | None = None,
+        regions: RegionFeatures | None = None,
     ) -> None:
         """Keep what was read.
 
@@ -37,9 +39,11 @@ class PredictedDetector:
             predictions: detections of the images; None where there are none.
             embeddings: vectors of the images; None where there are none.
             noisy: detections of the same images with added noise, by its standard deviation in steps of 0..255.
+            regions: vectors of predicted and of labeled boxes; None where there are none.
         """
         self.class_names = tuple(class_names)
         self._predictions, self._embeddings, self._noisy = predictions, embeddings, dict(noisy or {})
+        self._regions = regions
 
     @property
     def gives(self) -> frozenset[Need]:
@@ -84,9 +88,13 @@ class PredictedDetector:
             _refuse(Need.EMBEDDINGS)
         return self._embeddings.of_images(image_ids)
 
-    def region_features(self, *_: Any, **__: Any) -> NoReturn:
-        """Raise StrategyError: no file gives this."""
-        _refuse(Need.REGION_FEATURES)
+    def region_features(
+        self, image_ids: Sequence[ImageId], boxes: Mapping[ImageId, Float32[np.ndarray, "_ 4"]]
+    ) -> list[Float32[np.ndarray, "_ d"]]:
+        """Return one vector for each box, for each image; the boxes are predicted or labeled ones."""
+        if self._regions is None:
+            _refuse(Need.REGION_FEATURES)
+        return [self._regions.of_boxes(image_id, boxes[image_id]) for image_id in image_ids]
 
     def classifier_outputs(self, *_: Any, **__: Any) -> NoReturn:
         """Raise StrategyError: no file gives this."""

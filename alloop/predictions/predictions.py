@@ -22,6 +22,8 @@ class Predictions:
         labels: class of each detection.
         probabilities: `[i, k]` is the posterior of class k; None where only the score of one class is known.
         classes: number of classes.
+        file_rows: the row of each detection in the one file that all of them come from; None for several files.
+        file_length: the number of rows of that file, with those that were left out.
     """
 
     rows: dict[ImageId, int]
@@ -31,6 +33,8 @@ class Predictions:
     labels: Int64[np.ndarray, " n"]
     probabilities: Float32[np.ndarray, "n k"] | None
     classes: int
+    file_rows: Int64[np.ndarray, " n"] | None = None
+    file_length: int = 0
 
     def span(self, image_id: ImageId) -> tuple[int, int]:
         """Return the first row of an image's detections and the row behind the last one.
@@ -69,6 +73,8 @@ def grouped(
     labels: Int64[np.ndarray, " n"],
     probabilities: Float32[np.ndarray, "n k"] | None,
     classes: int,
+    file_rows: Int64[np.ndarray, " n"] | None = None,
+    file_length: int = 0,
 ) -> Predictions:
     """Return detections in any order as `Predictions`; equal scores keep their order.
 
@@ -80,6 +86,8 @@ def grouped(
         labels: class of each detection.
         probabilities: the class posteriors, if they are known.
         classes: number of classes.
+        file_rows: the row of each in the one file that all come from.
+        file_length: the number of rows of that file.
     """
     order = np.lexsort((-scores, image_rows))
     return Predictions(
@@ -90,4 +98,6 @@ def grouped(
         labels=read_only(labels[order]),
         probabilities=None if probabilities is None else read_only(probabilities[order]),
         classes=classes,
+        file_rows=None if file_rows is None else read_only(file_rows[order]),
+        file_length=file_length,
     )

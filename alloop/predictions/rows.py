@@ -150,7 +150,17 @@ def checked(rows: Rows, images: Sequence[ImageRecord], classes: int, notes: Note
     scores: Float32[np.ndarray, " n"] = np.minimum(rows.scores[kept], 1.0).astype(np.float32)
     probabilities = None if rows.probabilities is None else rows.probabilities[kept].astype(np.float32)
     boxes = clipped[kept].astype(np.float32)
-    return grouped(images, rows.image_rows[kept], boxes, scores, rows.labels[kept], probabilities, classes)
+    return grouped(
+        images,
+        rows.image_rows[kept],
+        boxes,
+        scores,
+        rows.labels[kept],
+        probabilities,
+        classes,
+        file_rows=np.flatnonzero(kept).astype(np.int64),
+        file_length=len(kept),
+    )
 
 
 def _refuse_wrong_numbers(rows: Rows) -> None:

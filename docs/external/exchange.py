@@ -12,6 +12,7 @@ Boxes are x, y, width, height in pixels of the image as displayed. Classes are n
 
 import hashlib
 import json
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Box:
-    """A box of a class; `probabilities` of all classes if the detector has them."""
+    """A box of a class; `probabilities` of all classes if the detector has them, `features` where they are wanted.
+
+    `number` is the place of a labeled box in `labeled.json`, from 1.
+    """
 
     label: int
     xywh: tuple[float, float, float, float]
     score: float = 1.0
     probabilities: Sequence[float] = ()
+    features: Sequence[float] = ()
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,9 @@ class Ask:
         ignored: dict[int, list[Box]] = {}
         for row in tree.get("annotations", []):
             side = ignored if row["iscrowd"] or row.get("ignore") else boxes
-            side.setdefault(row["image_id"], []).append(Box(labels[row["category_id"]], tuple(row["bbox"])))
+            side.setdefault(row["image_id"], []).append(
+                Box(labels[row["category_id"]], tuple(row["bbox"]), number=row["id"])
+            )
         return [
             Image(
                 row["id"],
@@ -101,14 +109,27 @@ class Tell:
     folder: Path
     _rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     _images: dict[str, list[int]] = field(default_factory=dict)
+    _embedded: dict[int, Sequence[float]] = field(default_factory=dict)
+    _features: list[Sequence[float]] = field(default_factory=list)
+    _of_labels: dict[int, Sequence[float]] = field(default_factory=dict)
 
     def add(self, name: str, image: Image, boxes: Iterable[Box]) -> None:
         """Add what was found on an image, possibly nothing. `name` is a set of images, or `noisy_8` and the like."""
         self._images.setdefault(name, []).append(image.image_id)
         rows = self._rows.setdefault(name, [])
         for box in boxes:
+            if box.features and name == "pool":
+                self._features.append(box.features)
             row = {"image_id": image.image_id, "category_id": box.label, "bbox": list(box.xywh), "score": box.score}
             rows.append(row | ({"probabilities": list(box.probabilities)} if box.probabilities else {}))
+
+    def embed(self, image: Image, vector: Sequence[float]) -> None:
+        """Describe an image of `labeled` or `pool`, where `embeddings` are wanted."""
+        self._embedded[image.image_id] = vector
+
+    def describe(self, box: Box, features: Sequence[float]) -> None:
+        """Describe a box of `labeled`, where `labeled_features` are wanted: every one, ignored ones too."""
+        self._of_labels[box.number] = features
 
     def close(self, ask: Ask) -> None:
         """Write the predictions, and then the manifest, which lists also other files of the folder: embeddings."""
@@ -117,12 +138,28 @@ class Tell:
         for name, rows in self._rows.items():
             named = [row | {"category_id": ids[row["category_id"]]} for row in rows]
             (self.folder / f"{name}.json").write_text(json.dumps(named, allow_nan=False))
+        if self._embedded:
+            _write_matrix(self.folder / "embeddings.npy", list(self._embedded.values()))
+            (self.folder / "embeddings.txt").write_text("".join(f"{image_id}\n" for image_id in self._embedded))
+        if "pool_features" in ask.wanted:
+            _write_matrix(self.folder / "pool_features.npy", self._features)
+            _write_matrix(self.folder / "labeled_features.npy", [self._of_labels[n] for n in sorted(self._of_labels)])
         files = sorted(path for path in self.folder.rglob("*") if path.is_file() and path.name != "manifest.json")
         hashes = {path.relative_to(self.folder).as_posix(): _sha256(path) for path in files}
         manifest = {"ask": ask.manifest["ask"], "images": self._images, "files": hashes}
         temporary = self.folder / ".manifest.json"
         temporary.write_text(json.dumps(manifest))
         temporary.replace(self.folder / "manifest.json")
+
+
+def _write_matrix(path: Path, rows: Sequence[Sequence[float]]) -> None:
+    """Write rows of numbers as numpy does, in float32."""
+    shape = (len(rows), len(rows[0]) if rows else 0)
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
+    header = header.ljust(-(-(len(header) + 11) // 64) * 64 - 11) + "\n"
+    numbers = [number for row in rows for number in row]
+    data = struct.pack(f"<{len(numbers)}f", *numbers)
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode("latin1") + data)
 
 
 def _sha256(path: Path) -> str:

@@ -25,7 +25,7 @@ def splits(tmp_path_factory):
     return load_splits(parse_config(external_tree(data)).data)
 
 
-def ask_of(splits, *, sigmas=(8.0,), embeddings=True, labeled=5, **changes):
+def ask_of(splits, *, sigmas=(8.0,), embeddings=True, regions=True, labeled=5, **changes):
     pool = splits.train.dataset
     return Ask(
         **{
@@ -36,6 +36,7 @@ def ask_of(splits, *, sigmas=(8.0,), embeddings=True, labeled=5, **changes):
             "predict": {"pool": splits.train, "test": splits.test},
             "sigmas": sigmas,
             "embeddings": embeddings,
+            "regions": regions,
             "labeled_as": (),
         }
         | changes
@@ -103,11 +104,16 @@ def test_the_file_of_answers_gives_them_back(told):
         for one, other in zip(*(a.detector_of(name).detections(ids) for a in (answers, again)), strict=True):
             np.testing.assert_array_equal(one.boxes, other.boxes)
             np.testing.assert_array_equal(one.probabilities, other.probabilities)
+    labeled = {i: ask.labeled[i].boxes for i in ask.labeled}
+    for one, other in zip(
+        *(a.detector_of("pool").region_features(list(labeled), labeled) for a in (answers, again)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
     assert again.detector_of("pool").gives == answers.detector_of("pool").gives
 
 
 def test_posteriors_arrive_and_are_never_made_up(splits, tmp_path):
-    ask = ask_of(splits, sigmas=(), embeddings=False)
+    ask = ask_of(splits, sigmas=(), embeddings=False, regions=False)
     ask.write(tmp_path / "ask")
     p = [0.05] * 9 + [0.3]
     module = exchange()
@@ -145,7 +151,7 @@ def test_all_forms_of_predictions_say_the_same(told):
     rows, expected = rows_of(tell), read(ask, tell)
     ids = [image.image_id for image in ask.images("pool")]
     for form in ("gz", "csv", "yolo"):
-        for path in tell.glob("pool*"):
+        for path in tell.glob("pool.*"):
             path.unlink()
         if form == "gz":
             (tell / "pool.json.gz").write_bytes(gzip.compress(json.dumps(rows).encode()))
@@ -331,7 +337,35 @@ def infinite_embeddings(tell):
     return "row 3 holds a number that is not finite"
 
 
+def no_features(tell):
+    (tell / "pool_features.npy").unlink()
+    rewrite(tell)
+    return "pool_features.npy"
+
+
+def features_of_fewer_rows(tell):
+    np.save(tell / "pool_features.npy", np.load(tell / "pool_features.npy")[1:])
+    rewrite(tell)
+    return "tell/pool_features.npy: expected a row for each of the 57 rows of the file of predictions, found 56"
+
+
+def features_of_fewer_labels(tell):
+    np.save(tell / "labeled_features.npy", np.load(tell / "labeled_features.npy")[1:])
+    rewrite(tell)
+    return "tell/labeled_features.npy: expected a row for each of the"
+
+
+def features_of_two_lengths(tell):
+    np.save(tell / "labeled_features.npy", np.load(tell / "labeled_features.npy")[:, 1:])
+    rewrite(tell)
+    return "tell/labeled_features.npy: vectors of 3 numbers, and those of pool_features.npy have 4"
+
+
 FAULTS = [
+    no_features,
+    features_of_fewer_rows,
+    features_of_fewer_labels,
+    features_of_two_lengths,
     changed_row(image_id=77),
     changed_row("give ids or file names, not both", image_id="nobody.png"),
     changed_row(category_id=77),
@@ -404,9 +438,35 @@ def test_predictions_of_labeled_images_may_come_along(told):
     images["pool"].append(labeled)
     rows = rows_of(tell)
     put_rows(tell, [*rows, rows[0] | {"image_id": labeled}])
+    vectors = np.load(tell / "pool_features.npy")
+    np.save(tell / "pool_features.npy", np.concatenate([vectors, vectors[:1]]))
     rewrite(tell, images=images)
     (found,) = read(ask, tell).detector_of("pool").detections([labeled])
     assert len(found) == 1
+
+
+def test_every_box_has_the_vector_of_its_row(told):
+    """Rows are sorted by score when they are read, and one without area is left out; their vectors go with them."""
+    ask, tell = told
+    rows = rows_of(tell)
+    rows[1]["bbox"] = [5.0, 5.0, 0.0, 4.0]
+    rows[0]["score"], rows[2]["score"] = rows[2]["score"], rows[0]["score"]
+    put_rows(tell, rows)
+    pool = read(ask, tell).detector_of("pool")
+    images = exchange().Ask(tell.parent / "ask")
+    for image in images.images("pool"):
+        (found,) = pool.detections([image.image_id])
+        (vectors,) = pool.region_features([image.image_id], {image.image_id: found.boxes})
+        assert vectors[:, 0].tolist() == [image.image_id % 1000] * len(found)
+        np.testing.assert_array_equal(vectors[:, 1], found.boxes[:, 0])
+        np.testing.assert_array_equal(vectors[:, 2], found.boxes[:, 1])
+    for image in images.images("labeled"):
+        boxes = ask.labeled[image.image_id].boxes[::-1]
+        (vectors,) = pool.region_features([image.image_id], {image.image_id: boxes})
+        np.testing.assert_array_equal(vectors[:, 1], boxes[:, 0])
+    first = images.images("pool")[0].image_id
+    with pytest.raises(StrategyError, match=f"image {first}: box .* was neither predicted nor labeled"):
+        pool.region_features([first], {first: np.array([[0, 0, 1, 1]], dtype=np.float32)})
 
 
 def test_an_image_that_was_not_predicted_is_no_image_without_objects(told):

@@ -257,6 +257,8 @@ def test_a_strategy_that_wants_more_files_shares_no_round_with_one_that_does_not
         ("entropy", ["pool", "test"]),
         ("k_center", ["pool", "test", "embeddings"]),
         ("max_herding", ["pool", "test", "embeddings"]),
+        ("csod", ["pool", "test", "pool_features", "labeled_features"]),
+        ("talisman", ["pool", "test", "pool_features", "labeled_features"]),
         (
             "localization_stability",
             ["pool", "test", *(f"noisy_{sigma}" for sigma in range(8, 49, 8))],

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -54,25 +55,32 @@ def guesses(image, classes, count=3):
     ]
 
 
+def features_of(image, box):
+    """Return a vector that tells its image and its box."""
+    return [float(image.image_id % 1000), box.xywh[0], box.xywh[1], box.xywh[2]]
+
+
 def answered(ask_folder, tell_folder, find=guesses):
     """Answer a round by `find(image, classes)`, with everything that is wanted."""
-    import numpy as np
-
     module = exchange()
     ask, tell = module.Ask(Path(ask_folder)), module.Tell(Path(tell_folder))
     for name in ask.predicted:
         for image in ask.images(name):
-            tell.add(name, image, find(image, len(ask.classes)))
+            boxes = find(image, len(ask.classes))
+            if "pool_features" in ask.wanted:
+                boxes = [replace(box, features=features_of(image, box)) for box in boxes]
+            tell.add(name, image, boxes)
     for name in ask.wanted:
         if name.startswith("noisy_"):
             for image in ask.images("pool"):
                 tell.add(name, image, find(image, len(ask.classes)))
     if "embeddings" in ask.wanted:
-        images = [*ask.images("labeled"), *ask.images("pool")]
-        Path(tell_folder).mkdir(parents=True, exist_ok=True)
-        vectors = np.array([[image.image_id % 5, image.image_id % 3, 1.0] for image in images], dtype=np.float32)
-        np.save(Path(tell_folder) / "embeddings.npy", vectors)
-        (Path(tell_folder) / "embeddings.txt").write_text("".join(f"{image.path.name}\n" for image in images))
+        for image in [*ask.images("labeled"), *ask.images("pool")]:
+            tell.embed(image, [image.image_id % 5, image.image_id % 3, 1.0])
+    if "labeled_features" in ask.wanted:
+        for image in ask.images("labeled"):
+            for box in [*image.boxes, *image.ignored]:
+                tell.describe(box, features_of(image, box))
     tell.close(ask)
     return ask
 
