@@ -1,5 +1,8 @@
 """A detector outside that answers what alloop's own detector finds gives the same run: curve, purchases and ledger."""
 
+from functools import partial
+
+import numpy as np
 import pytest
 
 from alloop.config import parse_config
@@ -26,12 +29,22 @@ def detections_by_round(config, folder, cache):
         for record in ledger.rounds():
             detector, splits = restored(context, record.round), context.experiment.splits
             views = {"pool": (splits.train, context.caches.pool), "test": (splits.test, context.caches.test)}
-            images = {}
+            images, features = {}, {}
             for split, pixels in views.values():
-                ids = sorted(split.dataset.images)
-                images |= dict(zip(ids, fitted(context, split, pixels, detector).detections(ids), strict=True))
-            found.append(images)
+                ids, view = sorted(split.dataset.images), fitted(context, split, pixels, detector)
+                images |= dict(zip(ids, view.detections(ids), strict=True))
+                truth = split.dataset.annotations
+                boxes = {i: np.concatenate([images[i].boxes, truth[i].boxes]) for i in ids}
+                for image_id, vectors in zip(ids, view.region_features(ids, boxes), strict=True):
+                    corners = map(corners_key, boxes[image_id].tolist())
+                    features |= {(image_id, *key): v for key, v in zip(corners, vectors.tolist(), strict=True)}
+            found.append((images, features))
     return found
+
+
+def corners_key(corners):
+    x1, y1, x2, y2 = corners
+    return x1, y1, x2 - x1, y2 - y1
 
 
 def boxes_of(detections, *, posteriors):
@@ -55,21 +68,24 @@ def found_on(images, image, _classes, *, posteriors):
     return boxes_of(images[image.image_id], posteriors=posteriors)
 
 
+def features_on(features, image, box):
+    return features[image.image_id, *box.xywh]
+
+
 def answered_from(found, tree, out, *, posteriors=True):
     """Run a detector outside that finds, in each round, what `found` has."""
     for waited in range(len(found) + 1):
         try:
             run_experiment(parse_config(tree), out, TABLE)
         except WaitingError:
-            folder, images = out / "external" / f"round_{waited:03d}", found[waited]
-            answered(
-                folder / "ask", folder / "tell", lambda i, _, a=images: boxes_of(a[i.image_id], posteriors=posteriors)
-            )
+            folder, (images, features) = out / "external" / f"round_{waited:03d}", found[waited]
+            find = partial(found_on, images, posteriors=posteriors)
+            answered(folder / "ask", folder / "tell", find, partial(features_on, features))
     with read_ledger(out) as ledger:
         return ledger.charges(), ledger.selections(), [(r.boxes, r.metrics, r.per_class) for r in ledger.rounds()]
 
 
-@pytest.mark.parametrize("strategy", [{"name": "entropy"}, {"name": "margin"}])
+@pytest.mark.parametrize("strategy", [{"name": "entropy"}, {"name": "margin"}, {"name": "csod"}])
 def test_the_run_is_the_same(tmp_path, strategy):
     data = digit_files(tmp_path / "digits")
     config = parse_config(inside_tree(data, strategy))

@@ -60,8 +60,8 @@ def features_of(image, box):
     return [float(image.image_id % 1000), box.xywh[0], box.xywh[1], box.xywh[2]]
 
 
-def answered(ask_folder, tell_folder, find=guesses):
-    """Answer a round by `find(image, classes)`, with everything that is wanted."""
+def answered(ask_folder, tell_folder, find=guesses, features_of=features_of):
+    """Answer a round by `find(image, classes)` and `features_of(image, box)`, with everything that is wanted."""
     module = exchange()
     ask, tell = module.Ask(Path(ask_folder)), module.Tell(Path(tell_folder))
     for name in ask.predicted:
