@@ -1,6 +1,7 @@
 """The detector of a round that another program trains: ask, run or wait, read the answers, keep them."""
 
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +167,7 @@ class _Exchange:
         from alloop.external.program import Program  # noqa: PLC0415  its locks exist on Unix alone
 
         places = {name: self.folder / name for name in ("ask", "tell", "work")}
-        values = {**places, "round": self.ask.round, "seed": self.ask.random_seed}
+        values = {**places, "round": self.ask.round, "seed": self.ask.random_seed, "python": sys.executable}
         words = self.plugin.arguments()
         for key, value in values.items():
             words = [word.replace(f"{{{key}}}", str(value)) for word in words]

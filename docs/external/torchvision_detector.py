@@ -2,7 +2,7 @@
 
     detector:
       name: external
-      command: python docs/external/torchvision_detector.py {ask} {tell} --model fcos_resnet50_fpn --weights coco
+      command: "{python} docs/external/torchvision_detector.py {ask} {tell} --model fcos_resnet50_fpn --weights coco"
 
 SGD with momentum 0.9 and weight decay 1e-4, a linear warm-up over the first epoch, and a learning rate that drops to a
 tenth after two thirds and eleven twelfths of the epochs, on randomly mirrored images. The difference to alloop's own

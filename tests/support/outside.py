@@ -102,7 +102,7 @@ def program(folder, text=PROGRAM):
     """Write a program and return its command; it adds a line to `folder/count` whenever it is started."""
     path = folder / "program.py"
     path.write_text(text)
-    return f"{sys.executable} {path} {{ask}} {{tell}} {folder / 'count'}"
+    return f"{{python}} {path} {{ask}} {{tell}} {folder / 'count'}"
 
 
 def starts(folder):
