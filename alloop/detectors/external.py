@@ -28,8 +28,8 @@ class External:
     command: Annotated[
         str | None,
         Field(
-            description="program to run in every round, with {ask}, {tell} and {work} for its folders, {round}, {seed}, "
-            "and {python} for the interpreter of alloop; null waits until somebody has run it"
+            description="program to run in every round, with {ask}, {tell} and {work} for its folders, {round}, {seed} "
+            "and {python}, the interpreter of alloop; null waits until somebody has run it"
         ),
     ] = None
     time_limit_hours: Annotated[float, Field(gt=0, description="time after which the program is stopped")] = 24.0
