@@ -23,11 +23,10 @@ from alloop.data.paid_records import never_trained, records_of
 from alloop.data.records import Category, Records
 from alloop.data.splits import Split
 from alloop.errors import ConfigError
+from alloop.external.folders import MANIFEST
 from alloop.files import atomic_write, sha256_of
 from alloop.predictions.rows import Classes
 from alloop.values import Annotations, ImageId, ImageRecord
-
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -130,17 +129,6 @@ class Ask:
 
     def _categories(self) -> list[Category]:
         return [Category(*pair) for pair in zip(self.classes.category_ids, self.classes.names, strict=True)]
-
-
-def exchange_folder(run: Path, round_: int) -> Path:
-    """Return the folder of a round's exchange in a run folder."""
-    return run / "external" / f"round_{round_:03d}"
-
-
-def is_unanswered(run: Path, round_: int) -> bool:
-    """Return whether a round was asked and its answer is not complete yet."""
-    folder = exchange_folder(run, round_)
-    return (folder / "ask" / MANIFEST).is_file() and not (folder / "tell" / MANIFEST).is_file()
 
 
 def noisy_name(sigma: float) -> str:

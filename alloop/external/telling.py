@@ -25,7 +25,8 @@ import msgspec
 from alloop.data.notes import Notes
 from alloop.errors import DataError
 from alloop.external.answers import Answers
-from alloop.external.asking import MANIFEST, Ask, noisy_name
+from alloop.external.asking import Ask, noisy_name
+from alloop.external.folders import MANIFEST
 from alloop.files import sha256_file
 from alloop.predictions.embeddings import Embeddings, read_embeddings
 from alloop.predictions.predictions import Predictions

@@ -12,7 +12,8 @@ from alloop.data.splits import Split
 from alloop.detectors.external import External
 from alloop.errors import ConfigError, DataError, TrainingError, WaitingError
 from alloop.external.answers import Answers
-from alloop.external.asking import MANIFEST, Ask, exchange_folder
+from alloop.external.asking import Ask
+from alloop.external.folders import MANIFEST, exchange_folder
 from alloop.external.telling import read_answers
 from alloop.loop.context import RunContext
 from alloop.loop.experiment import Experiment

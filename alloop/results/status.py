@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alloop.budget.amounts import Spent
 from alloop.budget.charges import RoundCharges
-from alloop.external.asking import exchange_folder, is_unanswered
+from alloop.external.folders import exchange_folder, is_unanswered
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.labeled_images import content_of_last_round
 from alloop.ledger.requests import AnnotationRequest, AnnotationRequests, RoundAnswers
