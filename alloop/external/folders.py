@@ -1,4 +1,4 @@
-"""Where the exchange of a round lies, and whether it is answered; what `alloop status` needs, so nothing is imported."""
+"""Where the exchange of a round lies, and whether it is answered. `alloop status` asks, so nothing slow is imported."""
 
 from pathlib import Path
 
