@@ -99,6 +99,7 @@ def test_the_file_of_answers_gives_them_back(told):
     data = answers.to_bytes()
     again = Answers.from_bytes(data, ask.classes.names, "the file")
     assert again.to_bytes() == data
+    assert (again.predictions.keys(), again.noisy.keys()) == ({"pool", "test"}, {8.0})
     for name in ("pool", "test"):
         ids = [image.image_id for image in ask.images(name)]
         for one, other in zip(*(a.detector_of(name).detections(ids) for a in (answers, again)), strict=True):
