@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.fcos import FCOS, FCOSHead
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs" / "external"))
 from exchange import Ask, Tell
@@ -36,7 +36,8 @@ def network(classes: int) -> FCOS:
         layer.requires_grad_(requires_grad=False)
     levels = {"6": "0", "13": "1", "17": "2"}  # the last blocks at strides 8, 16 and 32
     widths = [32, 96, 320]
-    backbone = BackboneWithFPN(features, levels, widths, CHANNELS, extra_blocks=None)
+    backbone = nn.Sequential(IntermediateLayerGetter(features, levels), FeaturePyramidNetwork(widths, CHANNELS))
+    backbone.out_channels = CHANNELS
     anchors = torchvision.models.detection.anchor_utils.AnchorGenerator(((8,), (16,), (32,)), ((1.0,),) * 3)
     head = FCOSHead(CHANNELS, 1, classes, num_convs=CONVOLUTIONS)
     short_side, long_side = SIZE

@@ -35,9 +35,15 @@ class OutsideDetector:
     splits: Mapping[str, Split]
 
     def on(self, split: Split) -> PredictedDetector:
-        """Return the detector as it may be shown to a strategy, on the images of a split."""
-        name = next(name for name, own in self.splits.items() if own is split)
-        return self.answers.detector_of(name)
+        """Return the detector as it may be shown to a strategy, on the images of a split.
+
+        About a split that was not asked, such as the reference for a strategy that does not look at it, it knows
+        nothing and says so.
+        """
+        for name, own in self.splits.items():
+            if own is split:
+                return self.answers.detector_of(name)
+        return PredictedDetector(self.answers.class_names, None)
 
 
 def asked(

@@ -26,7 +26,7 @@ def digit_files(folder):
     export_digit_scenes(folder, ["pool=24", "reference=4", "test=8", "max_digits=3"])
     return {
         name: {"annotations": str(folder / f"instances_{part}.json"), "images": str(folder / "images")}
-        for name, part in (("train", "pool"), ("test", "test"))
+        for name, part in (("train", "pool"), ("reference", "reference"), ("test", "test"))
     }
 
 
