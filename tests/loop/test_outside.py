@@ -273,6 +273,14 @@ def test_a_strategy_gets_what_it_needs(data, tmp_path, strategy, wanted):
         assert [r.images for r in ledger.rounds()] == [6, 10, 14]
 
 
+def test_reference_images_are_predicted_for_a_strategy_that_looks_at_them(data, tmp_path):
+    run(external_tree(data, program(tmp_path), "tests.support.outside:LooksAtReference"), tmp_path / "run")
+    ask = exchange().Ask(folder(tmp_path / "run", 0, "ask"))
+    assert (ask.predicted, len(ask.images("reference"))) == (["pool", "test", "reference"], 4)
+    with read_ledger(tmp_path / "run") as ledger:
+        assert {utility for _, _, _, utility, _ in ledger.selections()} == {4 * 3.0}
+
+
 def test_distances_between_purchases_want_embeddings(data, tmp_path):
     tree = external_tree(data, program(tmp_path), "random")
     tree["loop"]["min_distance"] = "0.01 cosine"

@@ -2,12 +2,14 @@
 
 import importlib.util
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from alloop.data.digit_files import export_digit_scenes
+from alloop.query import Need
 
 ADAPTERS = Path(__file__).parents[2] / "docs" / "external"
 
@@ -109,3 +111,17 @@ def starts(folder):
     """Return how often the program was started, by round folder."""
     path = folder / "count"
     return path.read_text().splitlines() if path.is_file() else []
+
+
+@dataclass(frozen=True)
+class LooksAtReference:
+    """A strategy that gives every image the number of detections on the reference images as its utility."""
+
+    @property
+    def needs(self):
+        return frozenset({Need.DETECTIONS, Need.REFERENCE})
+
+    def select(self, query):
+        found = sum(map(len, query.reference_detector.detections(sorted(query.reference))))
+        image_ids = query.candidates()
+        return query.top(image_ids, np.full(len(image_ids), float(found)))
