@@ -14,6 +14,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 
 from alloop.detectors.torchvision.classifiers import (
     STRIDES,
+    build_classifier,
     classifier_names,
     compute_as_evaluated,
     freeze_norms,
@@ -135,7 +136,7 @@ def _resnet(
 def _classifier(
     name: str, initial: InitialWeights, channels: int, trainable: int | None, *, two_stage: bool
 ) -> Pyramid:
-    whole = torchvision.models.get_model(name, weights=None)
+    whole = build_classifier(name)
     initial.into_backbone(whole, name)
     if initial.pretrained:
         freeze_norms(whole)

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from torchvision.models import list_models
 from torchvision.ops import FrozenBatchNorm2d, StochasticDepth
 
+from alloop.detectors.torchvision.efficientnet_lite import NAME as LITE0
+from alloop.detectors.torchvision.efficientnet_lite import EfficientNetLite0
+
 STRIDES = (4, 8, 16, 32)
 _FAMILIES = ("convnext_", "densenet", "efficientnet_", "regnet_", "shufflenet_")
 _SIDE = 64  # of the small image; the last stage returns 2 by 2 cells of it
@@ -49,7 +52,12 @@ class Stages:
 @cache
 def classifier_names() -> tuple[str, ...]:
     """Return the names of the classifiers that can be a backbone, the ResNets and MobileNets left out."""
-    return tuple(name for name in list_models(module=torchvision.models) if name.startswith(_FAMILIES))
+    return (*(name for name in list_models(module=torchvision.models) if name.startswith(_FAMILIES)), LITE0)
+
+
+def build_classifier(name: str) -> nn.Module:
+    """Build a classifier of one of these names, with random weights; EfficientNet-Lite0 ends below its last layers."""
+    return EfficientNetLite0() if name == LITE0 else torchvision.models.get_model(name, weights=None)
 
 
 def stages_of(classifier: nn.Module) -> Stages:

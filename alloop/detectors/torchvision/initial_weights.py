@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from alloop.detectors.loaded_weights import LoadedWeights, listed
 from alloop.detectors.loss_prediction import NAME as LOSS_PREDICTION
+from alloop.detectors.torchvision.efficientnet_lite import NAME as LITE0
+from alloop.detectors.torchvision.efficientnet_lite import imagenet_lite0
 from alloop.detectors.torchvision.published import CLASS_LAYERS, COCO, divide_as_published, imagenet, load_coco
 from alloop.detectors.torchvision.weight_files import (
     BACKBONE,
@@ -111,7 +113,8 @@ class InitialWeights:
 
 
 def _load_imagenet(body: nn.Module, classifier: str) -> None:
-    missing = [k for k in body.load_state_dict(imagenet(classifier), strict=False).missing_keys if COUNTERS not in k]
+    state = imagenet_lite0() if classifier == LITE0 else imagenet(classifier)
+    missing = [k for k in body.load_state_dict(state, strict=False).missing_keys if COUNTERS not in k]
     if missing:
         msg = f"detector.weights: the ImageNet weights of {classifier} lack {listed(missing)}; use a file instead"
         raise ConfigError(msg)

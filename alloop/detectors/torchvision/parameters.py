@@ -17,7 +17,7 @@ class TorchvisionParameters:
         str,
         Field(
             description="tiny, or a classifier of torchvision: mobilenet_*, resnet*, resnext*, wide_resnet*, "
-            "convnext_*, densenet*, efficientnet_*, regnet_*, shufflenet_*"
+            "convnext_*, densenet*, efficientnet_*, regnet_*, shufflenet_*; or efficientnet_lite0"
         ),
     ] = "mobilenet_v2"
     weights: Annotated[
