@@ -1,5 +1,6 @@
 """The only place that writes files of a run: temporary name, fsync, rename, fsync of the folder."""
 
+import difflib
 import hashlib
 import os
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from alloop.errors import DamagedFileError, RunInUseError
+from alloop.errors import ConfigError, DamagedFileError, RunInUseError
 
 
 def sha256_of(data: bytes) -> str:
@@ -21,6 +22,26 @@ def sha256_file(path: Path) -> str:
     """Hex digest of a file, read in blocks."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def refuse_missing(path: Path, key: str = "") -> None:
+    """Refuse a file or folder that a user named and that is not there.
+
+    Args:
+        path: what was named.
+        key: the key of the config that names it; empty for an argument of a command.
+
+    Raises:
+        ConfigError: of its path, the first part that is missing is named with the most similar name beside it.
+    """
+    missing = next((part for part in (*reversed(path.parents), path) if not part.exists()), None)
+    if missing is None:
+        return
+    beside = sorted(entry.name for entry in missing.parent.iterdir()) if missing.parent.is_dir() else []
+    close = difflib.get_close_matches(missing.name, beside, n=1, cutoff=0.5)
+    meant = f" (did you mean {close[0]!r}?)" if close else ""
+    where = f"{key}: " if key else ""
+    raise ConfigError(f"{where}there is no {path}: {missing.name} is not in {missing.parent}{meant}")
 
 
 def atomic_write(path: Path, data: bytes | Iterable[bytes]) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from alloop.cli.check import check_experiment, is_config
 from alloop.cli.options import Quiet
 from alloop.data.formats.table import FORMATS, annotation_format, guess_format
 from alloop.errors import AlloopError, ConfigError
@@ -14,7 +15,9 @@ FORMATS_HELP = f"{', '.join(FORMATS)} or your own 'package.module:FORMAT'"
 
 
 def check_data(
-    annotations: Annotated[Path, typer.Argument(help="File or folder with annotations.")],
+    annotations: Annotated[
+        Path, typer.Argument(help="File or folder with annotations, or the config of an experiment, a YAML file.")
+    ],
     images: Annotated[Path | None, typer.Option(help="Also decode every image of this folder.")] = None,
     from_: Annotated[str | None, typer.Option("--from", help=f"Format: {FORMATS_HELP}. Guessed by default.")] = None,
     against: Annotated[
@@ -39,13 +42,27 @@ def check_data(
     group: Annotated[
         str, typer.Option(help="Also look for groups in both: folder, field:NAME, pattern:REGEX or csv:FILE.")
     ] = "",
+    strategies: Annotated[
+        str, typer.Option(help="With a config: the strategies to check, comma-separated, or all; its own by default.")
+    ] = "",
     format_: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print.")] = "text",
     quiet: Quiet = False,
 ) -> None:
     """Validate a data set: counts, and every problem with its file, id and reason. Exit 1 when unusable.
 
-    With --against, list the images that other data sets share with it; the last line counts them.
+    With --against, list the images that other data sets share with it; the last line counts them. Of a config, check
+    all splits and strategies as a run or study would before it begins, and show the sizes of images and boxes.
     """
+    if is_config(annotations):
+        others = {"--images": images, "--from": from_, "--against": against, "--config": config, "--group": group}
+        if given := [name for name, value in {**others, "--duplicates": duplicates}.items() if value]:
+            msg = f"{given[0]}: it is about annotations, and {annotations} is a config, which names its own"
+            raise ConfigError(msg)
+        check_experiment(annotations, strategies, as_json=format_ == "json")
+        return
+    if strategies:
+        msg = f"--strategies: they are checked with a config, and {annotations} is none"
+        raise ConfigError(msg)
     from alloop.cli.leaks import look_for_leaks  # noqa: PLC0415
     from alloop.data.groups import group_rule  # noqa: PLC0415
     from alloop.data.leak_check import LeakOptions  # noqa: PLC0415

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -74,11 +74,11 @@ def run(
     from alloop.config.reading import load_config  # noqa: PLC0415
 
     experiment = load_config(config, overrides)
-    _check_strategy(experiment.strategy.name, experiment.strategy.parameters)
+    folder = out or Path("runs") / config.stem
+    _check_before_torch_is_loaded(experiment, folder)
     from alloop.loop.engine import run_experiment  # noqa: PLC0415
     from alloop.progress import Progress  # noqa: PLC0415
 
-    folder = out or Path("runs") / config.stem
     progress = Progress(quiet=quiet)
     while True:
         try:
@@ -94,11 +94,15 @@ def run(
             return _show_rounds(folder, rounds)
 
 
-def _check_strategy(name: str, parameters: dict[str, Any]) -> None:
-    """Refuse a wrong strategy before torch is loaded."""
-    from alloop.strategy import make_strategy  # noqa: PLC0415
+def _check_before_torch_is_loaded(config: "ExperimentConfig", folder: Path) -> None:
+    """Refuse a config that cannot work, and for a run that has not begun, missing files of data."""
+    from alloop.data.splits import refuse_missing_files  # noqa: PLC0415
+    from alloop.ledger.database import FILE  # noqa: PLC0415
+    from alloop.loop.checks import check_config  # noqa: PLC0415
 
-    make_strategy(name, parameters, strategy_table())
+    check_config(config, strategy_table())
+    if not (folder / FILE).exists():
+        refuse_missing_files(config.data)
 
 
 def _show_rounds(folder: Path, rounds: "Sequence[RoundRecord]") -> None:

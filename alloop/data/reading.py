@@ -14,6 +14,7 @@ from alloop.data.image_index import ImageIndex
 from alloop.data.notes import Notes
 from alloop.data.records import Category, Records
 from alloop.errors import DataError
+from alloop.files import refuse_missing
 from alloop.values import ImageRecord
 
 
@@ -34,8 +35,10 @@ def read_annotations(
         groups: how the group of an image is found; only a field is read here, see `alloop.data.groups`.
 
     Raises:
+        ConfigError: it is not there.
         DataError: it cannot be read, or a box has a class that is not among `classes`.
     """
+    refuse_missing(path)
     field = (groups and groups.field) or NO_HINTS.group_field
     records = format_.read(path, Hints(images, tuple(classes), field))
     return with_classes(records, classes, str(path)) if classes else records

@@ -18,6 +18,7 @@ from alloop.data.reading import ignored_as_counted, labeled_only, read_annotatio
 from alloop.data.records import Records
 from alloop.data.validation import validate
 from alloop.errors import ConfigError
+from alloop.files import refuse_missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +53,24 @@ def load_splits(config: DataConfig, *, for_people: bool = False, kept: CacheFold
 
     Raises:
         DataError: a file that cannot be used, or a box whose class is not among the classes.
-        ConfigError: a missing split, an unknown format, or unknown parameters of `digit_scenes`.
+        ConfigError: a missing split, annotations that are not there, an unknown format, or unknown parameters of
+            `digit_scenes`.
     """
     if config.digit_scenes is not None:
         return _embedded(config.digit_scenes, config.groups, kept)
     if config.train is None:
         msg = "data.train: this key is required and missing"
         raise ConfigError(msg)
-    for name, block in (("train", config.train), ("reference", config.reference), ("test", config.test)):
-        if block:
-            annotation_format(block.format, f"data.{name}.format")  # refused before a large file is read
-    blocks = {"train": config.train, "reference": config.reference, "test": config.test}
+    blocks = _blocks(config)
+    for name, block in blocks.items():  # refused before a large file is read
+        annotation_format(block.format, f"data.{name}.format")
+        refuse_missing(block.annotations, f"data.{name}.annotations")
     names = class_names_of(config)
     records = {
         f"data.{name}": _read(
             block, f"data.{name}", names, config.groups, keeps_unlabeled=for_people and name == "train"
         )
         for name, block in blocks.items()
-        if block
     }
     refuse_straddling({key: own.groups for key, own in records.items()})
     splits = {
@@ -84,14 +85,21 @@ def load_splits(config: DataConfig, *, for_people: bool = False, kept: CacheFold
     return Splits(splits["data.train"], first, second, shared=reference is None or test is None)
 
 
-def load_split(config: SplitConfig, key: str) -> Split:
-    """Read and validate one split; `key` is the key of its block, for messages.
+def refuse_missing_files(config: DataConfig) -> None:
+    """Refuse annotations and image folders that are not there, before anything is read.
 
     Raises:
-        DataError: the annotations cannot be used.
-        ConfigError: an unknown format.
+        ConfigError: with the key, the path, and the most similar name beside it.
     """
-    return _split(_read(config, key, (), None, keeps_unlabeled=False), config, key)
+    for name, block in _blocks(config).items():
+        refuse_missing(block.annotations, f"data.{name}.annotations")
+        refuse_missing(_image_folder(block, f"data.{name}"), f"data.{name}.images")
+
+
+def _blocks(config: DataConfig) -> dict[str, SplitConfig]:
+    """Return the blocks of the splits that a config has."""
+    blocks = {"train": config.train, "reference": config.reference, "test": config.test}
+    return {name: block for name, block in blocks.items() if block is not None}
 
 
 def _read(
@@ -108,8 +116,7 @@ def _read(
     return with_groups(records, groups, name)
 
 
-def _split(records: Records, config: SplitConfig | None, key: str) -> Split:
-    assert config is not None  # a split without a block was not read
+def _split(records: Records, config: SplitConfig, key: str) -> Split:
     dataset = validate(records, str(config.annotations))
     return Split(dataset, FolderImages(_image_folder(config, key), dataset.images))
 

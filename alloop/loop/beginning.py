@@ -22,9 +22,10 @@ from alloop.ledger.facts import Environment, RunFacts, SplitLeaks
 from alloop.ledger.image_sizes import record_image_sizes
 from alloop.ledger.perceptual_hashes import record_perceptual_hashes
 from alloop.ledger.requests import AnnotationRequests
+from alloop.loop.checks import first_strategy
 from alloop.loop.context import RunContext
 from alloop.loop.experiment import Experiment, environment
-from alloop.loop.first_batch import FirstBatch, first_strategy
+from alloop.loop.first_batch import FirstBatch
 from alloop.loop.first_embeddings import embeddings_from_file
 from alloop.loop.people import first_requests
 from alloop.loop.pool import seed_set_named

@@ -6,7 +6,6 @@ import torch
 
 from alloop.config.class_balance import ClassifierRetraining, EqualizationLoss, LogitAdjustment, Method
 from alloop.config.training import TrainingConfig
-from alloop.detectors.plugin import BalancedPlugin, DetectorPlugin
 from alloop.detectors.protocol import BalancedDetector, Detector
 from alloop.errors import ConfigError
 from alloop.loop.round_files import Checkpoints
@@ -26,27 +25,6 @@ from alloop.training.objective import TrainingObjective
 def balance_method(config: TrainingConfig) -> Method | None:
     """Return the configured method with its parameters, None where there is none."""
     return None if config.class_balance is None else config.class_balance.method
-
-
-def refuse_unbalanced(config: TrainingConfig, plugin: DetectorPlugin, name: str) -> None:
-    """Refuse a method of class balance for a detector that it makes no sense for.
-
-    Args:
-        config: of the training.
-        plugin: the detector.
-        name: what the config calls it.
-
-    Raises:
-        ConfigError: with the reason.
-    """
-    block = config.class_balance
-    if block is None or (isinstance(plugin, BalancedPlugin) and plugin.balances_classes):
-        return
-    msg = (
-        f"training.class_balance: {block.name} needs a two-stage detector, which declares `balances_classes`, and "
-        f"{name!r} does not: {block.method.one_stage}. Take faster_rcnn, or leave class_balance out"
-    )
-    raise ConfigError(msg)
 
 
 def reads_sigmoids(config: TrainingConfig) -> bool:

@@ -15,7 +15,8 @@ from alloop.detectors.protocol import Detector, PyramidDetector
 from alloop.detectors.seeding import seeded
 from alloop.errors import ConfigError
 from alloop.ledger.store import read_ledger
-from alloop.loop.experiment import choose_device, make_detector
+from alloop.loop.experiment import choose_device
+from alloop.loop.parts import make_detector
 from alloop.loop.round_files import trained_weights
 from alloop.progress import Progress
 from alloop.query import Need

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from alloop.config import ExperimentConfig
-from alloop.data.cache_folder import CacheFolder, RecentFolder
+from alloop.data.cache_folder import RecentFolder
 from alloop.files import run_lock
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.passed_over import record_passed_over
@@ -16,6 +16,7 @@ from alloop.loop.buying import purchase
 from alloop.loop.context import RunContext, Timings, pixel_caches
 from alloop.loop.experiment import prepare
 from alloop.loop.fitting import RoundDetector, trained_and_evaluated
+from alloop.loop.parts import CACHE, kept_values
 from alloop.loop.people import RequestBatch, collect, next_requests, note_revisions
 from alloop.loop.purchase_rules import passed_over_lines, rules_of_round
 from alloop.loop.querying import open_query
@@ -33,8 +34,6 @@ from alloop.loop.tracking import tracked, tracker_plugins
 from alloop.oracles.oracle import HumanOracle, RevealingOracle
 from alloop.progress import Progress
 from alloop.values import Annotations, ImageId
-
-CACHE = "cache"  # folder in a run or a study; nothing in it is needed
 
 
 def run_experiment(
@@ -172,9 +171,8 @@ def run_context(
 ) -> RunContext:
     """Return what the steps of a run work with; data, device and threads are as the run began with them."""
     facts = ledger.facts()
-    limit = int(config.training.cache_gib * 2**30)
-    kept = CacheFolder(cache, limit * 3 // 4, progress.say)
-    scores = RecentFolder(cache / "scores", limit // 4, progress.say)
+    kept = kept_values(config, cache, progress.say)
+    scores = RecentFolder(cache / "scores", int(config.training.cache_gib * 2**30) // 4, progress.say)
     experiment = prepare(config, table, asdict(facts.environment) if facts else None, kept)
     oracle = experiment.oracle.connect(experiment.splits.train)
     return RunContext(experiment, ledger, oracle, pixel_caches(experiment, kept), kept, scores, shared, progress)

@@ -15,28 +15,21 @@ from alloop.config.reading import ExperimentConfig
 from alloop.config.training import CHANGES_NO_RESULT
 from alloop.data.cache_folder import CacheFolder
 from alloop.data.images import DECODER
-from alloop.data.splits import Splits, load_splits
 from alloop.detectors.loss_prediction import attach_module
-from alloop.detectors.plugin import DetectorPlugin, PseudoLabelPlugin
 from alloop.detectors.protocol import Detector, PyramidDetector
 from alloop.detectors.seeding import seeded
 from alloop.errors import ConfigError
-from alloop.loop.class_balancing import prepare_logits, refuse_unbalanced
-from alloop.oracles.oracle import OraclePlugin
-from alloop.query import Need
+from alloop.loop.checks import check_config, check_data
+from alloop.loop.class_balancing import prepare_logits
+from alloop.loop.parts import Parts, read_parts
 from alloop.randomness import RoundSeed
-from alloop.strategy import Strategy, loss_prediction_of, make_strategy
+from alloop.strategy import loss_prediction_of
 
 
 @dataclass(frozen=True, slots=True)
-class Experiment:
-    """Config, data, detector, strategy, and the device and number of threads to compute with."""
+class Experiment(Parts):
+    """The parts of an experiment, and the device and number of threads to compute with."""
 
-    config: ExperimentConfig
-    splits: Splits
-    detector: DetectorPlugin
-    strategy: Strategy
-    oracle: OraclePlugin
     device: torch.device
     threads: int
 
@@ -72,135 +65,14 @@ def prepare(
         ConfigError: a strategy that needs what the detector does not give, an amount larger than the pool.
         DataError: data that cannot be used.
     """
+    check_config(config, table)
     recorded = recorded or {}
-    strategy = make_strategy(config.strategy.name, config.strategy.parameters, table)
     device = choose_device(recorded.get("device", config.training.device))
     threads = int(recorded.get("threads", config.training.threads or os.cpu_count() or 1))
     torch.set_num_threads(threads)
-    splits = load_splits(config.data, for_people=config.oracle.asks_people, kept=kept)
-    experiment = Experiment(config, splits, make_detector(config), strategy, make_oracle(config), device, threads)
-    _check_needs(experiment)
-    _check_semi_supervised(experiment)
-    refuse_unbalanced(config.training, experiment.detector, config.detector.name)
-    _check_seed_set(experiment)
-    _check_masks(experiment)
-    return experiment
-
-
-def make_detector(config: ExperimentConfig) -> DetectorPlugin:
-    """Make the detector plug-in that a config names, without building its network.
-
-    Raises:
-        ConfigError: the named class is no detector plug-in.
-    """
-    plugin = config.detector.make()
-    if not isinstance(plugin, DetectorPlugin):
-        msg = f"detector.name: {config.detector.name!r} is no detector: `alloop.detectors.plugin` says what one has"
-        raise ConfigError(msg)
-    return plugin
-
-
-def make_oracle(config: ExperimentConfig) -> OraclePlugin:
-    """Make the oracle plug-in that a config names.
-
-    Raises:
-        ConfigError: the named class is no oracle plug-in.
-    """
-    plugin = config.oracle.make()
-    if not isinstance(plugin, OraclePlugin):
-        msg = f"oracle.name: {config.oracle.name!r} is no oracle: `alloop.oracles.oracle` says what one has"
-        raise ConfigError(msg)
-    return plugin
-
-
-def detector_gives(config: ExperimentConfig) -> frozenset[Need]:
-    """Return the needs that the detector of a config serves."""
-    return make_detector(config).gives
-
-
-def lacking(strategy: Strategy, gives: frozenset[Need]) -> list[str]:
-    """Return the needs of a strategy that a detector does not serve.
-
-    Reference images come from the data and snapshots from the training, so neither is among them.
-    """
-    return sorted(strategy.needs - gives - {Need.REFERENCE, Need.SNAPSHOTS})
-
-
-def _check_needs(experiment: Experiment) -> None:
-    """Check what the strategy needs of the detector, of the data and of the training."""
-    config, strategy = experiment.config, experiment.strategy
-    missing = lacking(strategy, experiment.detector.gives)
-    if missing:
-        msg = (
-            f"strategy.name: {config.strategy.name!r} needs {', '.join(missing)}, which detector "
-            f"{config.detector.name!r} does not give; it gives {', '.join(sorted(experiment.detector.gives))}"
-        )
-        raise ConfigError(msg)
-    distance = config.loop.min_distance
-    if distance is not None and distance.unit == "cosine" and Need.EMBEDDINGS not in experiment.detector.gives:
-        msg = f"loop.min_distance: detector {config.detector.name!r} gives no embeddings; give a distance in bits"
-        raise ConfigError(msg)
-    truths = experiment.splits.reference.dataset.annotations
-    if Need.REFERENCE in strategy.needs and not truths.trainable.any():
-        msg = (
-            f"strategy.name: {config.strategy.name!r} needs labeled reference images, but the {len(truths)} images "
-            "of the reference split have no box; give data.reference or data.test with annotations"
-        )
-        raise ConfigError(msg)
-    if Need.LOSS_PREDICTIONS in strategy.needs and config.training.batch_size < 2:
-        msg = (
-            f"strategy.name: {config.strategy.name!r} learns from pairs of images; training.batch_size must be "
-            f"2 or more, found {config.training.batch_size}"
-        )
-        raise ConfigError(msg)
-
-
-def _check_semi_supervised(experiment: Experiment) -> None:
-    """Check that the detector can be trained on pseudo-labels in the configured style."""
-    semi, name = experiment.config.training.semi_supervised, experiment.config.detector.name
-    if semi is None:
-        return
-    detector, key = experiment.detector, "training.semi_supervised"
-    if Need.LAST_LAYERS not in detector.gives:
-        msg = f"{key}: detector {name!r} does not give {Need.LAST_LAYERS}, which the teacher needs; leave it out"
-        raise ConfigError(msg)
-    if Need.MASKS in detector.gives:
-        msg = f"{key}: a teacher gives no masks to learn from; take faster_rcnn instead of {name}"
-        raise ConfigError(msg)
-    if not isinstance(detector, PseudoLabelPlugin) or not detector.classification_terms:
-        msg = (
-            f"{key}: detector {name!r} declares no `classification_terms`, the names of the loss terms that are "
-            "trained on pseudo-labels; declare them in its class, or leave semi_supervised out"
-        )
-        raise ConfigError(msg)
-    if detector.classifies_regions:
-        return
-    if semi.style == "soft_teacher":
-        reason = "style soft_teacher weighs and regresses the regions of a second stage"
-        msg = f"{key}: {reason}, which {name} has not; take style: unbiased_teacher"
-        raise ConfigError(msg)
-    if semi.gradient_balance:
-        reason = "gradient_balance needs a softmax over the classes and the background"
-        msg = f"{key}: {reason}, and {name} has a sigmoid for each class; leave it out"
-        raise ConfigError(msg)
-
-
-def _check_seed_set(experiment: Experiment) -> None:
-    pool, seed_set = len(experiment.splits.train.dataset.images), experiment.config.loop.seed_set
-    if seed_set.unit == "images" and seed_set.number > pool:
-        msg = f"loop.seed_set: {seed_set} are more than the {pool} images of the pool"
-        raise ConfigError(msg)
-
-
-def _check_masks(experiment: Experiment) -> None:
-    """Check that every trainable box of the pool has a mask if the detector learns masks."""
-    if Need.MASKS not in experiment.detector.gives:
-        return
-    image_id = experiment.splits.train.dataset.annotations.lacking_mask()
-    if image_id is not None:
-        name = experiment.config.detector.name
-        msg = f"detector.name: {name} needs masks, but image {image_id} has boxes without a segmentation"
-        raise ConfigError(msg)
+    parts = read_parts(config, table, kept)
+    check_data(parts)
+    return Experiment(parts.config, parts.splits, parts.detector, parts.strategy, parts.oracle, device, threads)
 
 
 def choose_device(name: str) -> torch.device:

@@ -2,17 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from alloop.config import ExperimentConfig
 from alloop.detectors.protocol import Detector
-from alloop.errors import ConfigError
 from alloop.loop.buying import Walk
 from alloop.loop.context import RunContext
-from alloop.loop.experiment import detector_gives, lacking
 from alloop.loop.purchase_rules import random_seed_set, rules_of
 from alloop.loop.querying import open_query
 from alloop.predictions.fitted import PredictedDetector
-from alloop.query import Need
-from alloop.strategy import Strategy, depends_on_count, make_strategy
+from alloop.strategy import Strategy
 from alloop.values import ImageId
 
 
@@ -68,39 +64,3 @@ class FirstBatch:
         detector = self._context.experiment.new_detector(0)
         detector.module.to(self._context.experiment.device)
         return detector
-
-
-def first_strategy(config: ExperimentConfig, table: Mapping[str, str]) -> Strategy | None:
-    """Return the strategy that picks the seed set; None for random images.
-
-    Raises:
-        ConfigError: an unknown strategy, one that needs more than embeddings, embeddings that nobody gives or uses, or
-            two ways to pick the seed set.
-    """
-    name = config.loop.first_batch if config.loop.first_batch != "random" else config.oracle.first_batch
-    if name == "random":
-        if config.loop.embeddings is not None:
-            msg = "loop.embeddings: the seed set is random and does not use them; set loop.first_batch to max_herding"
-            raise ConfigError(msg)
-        return None
-    if config.loop.seed_images is not None:
-        msg = f"loop.first_batch: {name!r} would pick the seed set, and loop.seed_images names it; remove one of them"
-        raise ConfigError(msg)
-    strategy = make_strategy(name, {}, table)
-    needed = lacking(strategy, frozenset({Need.EMBEDDINGS}))
-    if needed:
-        msg = (
-            f"loop.first_batch: {name!r} needs {', '.join(needed)}, and nothing is trained yet; "
-            "try max_herding or k_center"
-        )
-        raise ConfigError(msg)
-    if config.loop.embeddings is None and (config.detector.is_external or lacking(strategy, detector_gives(config))):
-        msg = (
-            f"loop.first_batch: {name!r} needs embeddings, and detector {config.detector.name!r} gives none before it "
-            "is trained; name a file of them in loop.embeddings"
-        )
-        raise ConfigError(msg)
-    if depends_on_count(strategy):
-        msg = f"loop.first_batch: {name!r} ranks otherwise for another number of images; try max_herding or k_center"
-        raise ConfigError(msg)
-    return strategy

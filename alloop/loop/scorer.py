@@ -8,8 +8,9 @@ from alloop.config.reading import refuse_people, scorer_of, with_all_labels
 from alloop.data.splits import load_splits
 from alloop.detectors.torchvision.weight_files import load_weights
 from alloop.ledger.store import open_ledger
-from alloop.loop.engine import CACHE, run_context, run_experiment
+from alloop.loop.engine import run_context, run_experiment
 from alloop.loop.fitting import fitted, restored
+from alloop.loop.parts import CACHE
 from alloop.loop.recorded_data import expect_recorded_images
 from alloop.progress import Progress
 from alloop.query import FittedDetector

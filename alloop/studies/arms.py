@@ -7,6 +7,7 @@ from typing import Any
 
 from alloop.config.reading import ExperimentConfig, parse_config
 from alloop.errors import AlloopError
+from alloop.loop.parts import CACHE
 from alloop.progress import Progress
 from alloop.studies.remaining import RemainingTime
 from alloop.studies.workers import in_processes
@@ -85,7 +86,7 @@ def _job(arm: Arm, out: Path, table: Mapping[str, str], *, quiet: bool, bars: bo
         arm.replicate,
         dict(table),
         models,
-        out / "cache",
+        out / CACHE,
         quiet,
         bars,
         reports,

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from alloop.config.reading import ExperimentConfig, changed, refuse_people, refuse_waiting, with_all_labels
+from alloop.data.splits import load_splits
+from alloop.ledger.database import FILE
+from alloop.loop.parts import CACHE, detector_gives, kept_values, lacking
 from alloop.progress import Progress
 from alloop.strategy import make_strategy
 from alloop.studies.arms import Arm, Failure, run_arms
+from alloop.studies.checks import check_arms
 from alloop.trackers.tracker import require_packages
 
 FULL_LABEL = "full_label"
@@ -61,8 +65,6 @@ def _strategy_arm(config: ExperimentConfig, name: str, seed: int, replicate: int
 
 
 def _full_label_arm(config: ExperimentConfig, seed: int) -> Arm:
-    from alloop.data.splits import load_splits  # noqa: PLC0415  a study without full labels reads no data here
-
     images = len(load_splits(config.data).train.dataset.images)
     alone = changed(config, {"random_seed": seed, "strategy": {"name": "random"}})
     return Arm(f"{FULL_LABEL}_seed{seed}", with_all_labels(alone, images))
@@ -101,7 +103,9 @@ def run_study(
         the runs that failed.
 
     Raises:
-        ConfigError: a wrong strategy, parameter or key; a config that asks people, or waits for a program.
+        ConfigError: a wrong strategy, parameter or key; a run that cannot begin; a config that asks people, or waits
+            for a program.
+        DataError: data that cannot be used. Nothing is trained then.
     """
     refuse_people(config, "a study")
     refuse_waiting(config)
@@ -109,15 +113,14 @@ def run_study(
         require_packages(block.name, block.plugin_class)
     grid = Grid(strategies=strategies, seeds=seeds, full_label=full_label, replicates=replicates, vary=vary or {})
     arms = grid.arms(config, threads_each(workers))
-    for arm in arms:
-        make_strategy(arm.config.strategy.name, arm.config.strategy.parameters, table)
-    return run_arms(arms, Path(out), table, workers=workers, progress=progress, quiet=quiet)
+    out, progress = Path(out), progress or Progress(quiet=True)
+    begun = {arm.name for arm in arms if (out / arm.name / FILE).exists()}
+    check_arms([arm for arm in arms if arm.name not in begun], table, kept_values(config, out / CACHE, progress.say))
+    return run_arms(arms, out, table, workers=workers, progress=progress, quiet=quiet)
 
 
 def served_by(config: ExperimentConfig, table: Mapping[str, str]) -> tuple[list[str], dict[str, list[str]]]:
     """Return the strategies that the detector of a config serves, and the needs that the others lack."""
-    from alloop.loop.experiment import detector_gives, lacking  # noqa: PLC0415  loads torch
-
     gives = detector_gives(config)
     missing = {name: lacking(make_strategy(name, {}, table), gives) for name in table}
     others = {name: needs for name, needs in missing.items() if needs}

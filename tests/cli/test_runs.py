@@ -40,4 +40,4 @@ def test_missing_files_and_variables_are_named(tmp_path, monkeypatch):
     monkeypatch.delenv("ALLOOP_DATA", raising=False)
     assert "ALLOOP_DATA" in call("run", ROOT / "configs/bccd_fcos.yaml", code=2).output
     assert "run.db" in call("status", tmp_path, code=2).output
-    call("check-data", tmp_path / "none.json", code=1)
+    assert "none.json is not in" in call("check-data", tmp_path / "none.json", code=2).output

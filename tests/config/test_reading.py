@@ -15,7 +15,7 @@ from alloop.config.reading import changed, with_all_labels
 from alloop.config.tables import NETWORKS
 from alloop.errors import ConfigError
 from alloop.loop.beginning import refuse_other_config
-from alloop.loop.experiment import make_detector
+from alloop.loop.parts import make_detector
 from alloop.plugins import parameter_names, plugin_class
 from alloop.query import Need
 from tests.support import small_tree

@@ -12,7 +12,8 @@ from alloop.detectors.torchvision.region_logits import SIGMOIDS, SOFTMAX
 from alloop.errors import ConfigError
 from alloop.ledger.audit import audit
 from alloop.ledger.store import Ledger, read_ledger
-from alloop.loop.class_balancing import balanced, refuse_unbalanced
+from alloop.loop.checks import refuse_unbalanced
+from alloop.loop.class_balancing import balanced
 from alloop.loop.engine import run_experiment
 from alloop.loop.experiment import prepare, training_key
 from alloop.randomness import RoundSeed

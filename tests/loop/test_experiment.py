@@ -12,9 +12,10 @@ from alloop.data.grouped_annotations import GroupedAnnotations
 from alloop.detectors.torchvision.catalogue import FCOS, MaskRCNN
 from alloop.errors import ConfigError, TrainingError
 from alloop.ledger.store import read_ledger
-from alloop.loop import experiment as experiment_module
+from alloop.loop import checks
 from alloop.loop.engine import run_experiment
-from alloop.loop.experiment import detector_gives, prepare
+from alloop.loop.experiment import prepare
+from alloop.loop.parts import detector_gives
 from alloop.query import Need
 from alloop.values import Annotations
 from strategies import TABLE
@@ -122,10 +123,10 @@ def test_a_detector_that_gives_masks_needs_one_for_every_trainable_box(gives, ma
         ),
     )
     if not refused:
-        experiment_module._check_masks(experiment)
+        checks._check_masks(experiment)
         return
     with pytest.raises(ConfigError, match="own:Masks needs masks, but image 7 has boxes without a segmentation"):
-        experiment_module._check_masks(experiment)
+        checks._check_masks(experiment)
 
 
 @pytest.mark.parametrize(
