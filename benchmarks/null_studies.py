@@ -10,6 +10,7 @@ smooth, and a second one with its COCO figures (table 6). Every figure is comput
   beats              share of wrong cells in the matrix of who beats whom, at most 2.5 %, by each test
   saving             mean over studies and share of positive ones, 0 and one half
   larger purchases   mean difference of a strategy that buys 2.5 times as much at once, 0
+  one purchase       mean difference of a strategy that is better by 0.02, where a third one buys less: 0.02
   power              share of verdicts where the true difference is the detectable one, at least 0.8
 """
 
@@ -122,6 +123,20 @@ def larger_purchases(of: Law, cost: np.ndarray, studies: int) -> None:
         )
 
 
+def one_purchase(of: Law, cost: np.ndarray, studies: int) -> None:
+    """The range of all three ends before the first two have bought, with the purchase of the third."""
+    step, true = np.diff(cost).mean(), 0.02
+    for factor in (0.8, 1.0, 1.5):
+        paid = [cost[0] + np.array([0, share * step]) for share in (1.0, factor, 0.5)]
+        drawn = [curves(of, one, studies, np.random.default_rng(k)) for k, one in enumerate(paid)]
+        better = Curve(drawn[1].cost, drawn[1].ap + np.array([0, true]))
+        within = common_range(drawn)
+        assert within is not None
+        found = gap(better, drawn[0], within).mean(axis=-1)
+        error = found.std() / np.sqrt(studies)
+        print(f"one purchase       {factor:.1f} times: {found.mean():+.5f} of {true:+.2f} (standard error {error:.5f})")
+
+
 def power(studies: int) -> None:
     for test in ("t", "permutation", "wilcoxon"):
         for seeds in SEEDS:
@@ -149,5 +164,6 @@ if __name__ == "__main__":
         false_verdicts(random_law, paid, number)
         savings(random_law, paid, number // 4)
         larger_purchases(random_law, paid, number)
+        one_purchase(random_law, paid, number)
         beats(random_law, paid, number // 100)
     power(number)

@@ -43,7 +43,8 @@ def check_data(
         str, typer.Option(help="Also look for groups in both: folder, field:NAME, pattern:REGEX or csv:FILE.")
     ] = "",
     strategies: Annotated[
-        str, typer.Option(help="Of a config: the strategies to check, such as entropy,margin, or all; by default its own.")
+        str,
+        typer.Option(help="Of a config: strategies to check, such as entropy,margin, or all; by default its own."),
     ] = "",
     format_: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print.")] = "text",
     quiet: Quiet = False,

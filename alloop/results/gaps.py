@@ -9,7 +9,9 @@ gap is read where the run with fewer purchases was measured, and the other curve
 points the gap is linear in the logarithm, and beyond them constant. Runs with equally many purchases are read both
 ways and averaged, so that g(a, b) = -g(b, a).
 
-Runs of one random seed share round 0, where their gap is 0 and says nothing, so nothing is read there.
+Runs of one random seed share round 0, where their gap is 0 and says nothing, so nothing is read there. The range that
+all strategies of a seed cover may end before both runs have bought once, because another strategy bought less at first.
+Their gap is then read at the first purchase behind its end.
 """
 
 from collections.abc import Sequence
@@ -21,6 +23,7 @@ from jaxtyping import Bool, Float
 from alloop.results.names import Metric
 from alloop.results.runs import Run
 
+UNEQUAL = 0.02  # relative difference of two costs above which a curve has to be read between them
 GRID = 101  # costs in a range at which curves and gaps are averaged
 
 
@@ -76,7 +79,9 @@ def gap(a: Curve, b: Curve, within: Range) -> Float[np.ndarray, "*curves g"]:
         within: a range that both cover.
     """
     grid = np.linspace(within.low, within.high, GRID)
-    rows_a, rows_b = (_purchases(one, other, within.high) for one, other in ((a, b), (b, a)))
+    first = min(curve.cost[curve.cost > curve.cost[0]].min(initial=np.inf) for curve in (a, b))
+    high = max(within.high, min(first, a.cost[-1], b.cost[-1]))
+    rows_a, rows_b = _purchases(a, b, high), _purchases(b, a, high)
     if not (rows_a.any() or rows_b.any()):  # round 0 alone
         return np.repeat((a.ap[..., 0] - b.ap[..., 0])[..., None], GRID, axis=-1)
     fewest = min(rows.sum() for rows in (rows_a, rows_b) if rows.any())
@@ -87,6 +92,22 @@ def gap(a: Curve, b: Curve, within: Range) -> Float[np.ndarray, "*curves g"]:
         readings.append(-_gap_where_measured(b, a, rows_b, grid))
     mean: np.ndarray = np.mean(readings, axis=0)
     return mean
+
+
+def with_unequal_single_purchases(runs: Sequence[Run], metric: Metric) -> list[Run]:
+    """Return runs of one purchase that ends elsewhere than that of another run of their seed, by more than 2 %.
+
+    Between its two points such a curve is taken for a straight line in the logarithm of the cost, which nothing tests.
+    """
+    single = [(run, curve) for run in runs if len((curve := curve_of(run, metric)).cost) == 2]
+    return [
+        run
+        for run, curve in single
+        if any(
+            other.random_seed == run.random_seed and abs(against.cost[-1] / curve.cost[-1] - 1) > UNEQUAL
+            for other, against in single
+        )
+    ]
 
 
 def ap_between(curve: Curve, cost: Float[np.ndarray, " m"]) -> Float[np.ndarray, "*curves m"]:

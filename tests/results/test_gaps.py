@@ -9,7 +9,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from alloop.results.compare import mean_gap
-from alloop.results.gaps import GRID, Curve, Range, ap_between, common_range, curve_of, distinct, gap
+from alloop.results.gaps import (
+    GRID,
+    Curve,
+    Range,
+    ap_between,
+    common_range,
+    curve_of,
+    distinct,
+    gap,
+    with_unequal_single_purchases,
+)
 from tests.support.runs import run
 
 
@@ -36,6 +46,34 @@ def test_round_0_which_both_share_is_not_read():
 def test_round_0_is_read_where_nothing_else_is_there():
     assert mean_gap(run("a", [100], [0.25]), run("b", [100], [0.2]), "ap") == pytest.approx(0.05)
     assert mean_gap(run("a", [100, 200], [0.25, 0.5]), run("b", [100], [0.2]), "ap") == pytest.approx(0.05)
+
+
+def test_a_third_run_that_buys_less_does_not_hide_the_gap_of_two_others():
+    """A range that ended before their first purchase once gave the gap of round 0, which is 0."""
+    a, b = curve([100, 240], [0.2, 0.5]), curve([100, 250], [0.2, 0.4])
+    alone, all_three = common_range([a, b]), common_range([a, b, curve([100, 200], [0.2, 0.3])])
+    assert (alone, all_three) == (Range(240, 240), Range(200, 200))
+    expected = 0.5 - (0.2 + 0.2 * math.log(2.4) / math.log(2.5))  # b is read at 240, in the logarithm
+    assert gap(a, b, alone) == pytest.approx(np.full(GRID, expected))
+    assert gap(a, b, all_three) == pytest.approx(np.full(GRID, expected))
+    assert gap(b, a, all_three) == pytest.approx(np.full(GRID, -expected))
+
+
+@pytest.mark.parametrize(
+    ("ends", "named"),
+    [
+        ({"a": [100, 200], "b": [100, 240]}, ["a", "b"]),
+        ({"a": [100, 200], "b": [100, 203]}, []),
+        ({"a": [100, 200, 300], "b": [100, 240]}, []),
+        ({"a": [100, 200, 300], "b": [100, 240], "c": [100, 340]}, ["b", "c"]),
+        ({"a": [100], "b": [100]}, []),
+    ],
+)
+def test_runs_of_one_purchase_of_unequal_size_are_found(ends, named):
+    runs = [run(name, paid, [0.1] * len(paid)) for name, paid in ends.items()]
+    assert [one.strategy for one in with_unequal_single_purchases(runs, "ap")] == named
+    others = [run(name, paid, [0.1] * len(paid), seed=k) for k, (name, paid) in enumerate(ends.items())]
+    assert with_unequal_single_purchases(others, "ap") == [], "runs of other seeds are not compared with each other"
 
 
 def test_runs_that_share_no_range_have_no_gap():
@@ -122,10 +160,23 @@ def test_a_curve_that_lies_higher_by_a_constant_has_that_gap(pair, shift):
     assert gap(higher, a, common_range([a, a])) == pytest.approx(np.full(GRID, shift / 1000), abs=1e-9)
 
 
-@given(two_curves())
-def test_the_gap_equals_a_second_one_that_is_computed_point_by_point(pair):
+@given(two_curves(), st.floats(50, 600))
+def test_a_curve_that_lies_higher_after_round_0_has_that_gap_wherever_the_range_ends(pair, end):
+    a, _ = pair
+    assume(len(a.cost) > 1)
+    higher = Curve(a.cost, np.append(a.ap[0], a.ap[1:] + 0.25))
+    end = float(np.clip(end, a.cost[0], a.cost[-1]))
+    assert gap(higher, a, Range(end, end)) == pytest.approx(np.full(GRID, 0.25))
+
+
+@given(two_curves(), st.floats(0, 1))
+def test_the_gap_equals_a_second_one_that_is_computed_point_by_point(pair, share):
+    """The range is that of the two, or ends earlier because of a third run."""
     a, b = pair
-    within = common_range(pair)
+    whole = common_range(pair)
+    begin = max(a.cost[0], b.cost[0])
+    end = begin + share * (whole.high - begin)
+    within = whole if share > 0.9 else Range(min(whole.low, end), end)
     expected = [slow_gap(a, b, cost, within.high) for cost in np.linspace(*within, GRID)]
     assert gap(a, b, within) == pytest.approx(np.array(expected), abs=1e-9)
 
@@ -134,6 +185,9 @@ def slow_gap(a, b, cost, high):
     """Compute what the head of `gaps` says, with no array operation."""
     bought_a = [k for k in range(1, len(a.cost)) if a.cost[k] <= high]
     bought_b = [k for k in range(1, len(b.cost)) if b.cost[k] <= high]
+    if not bought_a and not bought_b and min(len(a.cost), len(b.cost)) > 1:
+        bought_a = [1] if a.cost[1] <= b.cost[1] else []
+        bought_b = [1] if b.cost[1] <= a.cost[1] else []
     if not bought_a and not bought_b:
         return a.ap[0] - b.ap[0]
     readings = []
