@@ -38,7 +38,6 @@ app = typer.Typer(
     name="alloop",
     help="Active learning for object detection with an exact account of every box that is paid for.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

@@ -15,13 +15,6 @@ ConfigFile = Annotated[Path, typer.Argument(help="The experiment as YAML, for ex
 Overrides = Annotated[
     list[str], typer.Option("--set", help="Change one key of the config: --set loop.rounds=3. Repeatable.")
 ]
-Strategies = Annotated[
-    str,
-    typer.Option(
-        help="Names of strategies, comma-separated, for example entropy,k_center. `random` always runs as well. "
-        "The parameters in the config are given to the strategy that the config names."
-    ),
-]
 Seeds = Annotated[str, typer.Option(help="Random seeds, comma-separated; each strategy runs once for each of them.")]
 Workers = Annotated[int, typer.Option(help="Number of processes; they share the CPU threads.", min=1)]
 

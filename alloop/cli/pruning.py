@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from alloop.cli.options import ConfigFile, Overrides, Quiet, Seeds, Strategies, Workers, names_of, numbers_of
+from alloop.cli.options import ConfigFile, Overrides, Quiet, Seeds, Workers, names_of, numbers_of
 from alloop.cli.runs import refuse_failures
-from alloop.cli.strategies import strategy_table
+from alloop.cli.strategies import Strategies, strategy_table
 
 
 def prune(

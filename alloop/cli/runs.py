@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alloop.cli.options import ConfigFile, Overrides, Quiet, Seeds, Strategies, Workers, names_of, numbers_of
-from alloop.cli.strategies import strategy_table
+from alloop.cli.options import ConfigFile, Overrides, Quiet, Seeds, Workers, names_of, numbers_of
+from alloop.cli.strategies import Strategies, strategy_table
 from alloop.errors import AlloopError, UnreachableError, WaitingError
 from alloop.results.names import METRICS, metric_title
 

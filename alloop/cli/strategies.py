@@ -19,6 +19,22 @@ def strategy_table() -> dict[str, str]:
     return TABLE
 
 
+def complete_names(incomplete: str) -> list[str]:
+    """Return how the last of several names, comma-separated, may go on; the shell asks for it."""
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in ("all", *strategy_table()) if name.startswith(last)]
+
+
+Strategies = Annotated[
+    str,
+    typer.Option(
+        autocompletion=complete_names,
+        help="Names of strategies, comma-separated, for example entropy,k_center. `random` always runs as well. "
+        "The parameters in the config are given to the strategy that the config names.",
+    ),
+]
+
+
 def list_strategies(
     output: Annotated[TableFormat, typer.Option("--format", help="Print a table, JSON or CSV.")] = "table",
 ) -> None:
