@@ -142,8 +142,8 @@ def _leak_lines(splits: Mapping[str, Split]) -> list[str]:
         return ["no image file is in two splits; whether images look alike is checked when a run begins"]
     named = [f"  {name}: {file}, and {other}: {other_file}" for name, file, other, other_file in pairs[:SHOWN]]
     more = [f"  and {len(pairs) - SHOWN} more"] if len(pairs) > SHOWN else []
-    head = f"warning: {len(pairs)} pairs of equal image files are in two splits; AP would measure what was memorized"
-    return [head, *named, *more]
+    count = "1 image file is" if len(pairs) == 1 else f"{len(pairs)} image files are"
+    return [f"warning: {count} in two splits, so AP would measure what was memorized", *named, *more]
 
 
 def _plan_lines(config: ExperimentConfig, splits: Splits) -> list[str]:
@@ -152,9 +152,10 @@ def _plan_lines(config: ExperimentConfig, splits: Splits) -> list[str]:
     density = pool.boxes / len(pool.images) if not config.oracle.asks_people and pool.images else 0.0
     first, later = (_images(amount, density) for amount in (loop.seed_set, loop.query_size))
     bought = f"{loop.seed_set} first" + (f", then {loop.rounds - 1} times {loop.query_size}" * (loop.rounds > 1))
+    bought += f", at most {loop.budget}" if loop.budget else ""
     if first is None or later is None:
         return [f"plan: {bought}"]
-    last = min(len(pool.images), round(first + (loop.rounds - 1) * later))
+    last = max(1, min(len(pool.images), round(first + (loop.rounds - 1) * later)))
     boxes = f" and about {last * density:.0f} of {pool.boxes} boxes" if density else ""
     lines = [f"plan: {bought}: {last} of {len(pool.images)} images{boxes} in the last round"]
     if config.detector.is_external:

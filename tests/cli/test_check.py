@@ -39,7 +39,7 @@ def test_an_image_in_two_splits_is_named(project):
     pool, test = (images_of(project.parent, split)[0] for split in ("pool", "test"))
     shutil.copy(pool, test)
     told = call("check-data", project).output
-    assert "warning: 1 pairs of equal image files" in told
+    assert "warning: 1 image file is in two splits" in told
     assert pool.name in told
 
 
