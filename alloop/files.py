@@ -34,7 +34,7 @@ def refuse_missing(path: Path, key: str = "") -> None:
     Raises:
         ConfigError: of its path, the first part that is missing is named with the most similar name beside it.
     """
-    missing = next((part for part in (*reversed(path.parents), path) if not part.exists()), None)
+    missing = next((part for part in (*reversed(path.parents), path) if not os.path.exists(part)), None)  # noqa: PTH110  a name that is too long is no error
     if missing is None:
         return
     beside = sorted(entry.name for entry in missing.parent.iterdir()) if missing.parent.is_dir() else []

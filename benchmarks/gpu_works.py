@@ -13,7 +13,7 @@ from gpu_data import FULL
 
 from alloop.config import ExperimentConfig, load_config
 from alloop.loop.engine import run_experiment
-from alloop.loop.experiment import detector_gives, lacking
+from alloop.loop.parts import detector_gives, lacking
 from alloop.progress import Progress
 from alloop.strategy import make_strategy
 from strategies import TABLE

@@ -64,6 +64,7 @@ def load_splits(config: DataConfig, *, for_people: bool = False, kept: CacheFold
     blocks = _blocks(config)
     for name, block in blocks.items():  # refused before a large file is read
         annotation_format(block.format, f"data.{name}.format")
+    for name, block in blocks.items():
         refuse_missing(block.annotations, f"data.{name}.annotations")
     names = class_names_of(config)
     records = {

@@ -12,7 +12,7 @@ from alloop.data.data_set import DataSet
 from alloop.data.formats.coco import read_coco
 from alloop.data.validation import validate
 from alloop.errors import ConfigError, DataError, StrategyError
-from alloop.files import atomic_write
+from alloop.files import atomic_write, refuse_missing
 from alloop.progress import Progress
 from alloop.pruning.scores import instances_csv, scores_csv
 from alloop.pruning.subset import Balance, Pruned, count_of, prune, pruning_parameters
@@ -62,6 +62,7 @@ class FilePruning:
         parameters = pruning_parameters(self.strategy, self.parameters, self.table)
         strategy = self._checked(make_strategy(self.strategy, parameters, self.table))
         started = time.monotonic()
+        refuse_missing(self.annotations)
         dataset = validate(read_coco(self.annotations), str(self.annotations))
         reading = time.monotonic() - started
         count = count_of(len(dataset.images), self.keep, self.images)

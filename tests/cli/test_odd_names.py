@@ -138,12 +138,13 @@ def test_files_and_empty_folders_where_others_are_expected(tmp_path, alloop):
     for found in (file, empty, tmp_path / "nowhere", tmp_path / ("x" * 300)):
         for name in ("status", "ledger", "verify", "compare", "report"):
             assert alloop(name, found)[0] != 0
-        alloop("check-data", found, code=1)
+        code = 1 if found in (file, empty) else 2  # 2: there is no such path
+        alloop("check-data", found, code=code)
         alloop("run", found, "--out", tmp_path / "run", code=2)
         alloop("import", found, "--out", tmp_path / "imported", "--classes", "a", code=1)
-        alloop("prune", found, "--strategy", "random", "--keep", "0.5", "--out", tmp_path / "x.json", code=1)
+        alloop("prune", found, "--strategy", "random", "--keep", "0.5", "--out", tmp_path / "x.json", code=code)
         for name in ("coco", "voc", "yolo", "cvat", "label_studio"):
-            alloop("convert", found, tmp_path / "converted", "--from", name, "--to", "voc", code=1)
+            alloop("convert", found, tmp_path / "converted", "--from", name, "--to", "voc", code=code)
     assert file.read_text() == "x"
 
 

@@ -10,7 +10,13 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d, StochasticDepth
 
 from alloop.detectors.torchvision.backbones import build_backbone
-from alloop.detectors.torchvision.classifiers import STRIDES, classifier_names, freeze_norms, stages_of
+from alloop.detectors.torchvision.classifiers import (
+    STRIDES,
+    build_classifier,
+    classifier_names,
+    freeze_norms,
+    stages_of,
+)
 from alloop.detectors.torchvision.published import imagenet
 from alloop.errors import ConfigError
 from tests.support.detectors import make, scene
@@ -38,7 +44,7 @@ def file_of(tmp_path, model):
 @pytest.mark.parametrize("name", CHEAP)
 def test_every_classifier_has_a_stage_at_each_stride(name):
     with torch.device("cpu" if name.startswith("regnet_") else "meta"):
-        stages = stages_of(torchvision.models.get_model(name))
+        stages = stages_of(build_classifier(name))
     ends = [stages.last_at(stride) for stride in STRIDES]
     assert list(stages.modules).index(ends[-1]) == len(stages.modules) - 1, "the head of the classification is left out"
     assert [stage for group in stages.groups() for stage in group] == list(stages.modules.values())
