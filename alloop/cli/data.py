@@ -10,6 +10,7 @@ from alloop.cli.check import check_experiment, is_config
 from alloop.cli.options import Quiet
 from alloop.data.formats.table import FORMATS, annotation_format, guess_format
 from alloop.errors import AlloopError, ConfigError
+from alloop.files import refuse_missing
 
 FORMATS_HELP = f"{', '.join(FORMATS)} or your own 'package.module:FORMAT'"
 
@@ -54,6 +55,7 @@ def check_data(
     With --against, list the images that other data sets share with it; the last line counts them. Of a config, check
     all splits and strategies as a run or study would before it begins, and show the sizes of images and boxes.
     """
+    refuse_missing(annotations)
     if is_config(annotations):
         others = {"--images": images, "--from": from_, "--against": against, "--config": config, "--group": group}
         if given := [name for name, value in {**others, "--duplicates": duplicates}.items() if value]:
@@ -89,6 +91,8 @@ def _validated(annotations: Path, images: Path | None, from_: str | None) -> tup
     from alloop.data.reading import read_annotations, with_file_names  # noqa: PLC0415
     from alloop.data.validation import data_set_of, find_problems  # noqa: PLC0415
 
+    if images is not None:
+        refuse_missing(images, "--images")
     index = None if images is None else index_of_folder(images)
     records = read_annotations(annotations, annotation_format(from_ or guess_format(annotations), "--from"), index)
     problems = find_problems(records, annotations.name)

@@ -16,7 +16,7 @@ from alloop.data.same_contents import difference
 from alloop.data.summary import note_lines
 from alloop.data.validation import refuse_unusable, validate
 from alloop.errors import DataError
-from alloop.files import atomic_path, atomic_write
+from alloop.files import atomic_path, atomic_write, refuse_missing
 
 
 def convert_annotations(source: Path, target: Path, from_: str, to: str, images: Path | None = None) -> list[str]:
@@ -34,12 +34,14 @@ def convert_annotations(source: Path, target: Path, from_: str, to: str, images:
 
     Raises:
         DataError: `source` is unusable, `target` exists or cannot hold `source` without loss.
-        ConfigError: an unknown format.
+        ConfigError: an unknown format, or `source` or `images` is not there.
     """
     reader, writer = annotation_format(from_, "--from"), annotation_format(to, "--to")
     if target.exists():
         msg = f"{target}: exists already; give a new name, nothing is overwritten"
         raise DataError(msg)
+    if images:
+        refuse_missing(images, "--images")
     index = index_of_folder(images) if images else None
     records = read_annotations(source, reader, index)
     if index is not None:

@@ -16,7 +16,7 @@ from alloop.data.reading import changed, read_annotations, with_file_names
 from alloop.data.records import Records
 from alloop.data.validation import refuse_unusable, validate
 from alloop.errors import ConfigError, DataError
-from alloop.files import atomic_write
+from alloop.files import atomic_write, refuse_missing
 from alloop.values import ImageId, ImageRecord
 
 
@@ -70,8 +70,9 @@ def import_project(
     Raises:
         DataError: no images, a labeled image that is not in the folder or has another size, a name that may mean
             several images, files that exist.
-        ConfigError: no classes at all, or an unknown format.
+        ConfigError: no classes at all, an unknown format, or `images` is not there.
     """
+    refuse_missing(images)
     pool, listed = out / "pool.json", out / "labeled.txt"
     _refuse_existing((pool, listed))
     index = index_of_folder(images)

@@ -19,7 +19,7 @@ from alloop.data.split_counts import Counts, counted
 from alloop.data.splitting import split_records
 from alloop.data.validation import refuse_unusable, validate
 from alloop.errors import DataError
-from alloop.files import atomic_folder, atomic_write
+from alloop.files import atomic_folder, atomic_write, refuse_missing
 from alloop.tables import csv_text
 
 GROUP_FIELD = GroupsConfig(field="group")  # the field that our COCO files have
@@ -108,6 +108,8 @@ class FileSplitting:
         return FileSplit(dataset, splits, whole, counts, config, _masks(splits) - _masks(written))
 
     def _read(self, reader: Format) -> tuple[Records, DataSet]:
+        if self.images:
+            refuse_missing(self.images, "--images")
         index = index_of_folder(self.images) if self.images else None
         name = str(self.annotations)
         records = read_annotations(self.annotations, reader, index, groups=self.groups)
