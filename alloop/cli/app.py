@@ -10,11 +10,12 @@ from typing import Annotated
 
 import typer
 
-from alloop.cli import data, export, pruning, results, runs, select, split, strategies
+from alloop.cli import data, export, init, pruning, results, runs, select, split, strategies
 from alloop.cli.command import command
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": runs.demo,
+    "init": init.init,
     "run": runs.run,
     "study": runs.study,
     "strategies": strategies.list_strategies,

@@ -1,4 +1,4 @@
-"""Every shell block of the tutorial runs, in order, in an empty folder."""
+"""Every shell block of both tutorials runs, in order, in an empty folder."""
 
 import os
 import re
@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
-TUTORIAL = ROOT / "docs" / "tutorial.md"
 
 
-def test_the_tutorial_runs_from_images_to_a_verdict(tmp_path):
-    blocks = re.findall(r"^```bash\n(.*?)^```", TUTORIAL.read_text(), re.MULTILINE | re.DOTALL)
+@pytest.mark.parametrize(("page", "study", "least"), [("tutorial", "study", 8), ("first_study", "project/study", 5)])
+def test_a_tutorial_runs_to_its_verdict(tmp_path, page, study, least):
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     commands = tmp_path / "bin"
     commands.mkdir()
     (commands / "alloop").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m alloop "$@"\n')
@@ -29,6 +32,6 @@ def test_the_tutorial_runs_from_images_to_a_verdict(tmp_path):
         ["bash", "-c", script], cwd=work, env=environment, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert ended.stdout.count("== block") == len(blocks) >= 8
+    assert ended.stdout.count("== block") == len(blocks) >= least
     assert "entropy against random at equal boxes" in ended.stdout
-    assert (work / "study" / "report.html").is_file()
+    assert (work / study / "report.html").is_file()

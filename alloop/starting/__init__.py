@@ -1,0 +1,1 @@
+"""The first config of an experiment, made from its data, as `alloop init` writes it."""
