@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from alloop.cli import data, export, init, pruning, results, runs, select, split, strategies
+from alloop.cli import data, export, forecast, init, pruning, results, runs, select, split, strategies
 from alloop.cli.command import command
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -27,6 +27,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": results.verify,
     "compare": results.compare,
     "report": results.report,
+    "forecast": forecast.forecast,
     "export": export.export,
     "check-data": data.check_data,
     "split": split.split,

@@ -11,6 +11,8 @@ from alloop.ledger.facts import RunFacts
 from alloop.ledger.labeled_images import content_of_last_round
 from alloop.ledger.requests import AnnotationRequest, AnnotationRequests, RoundAnswers
 from alloop.ledger.store import Ledger, RoundRecord, read_ledger, run_folders
+from alloop.results.forecast import forecast
+from alloop.results.forecasts import RunForecast
 from alloop.results.stopping import WORTH, NextRound, advice
 from alloop.tables import Table
 
@@ -89,6 +91,7 @@ class RunStatus:
             *(f"people   {answers_line(answers)}" for answers in self.answers),
             *self._requested(),
             *([f"program  asked in {self.asks_program / 'ask'}"] if self.asks_program else []),
+            *self._forecast(),
             *([f"advice   {self.advice()}"] if self.rounds and (self.answers or self.requests) else []),
         ]
 
@@ -104,6 +107,19 @@ class RunStatus:
         content = "content  {1} is the sha256 of what round {0} trained on; `alloop export` writes it"
         return [*lines, f"last     {metrics}", *([content.format(*self.content)] if self.content else [])]
 
+    def _forecast(self) -> list[str]:
+        """Return how AP goes on, where the rounds say it."""
+        boxes, values = self._curve()
+        curve = forecast(boxes, values)
+        if curve is None:
+            return []
+        return [f"forecast AP {RunForecast('', boxes, values, curve).after(None)}, twice those paid"]
+
+    def _curve(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the boxes paid for and AP, of the rounds that have one."""
+        points = [(float(r.boxes), value) for r in self.rounds if (value := r.metrics["ap"]) is not None]
+        return tuple(boxes for boxes, _ in points), tuple(value for _, value in points)
+
     def _requested(self) -> list[str]:
         if not self.requests:
             return []
@@ -112,13 +128,12 @@ class RunStatus:
 
     def advice(self) -> str:
         """Return in one sentence whether another round pays, by the curve, the charges and the open request."""
-        points = [(r.boxes, value) for r in self.rounds if (value := r.metrics["ap"]) is not None]
         boxes, cost = sum(c.boxes for c in self.charged), sum(c.cost for c in self.charged)
         upcoming = NextRound(
             self.predicted_boxes or self.charged[-1].boxes, cost / boxes if boxes else 1.0, self.gain_worth_having
         )
         finished = self.facts is not None and self.facts.rounds_planned == len(self.rounds)
-        return advice([b for b, _ in points], [a for _, a in points], None if finished else upcoming)
+        return advice(*self._curve(), None if finished else upcoming)
 
 
 def read_status(folder: Path, gain_worth_having: float = WORTH) -> RunStatus:

@@ -1,7 +1,7 @@
 """Whether another round pays: AP gained per 1,000 boxes at the end of the curve, and what the next round may gain.
 
-Stopping is advised when even the upper end of the interval of the next round's gain is less than a gain worth having.
-An interval that contains zero is no reason by itself: a curve that still rises has one, too, when its rounds are few.
+What the next round may gain is forecast (`alloop.results.forecast`). Stopping is advised when even the upper end of
+its interval is less than a gain worth having.
 """
 
 import math
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alloop.results.forecast import Forecast, forecast
 from alloop.results.statistics import LEVEL, Interval
 
 WINDOW = 4  # number of last rounds that the line is fitted to
@@ -23,10 +24,6 @@ class Gain:
     slope: float
     interval: Interval
     rounds: int
-
-    def of(self, boxes: float) -> Interval:
-        """Return the 95 % interval of what a number of boxes gains if the curve goes on in a straight line."""
-        return self.interval[0] * boxes / 1000, self.interval[1] * boxes / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +75,16 @@ def advice(boxes: Sequence[float], ap: Sequence[float], upcoming: NextRound | No
     )
     if upcoming is None:
         return f"{slope}; all planned rounds are done"
-    return f"{slope}; {upcoming.words()}, {_outlook(gain, upcoming)}"
+    return f"{slope}; {upcoming.words()}{_outlook(forecast(boxes, ap), upcoming)}"
 
 
-def _outlook(gain: Gain, upcoming: NextRound) -> str:
-    """Return what the next round may gain, and what follows from it."""
-    low, high = gain.of(upcoming.boxes)
-    may = f"and to gain {low:+.3f} to {high:+.3f} AP"
+def _outlook(found: Forecast | None, upcoming: NextRound) -> str:
+    """Return what the next round may gain, and what follows from it; nothing where that is not known."""
+    if found is None:
+        return ""
+    gain = found.gain(upcoming.boxes)
+    low, high = gain.low, gain.high
+    may = f", and to gain {low:+.3f} to {high:+.3f} AP"
     if high < upcoming.worth:
         return f"{may}, less than {upcoming.worth:g}: think of stopping"
     if low >= upcoming.worth:
