@@ -27,7 +27,7 @@ from alloop.report.panels import (
     who_beats_whom,
 )
 from alloop.report.style import png
-from alloop.report.text import one_purchase_lines
+from alloop.report.text import limit_lines, one_purchase_lines
 from alloop.results.compare import Comparison, compared
 
 PANELS: tuple[Panel, ...] = (
@@ -114,7 +114,7 @@ def _warnings(comparison: Comparison) -> list[str]:
         both = "one split served as reference and as test split"
         warnings.append(f"{both}; a strategy that looks at it has seen the test labels.")
     warnings += dict.fromkeys(f"{warning}." for run in runs for warning in run.facts.warnings)
-    warnings += one_purchase_lines(comparison)
+    warnings += [*one_purchase_lines(comparison), *limit_lines(comparison)]
     close = [versus.strategy for versus in comparison.versus if noise and abs(versus.difference) <= noise]
     if close:
         warnings.append(f"no farther from random than a run is from its own replicate: {', '.join(close)}.")

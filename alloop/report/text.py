@@ -10,6 +10,7 @@ from alloop.results.class_balance import ClassBalance
 from alloop.results.compare import Comparison, Versus, compared, flips, mean_curve
 from alloop.results.curves import ap_at, boxes_to_reach
 from alloop.results.gaps import with_unequal_single_purchases
+from alloop.results.limits import study_limits
 from alloop.results.names import columns, metric_title
 from alloop.results.runs import decoded_whole, scored_by_root
 from alloop.tables import Table, figure, plain
@@ -51,7 +52,7 @@ def comparison_blocks(
             f"{len(by_root)} of the runs are of an older version, {by_root[0].name} is one: their score of FCOS was "
             "the root of class probability times centerness, and their strategies compared that with thresholds."
         )
-    blocks += one_purchase_lines(comparison)
+    blocks += [*one_purchase_lines(comparison), *limit_lines(comparison)]
     if any(run.facts.reference_is_test for run in comparison.runs):
         blocks.append("The reference split is the test split: a strategy that looks at it has seen the test labels.")
     return blocks
@@ -94,6 +95,12 @@ def one_purchase_lines(comparison: Comparison) -> list[str]:
     line = "a curve between its two points is taken for a straight line in the logarithm of the cost"
     advice = "Differences are as true as that is; more rounds, or a query_size in boxes, avoid it."
     return [f"Runs bought once, and not equally much: {line}. {advice}"]
+
+
+def limit_lines(comparison: Comparison) -> list[str]:
+    """Say what keeps a study from an answer."""
+    name = metric_title(comparison.metric)
+    return [f"{name}: {line[0].lower()}{line[1:]}" for line in study_limits(comparison.runs, comparison.metric)]
 
 
 def noise_sentence(comparison: Comparison) -> str:

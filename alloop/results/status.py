@@ -13,6 +13,7 @@ from alloop.ledger.requests import AnnotationRequest, AnnotationRequests, RoundA
 from alloop.ledger.store import Ledger, RoundRecord, read_ledger, run_folders
 from alloop.results.forecast import forecast
 from alloop.results.forecasts import RunForecast
+from alloop.results.limits import run_limits
 from alloop.results.stopping import WORTH, NextRound, advice
 from alloop.tables import Table
 
@@ -36,6 +37,7 @@ class RunStatus:
         charged: the charges of each round.
         asks_program: the folder in which another program, which trains, has not answered the open round; or None.
         gain_worth_having: AP that the next round should gain.
+        utilities: (round, utility) of each image that the strategy chose.
         content: the last finished round and the hash of what it trained on; None where it is not known.
     """
 
@@ -52,6 +54,7 @@ class RunStatus:
     asks_program: Path | None = None
     gain_worth_having: float = WORTH
     content: tuple[int, str] | None = None
+    utilities: Sequence[tuple[int, float]] = ()
 
     @property
     def state(self) -> str:
@@ -92,6 +95,7 @@ class RunStatus:
             *self._requested(),
             *([f"program  asked in {self.asks_program / 'ask'}"] if self.asks_program else []),
             *self._forecast(),
+            *(f"limit    {line}" for line in run_limits(self.rounds, self.utilities)),
             *([f"advice   {self.advice()}"] if self.rounds and (self.answers or self.requests) else []),
         ]
 
@@ -164,6 +168,7 @@ def read_status(folder: Path, gain_worth_having: float = WORTH) -> RunStatus:
             asks_program=None if current is None else _unanswered(folder, current),
             gain_worth_having=gain_worth_having,
             content=content_of_last_round(ledger),
+            utilities=[(round_, utility) for round_, _, _, utility, _ in ledger.selections()],
         )
 
 

@@ -23,6 +23,8 @@ from alloop.training.schedule import long_warmup, total_steps
 
 FINE = 8.0  # pixels; smaller boxes are finer than the finest level of most detectors
 MANY_FINE = 0.1  # share of such boxes that is worth a line
+FEW_PASSES = 5  # over the images of a round; fewer train too little to show what labels are worth
+FEW_BOXES = 10  # of a class in the test split; its AP is mostly chance then
 SHOWN = 5  # images in two splits that are named
 
 
@@ -132,7 +134,21 @@ def _notes(config: ExperimentConfig, splits: Splits) -> list[str]:
     if scaled and fine > MANY_FINE:
         hint = "detectors hardly find such; raise detector.short_side and long_side, or take a backbone of stride 4"
         lines.append(f"{fine:.0%} of the boxes of the pool have sides under {FINE:g} px after scaling; {hint}")
-    return lines
+    return [*lines, *_rare_test_classes(splits.test)]
+
+
+def _rare_test_classes(test: Split) -> list[str]:
+    """Say which classes have so few test boxes that AP, the mean over classes, is uncertain."""
+    own = test.dataset
+    rare = [
+        f"{name} {count}"
+        for name, count in zip(own.class_names, own.class_counts(), strict=True)
+        if 0 < count < FEW_BOXES
+    ]
+    if not rare:
+        return []
+    listed = ", ".join(rare[:SHOWN]) + (f" and {len(rare) - SHOWN} more" if len(rare) > SHOWN else "")
+    return [f"classes with under {FEW_BOXES} boxes in the test split, whose AP is mostly chance: {listed}"]
 
 
 def _leak_lines(splits: Mapping[str, Split]) -> list[str]:
@@ -165,7 +181,13 @@ def _plan_lines(config: ExperimentConfig, splits: Splits) -> list[str]:
     steps = total_steps(config.training, last)
     often = f"an image is seen {seen[0]:.0f} times in round 0, {seen[1]:.0f} in the last"
     lines.append(f"training: {steps} steps of {size} images in the last round; {often}")
-    return [*lines, *(f"warning: {line}" for line in long_warmup(config.training, max(1, round(first))))]
+    warnings = long_warmup(config.training, max(1, round(first)))
+    if seen[-1] < FEW_PASSES:
+        change = "raise training.iterations, or give training.epochs"
+        warnings.append(
+            f"so few passes limit AP by steps and not by labels, which hides what strategies gain; {change}"
+        )
+    return [*lines, *(f"warning: {line}" for line in warnings)]
 
 
 def _images(amount: Amount, density: float) -> float | None:

@@ -58,6 +58,17 @@ def test_small_boxes_and_a_long_warm_up_are_noted(project):
     assert "warning: the warm-up covers 100% of the 4 steps" in told
 
 
+def test_few_passes_and_rare_test_classes_are_noted(project):
+    told = call("check-data", project).output  # 4 steps of 4 images over 5 images
+    assert "warning: so few passes limit AP by steps and not by labels" in told
+    assert "classes with under 10 boxes in the test split, whose AP is mostly chance: " in told
+    tree = yaml.safe_load(project.read_text())
+    tree["training"]["iterations"] = 40
+    project.write_text(yaml.safe_dump(tree))
+    told = call("check-data", project).output
+    assert "so few passes" not in told
+
+
 def test_amounts_in_boxes_are_told_in_images(project):
     tree = yaml.safe_load(project.read_text())
     tree["loop"] |= {"seed_set": "6 boxes", "query_size": "4 boxes"}
