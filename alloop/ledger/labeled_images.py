@@ -53,6 +53,15 @@ def content_of_last_round(ledger: Ledger) -> tuple[int, str] | None:
     return rounds[-1], content_sha256(facts.classes, labeled_images(ledger, rounds[-1]), sizes)
 
 
+def class_counts(ledger: Ledger) -> list[tuple[int, int, int]]:
+    """Return (round, label, boxes) of everything that was charged."""
+    rows = ledger.database.read(
+        "SELECT round, value AS label, COUNT(*) AS boxes FROM charge, json_each(annotation, '$.labels') "
+        "GROUP BY round, label ORDER BY round, label"
+    )
+    return [tuple(row) for row in rows]
+
+
 def finished_rounds(ledger: Ledger) -> list[int]:
     """Return the numbers of the finished rounds, ascending."""
     return [

@@ -18,6 +18,7 @@ from alloop.data.annotation_json import annotation_sha256, annotations_from_json
 from alloop.errors import AlloopError
 from alloop.evaluation.metrics import Metrics
 from alloop.files import atomic_write, read_verified
+from alloop.ledger.amendments import amended_facts
 from alloop.ledger.database import FORMAT, Database, damaged, opened, run_folders
 from alloop.ledger.facts import RunFacts
 from alloop.values import Annotations, ImageId, Selection
@@ -70,7 +71,7 @@ class Ledger:
         """
         rows = self.database.read("SELECT name, value FROM fact ORDER BY name")
         try:
-            return RunFacts.from_rows({row["name"]: row["value"] for row in rows})
+            return RunFacts.from_rows({row["name"]: row["value"] for row in rows} | amended_facts(self.database))
         except (ValueError, TypeError, AlloopError) as error:
             raise damaged(self.folder, error) from error
 
@@ -105,9 +106,8 @@ class Ledger:
         timings: Mapping[str, float],
         model_sha256: str,
         diagnostics: Mapping[str, Any],
-        bought: Bought | None,
     ) -> None:
-        """Book a round: its figures, its selection and the charges of what it bought, in one transaction.
+        """Book the figures of a round.
 
         Raises:
             AlloopError: the round is closed already, or was never opened.
@@ -121,12 +121,14 @@ class Ledger:
             if changed != 1:
                 msg = f"{self.folder}: round {round_} is closed already; nothing was booked"
                 raise AlloopError(msg)
-            if bought is not None:
-                chosen = zip(
-                    bought.selection.image_ids, bought.selection.utilities, bought.predicted_boxes, strict=True
-                )
-                self.select(round_, [(rank, *row) for rank, row in enumerate(chosen)])
-                self.charge(round_ + 1, {i: bought.annotations[i] for i in bought.selection.image_ids})
+
+    def buy(self, round_: int, bought: Bought) -> None:
+        """Book what a round chose, and its charges, which open the next round."""
+        selection = bought.selection
+        chosen = zip(selection.image_ids, selection.utilities, bought.predicted_boxes, strict=True)
+        with self.transaction():
+            self.select(round_, [(rank, *row) for rank, row in enumerate(chosen)])
+            self.charge(round_ + 1, {i: bought.annotations[i] for i in selection.image_ids})
 
     def select(self, round_: int, chosen: Iterable[tuple[int, ImageId, float, float]]) -> None:
         """Book rank, image, utility and predicted boxes of what a round chose."""
@@ -235,14 +237,6 @@ class Ledger:
             return [_round_record(row) for row in rows]
         except (ValueError, KeyError, TypeError) as error:
             raise damaged(self.folder, error) from error
-
-    def class_counts(self) -> list[tuple[int, int, int]]:
-        """Return (round, label, boxes) of everything that was charged."""
-        rows = self.database.read(
-            "SELECT round, value AS label, COUNT(*) AS boxes FROM charge, json_each(annotation, '$.labels') "
-            "GROUP BY round, label ORDER BY round, label"
-        )
-        return [tuple(row) for row in rows]
 
     def selections(self) -> list[tuple[int, int, ImageId, float, float]]:
         """Return (round, rank, image_id, utility, predicted_boxes) of everything that was selected."""

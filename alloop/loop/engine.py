@@ -7,15 +7,17 @@ from pathlib import Path
 from alloop.config import ExperimentConfig
 from alloop.data.cache_folder import RecentFolder
 from alloop.files import run_lock
+from alloop.ledger.amendments import add_query
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.passed_over import record_passed_over
 from alloop.ledger.requests import AnnotationRequests
 from alloop.ledger.store import Bought, Ledger, RoundRecord, open_ledger
+from alloop.loop.amending import amended, is_at_rest, record, wants_more
 from alloop.loop.beginning import as_measured_before, begin_run, refuse_other_config, scored_otherwise
 from alloop.loop.buying import purchase
 from alloop.loop.context import RunContext, Timings, pixel_caches
 from alloop.loop.experiment import prepare
-from alloop.loop.fitting import RoundDetector, trained_and_evaluated
+from alloop.loop.fitting import RoundDetector, restored, trained_and_evaluated
 from alloop.loop.parts import CACHE, kept_values
 from alloop.loop.people import RequestBatch, collect, next_requests, note_revisions
 from alloop.loop.purchase_rules import passed_over_lines, rules_of_round
@@ -73,9 +75,11 @@ def run_experiment(
     progress = progress or Progress(quiet=True)
     with run_lock(out), open_ledger(out) as ledger:
         facts, plugins = ledger.facts(), tracker_plugins(config)
+        amendment = None
         if facts is not None:
+            facts, amendment = amended(ledger, facts, config)
             _refuse_other_experiment(ledger, facts, config, table)
-            if ledger.open_round() is None and AnnotationRequests(ledger).pending() is None:
+            if is_at_rest(ledger) and not wants_more(ledger, facts, amendment):
                 unchecked = refuse_other_data_of_finished(ledger, facts, config)
                 with tracked(plugins, config, ledger, progress):  # a killed process may not have shown the last round
                     pass
@@ -91,7 +95,12 @@ def run_experiment(
             refuse_other_data(ledger, facts, config, context.experiment.splits)
             if warning := scored_otherwise(facts, config):
                 progress.say(warning)
+        if facts is not None and amendment is not None:
+            record(ledger, facts, amendment)
+            progress.say(f"{out}: amended {amendment}")
         with tracked(plugins, config, ledger, progress) as trackers:
+            if facts is not None and is_at_rest(ledger):
+                ask_for_more(context, len(ledger.rounds()) - 1)
             while True:
                 if isinstance(context.oracle, HumanOracle):
                     _collect_pending(context, context.oracle, accept_partial=accept_partial)
@@ -107,15 +116,9 @@ def run_round(context: RunContext, round_: int) -> None:
     ledger, timings = context.ledger, Timings()
     labeled = ledger.labeled()
     detector, metrics = trained_and_evaluated(context, round_, labeled, timings)
-    bought: Bought | None = None
-    requests: RequestBatch | None = None
+    chosen = None
     if round_ + 1 < context.experiment.config.loop.rounds:
-        with timings.of("query"):
-            if isinstance(context.oracle, RevealingOracle):
-                bought = query_and_reveal(context, context.oracle, round_, labeled, detector)
-            else:
-                requests = next_requests(context, round_, labeled, detector)
-    chosen = bought or requests
+        chosen = _chosen(context, round_, labeled, detector, timings)
     with ledger.transaction():
         ledger.close_round(
             round_,
@@ -123,13 +126,43 @@ def run_round(context: RunContext, round_: int) -> None:
             timings=timings.seconds,
             model_sha256=model_sha256(ledger, round_),
             diagnostics=chosen.selection.diagnostics if chosen else {},
-            bought=bought,
         )
-        record_passed_over(ledger, round_ + 1, chosen.passed_over if chosen else ())
-        if requests:
-            asked = (requests.selection, requests.predicted_boxes, requests.pre_annotations)
-            AnnotationRequests(ledger).ask(round_ + 1, *asked)
+        _book(ledger, round_, chosen)
     _report(context, ledger.rounds()[-1])
+
+
+def ask_for_more(context: RunContext, round_: int) -> None:
+    """Ask the strategy after a round that was the last one until the run was amended, and book what it chose."""
+    ledger, timings = context.ledger, Timings()
+    chosen = _chosen(context, round_, ledger.labeled(), restored(context, round_), timings)
+    if chosen is not None:
+        with ledger.transaction():
+            add_query(ledger.database, round_, timings.seconds, chosen.selection.diagnostics)
+            _book(ledger, round_, chosen)
+
+
+def _chosen(
+    context: RunContext,
+    round_: int,
+    labeled: Mapping[ImageId, Annotations],
+    detector: RoundDetector,
+    timings: Timings,
+) -> Bought | RequestBatch | None:
+    """Return what a round buys, or asks people for; None when the pool or the budget is exhausted."""
+    with timings.of("query"):
+        if isinstance(context.oracle, RevealingOracle):
+            return query_and_reveal(context, context.oracle, round_, labeled, detector)
+        return next_requests(context, round_, labeled, detector)
+
+
+def _book(ledger: Ledger, round_: int, chosen: Bought | RequestBatch | None) -> None:
+    """Book what a round bought, which opens the next one, or what it asks people for."""
+    record_passed_over(ledger, round_ + 1, chosen.passed_over if chosen else ())
+    if isinstance(chosen, Bought):
+        ledger.buy(round_, chosen)
+    elif chosen is not None:
+        asked = (chosen.selection, chosen.predicted_boxes, chosen.pre_annotations)
+        AnnotationRequests(ledger).ask(round_ + 1, *asked)
 
 
 def query_and_reveal(

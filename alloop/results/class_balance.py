@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from alloop.ledger.labeled_images import class_counts
 from alloop.ledger.store import read_ledger
 from alloop.results.compare import Comparison
 from alloop.results.gaps import ap_between, distinct
@@ -138,7 +139,7 @@ def _strategy_classes(strategy: str, runs: Sequence[Run], names: Sequence[str], 
 def _bought(run: Run, classes: int) -> Float[np.ndarray, "rounds k"]:
     counts = np.zeros((len(run.charged), classes))
     with read_ledger(run.folder) as ledger:
-        for round_, label, boxes in ledger.class_counts():
+        for round_, label, boxes in class_counts(ledger):
             counts[round_, label] = boxes
     return counts.cumsum(axis=0)
 

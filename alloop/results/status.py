@@ -7,6 +7,7 @@ from pathlib import Path
 from alloop.budget.amounts import Spent
 from alloop.budget.charges import RoundCharges
 from alloop.external.folders import exchange_folder, is_unanswered
+from alloop.ledger.amendments import Amendment, recorded_amendments
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.labeled_images import content_of_last_round
 from alloop.ledger.requests import AnnotationRequest, AnnotationRequests, RoundAnswers
@@ -38,6 +39,7 @@ class RunStatus:
         asks_program: the folder in which another program, which trains, has not answered the open round; or None.
         gain_worth_having: AP that the next round should gain.
         utilities: (round, utility) of each image that the strategy chose.
+        amendments: what was changed about the run after it began.
         content: the last finished round and the hash of what it trained on; None where it is not known.
     """
 
@@ -55,6 +57,7 @@ class RunStatus:
     gain_worth_having: float = WORTH
     content: tuple[int, str] | None = None
     utilities: Sequence[tuple[int, float]] = ()
+    amendments: Sequence[Amendment] = ()
 
     @property
     def state(self) -> str:
@@ -89,6 +92,7 @@ class RunStatus:
             f"rounds   {self.progress}",
             f"paid     {self.spent.images} of {self.pool} images, {self.spent.boxes} boxes; {budget}",
             *([f"weights  {facts.initial_weights}"] if facts and facts.initial_weights else []),
+            *(f"amended  {amendment}" for amendment in self.amendments),
             *(f"warning  {warning}" for warning in (facts.warnings if facts else ())),
             *self._figures(),
             *(f"people   {answers_line(answers)}" for answers in self.answers),
@@ -168,6 +172,7 @@ def read_status(folder: Path, gain_worth_having: float = WORTH) -> RunStatus:
             asks_program=None if current is None else _unanswered(folder, current),
             gain_worth_having=gain_worth_having,
             content=content_of_last_round(ledger),
+            amendments=recorded_amendments(ledger.database),
             utilities=[(round_, utility) for round_, _, _, utility, _ in ledger.selections()],
         )
 

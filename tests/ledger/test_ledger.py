@@ -35,7 +35,10 @@ def close(ledger, round_, ids):
     bought = None
     if ids:
         bought = Bought(Selection(tuple(ids), np.arange(len(ids), dtype=float)), [1.5] * len(ids), TRUTH)
-    ledger.close_round(round_, metrics=METRICS, timings={"train": 1.0}, model_sha256="x", diagnostics={}, bought=bought)
+    with ledger.transaction():
+        ledger.close_round(round_, metrics=METRICS, timings={"train": 1.0}, model_sha256="x", diagnostics={})
+        if bought:
+            ledger.buy(round_, bought)
 
 
 def boxes(ids):
@@ -79,9 +82,7 @@ def test_numbers_that_are_not_finite_never_enter(tmp_path):
     with open_ledger(tmp_path) as ledger:
         begin(ledger)
         with pytest.raises(ValueError, match="JSON"):
-            ledger.close_round(
-                0, metrics={"values": {"ap": float("nan")}}, timings={}, model_sha256="", diagnostics={}, bought=None
-            )
+            ledger.close_round(0, metrics={"values": {"ap": float("nan")}}, timings={}, model_sha256="", diagnostics={})
         assert ledger.open_round() == 0
     with pytest.raises(StrategyError, match="finite"):
         Selection((ImageId(1),), np.array([np.nan]))

@@ -79,9 +79,9 @@ def write_run(
             bought = Bought(Selection(picked, np.ones(3)), [1.0] * 3, truth) if k + 1 < len(aps) else None
             values = {"ap": ap, "ap50": ap, "ap75": None, **dict.fromkeys(metrics, ap)}
             measured = {"values": values, "per_class": {name: ap}}
-            ledger.close_round(
-                k, metrics=measured, timings={"train": 2.0}, model_sha256="", diagnostics={}, bought=bought
-            )
+            ledger.close_round(k, metrics=measured, timings={"train": 2.0}, model_sha256="", diagnostics={})
+            if bought:
+                ledger.buy(k, bought)
 
 
 def write_study(folder):
