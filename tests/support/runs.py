@@ -76,7 +76,7 @@ def write_run(
         ledger.begin(facts, [(i, f"{i}.png", "0") for i in ids], [ImageId(i) for i in seed_set], truth)
         for k, ap in enumerate(aps):
             picked = tuple(ids[5 + 3 * k : 8 + 3 * k])
-            bought = Bought(Selection(picked, np.ones(3)), [1.0] * 3, truth) if k + 1 < len(aps) else None
+            bought = Bought(Selection(picked, np.arange(3.0, 0, -1)), [1.0] * 3, truth) if k + 1 < len(aps) else None
             values = {"ap": ap, "ap50": ap, "ap75": None, **dict.fromkeys(metrics, ap)}
             measured = {"values": values, "per_class": {name: ap}}
             ledger.close_round(k, metrics=measured, timings={"train": 2.0}, model_sha256="", diagnostics={})
