@@ -18,7 +18,7 @@ from alloop.data.annotation_json import annotation_sha256, annotations_to_json
 from alloop.errors import AlloopError
 from alloop.ledger.store import Ledger
 from alloop.oracles.oracle import CLOSED, Answer, PreAnnotations, edits
-from alloop.values import ImageId, Selection
+from alloop.values import Annotations, ImageId, Selection
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS question (
@@ -153,15 +153,9 @@ class AnnotationRequests:
             for request in requests:
                 answer = answers[request.image_id]
                 seconds = self._charged_seconds(request.image_id, round_, answer, seconds_cap)
-                changes = self._close(round_, request, answer)
+                self._close(round_, request, answer)
                 if answer.annotations is not None:
-                    cost = prices.cost(
-                        boxes=len(answer.annotations),
-                        empty=int(not len(answer.annotations)),
-                        seconds=seconds,
-                        edits=changes,
-                    )
-                    paid[request.image_id] = (seconds, cost)
+                    paid[request.image_id] = (seconds, _cost(request, answer.annotations, prices, seconds))
             self._ledger.charge(round_, done, paid)
             if round_ > 0:
                 chosen = [(r.rank, r.image_id, r.utility, r.predicted_boxes) for r in requests if r.image_id in done]
@@ -169,21 +163,31 @@ class AnnotationRequests:
 
     def _charged_seconds(self, image_id: ImageId, round_: int, answer: Answer, cap: float) -> float:
         """Record the reported work of an image; return the seconds that were not charged before."""
-        total = 0.0
+        total = self._new_seconds(answer, cap)
         for name, reported in answer.work.items():
-            seconds = min(max(reported, 0.0), cap)
-            known = self._database.read("SELECT seconds FROM work WHERE name = ?", name)
-            before = float(known[0]["seconds"]) if known else 0.0
-            total += max(0.0, seconds - before)
+            seconds = max(min(max(reported, 0.0), cap), self._known_seconds(name))
             sql = "INSERT OR REPLACE INTO work VALUES (?, ?, ?, ?)"
-            self._database.write(sql, name, image_id, round_, max(seconds, before))
+            self._database.write(sql, name, image_id, round_, seconds)
         return total
 
-    def _close(self, round_: int, request: AnnotationRequest, answer: Answer) -> Edits | None:
-        """Record where a request ended; return what became of the boxes that were shown, if any were."""
-        changes = None
-        if request.pre_annotations is not None and answer.annotations is not None:
-            changes = edits(request.pre_annotations, answer.annotations)
+    def _new_seconds(self, answer: Answer, cap: float) -> float:
+        """Return the seconds of the reported work that were not charged before."""
+        reported = ((min(max(seconds, 0.0), cap), self._known_seconds(name)) for name, seconds in answer.work.items())
+        return sum((max(0.0, seconds - before) for seconds, before in reported), start=0.0)
+
+    def _known_seconds(self, name: str) -> float:
+        known = self._database.read("SELECT seconds FROM work WHERE name = ?", name)
+        return float(known[0]["seconds"]) if known else 0.0
+
+    def cost_of(self, request: AnnotationRequest, answer: Answer, prices: PriceList, seconds_cap: float) -> float:
+        """Return what booking an answer now would cost; 0 for one that cannot be booked."""
+        if answer.annotations is None:
+            return 0.0
+        return _cost(request, answer.annotations, prices, self._new_seconds(answer, seconds_cap))
+
+    def _close(self, round_: int, request: AnnotationRequest, answer: Answer) -> None:
+        """Record where a request ended, and what became of the boxes that were shown, if any were."""
+        changes = None if answer.annotations is None else _changes(request, answer.annotations)
         counts = (None,) * 4 if changes is None else (changes.accepted, changes.moved, changes.deleted, changes.added)
         state = answer.state if answer.state in CLOSED else "left"
         self._database.write(
@@ -191,7 +195,6 @@ class AnnotationRequests:
             "WHERE round = ? AND image_id = ?",
             *(state, answer.remark, *counts, round_, request.image_id),
         )
-        return changes
 
     def revise(self, round_: int, answers: Mapping[ImageId, Answer]) -> list[ImageId]:
         """Record annotations that people changed after they were booked; each version once, charging nothing.
@@ -247,6 +250,16 @@ class AnnotationRequests:
             set_aside_seconds=aside["seconds"] or 0.0,
             edits=Edits(*(sums[key] or 0 for key in ("accepted", "moved", "deleted", "added"))),
         )
+
+
+def _changes(request: AnnotationRequest, answered: Annotations) -> Edits | None:
+    """Return what became of the boxes that people were shown; None where none were."""
+    return None if request.pre_annotations is None else edits(request.pre_annotations, answered)
+
+
+def _cost(request: AnnotationRequest, answered: Annotations, prices: PriceList, seconds: float) -> float:
+    boxes, changes = len(answered), _changes(request, answered)
+    return prices.cost(boxes=boxes, empty=int(not boxes), seconds=seconds, edits=changes)
 
 
 def _to_json(pre_annotations: PreAnnotations | None) -> str | None:

@@ -94,11 +94,12 @@ def collect(context: RunContext, oracle: HumanOracle, round_: int, *, accept_par
     answers = oracle.pull(round_, [images[request.image_id] for request in asked])
     open_ = [request for request in asked if answers[request.image_id].state not in CLOSED]
     if open_ and not accept_partial:
-        raise WaitingError(f"round {round_} waits for people: {where}\n{state_lines(asked, answers)}")
+        names = {image_id: images[image_id].file_name for image_id in answers}
+        raise WaitingError(f"round {round_} waits for people: {where}\n{state_lines(asked, answers, names)}")
     requests.book(round_, answers, settings.rates, settings.seconds_cap)
     context.progress.say(f"round {round_} is answered: {_counts(answers)}")
     for image_id, answer in [(i, a) for i, a in answers.items() if a.remark][:MOST_REMARKS]:
-        context.progress.say(f"  image {image_id}: {answer.remark}")
+        context.progress.say(f"  {images[image_id].file_name}: {answer.remark}")
 
 
 def note_revisions(context: RunContext, oracle: HumanOracle, before: int) -> None:
@@ -109,9 +110,10 @@ def note_revisions(context: RunContext, oracle: HumanOracle, before: int) -> Non
         booked = [images[request.image_id] for request in requests.of_round(round_) if request.state == "done"]
         changed = requests.revise(before, oracle.pull(round_, booked)) if booked else []
         if changed:
+            count = "1 annotation" if len(changed) == 1 else f"{len(changed)} annotations"
             context.progress.say(
-                f"{len(changed)} annotations of round {round_} were changed after they were booked, image {changed[0]} "
-                "first: recorded as revisions, not trained on, not charged"
+                f"{count} of round {round_} changed after it was booked "
+                f"({images[changed[0]].file_name} first): recorded as revisions, not trained on, not charged"
             )
 
 
@@ -120,11 +122,13 @@ def _counts(answers: Mapping[ImageId, Answer]) -> str:
     return ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
 
 
-def state_lines(asked: Sequence[AnnotationRequest], answers: Mapping[ImageId, Answer]) -> str:
-    """Return how many images are in which state, and what stands in the way."""
+def state_lines(
+    asked: Sequence[AnnotationRequest], answers: Mapping[ImageId, Answer], names: Mapping[ImageId, str]
+) -> str:
+    """Return how many images are in which state, and what stands in the way, with the file names of the images."""
     lines = [f"{len(asked)} images: {_counts(answers)}. Run the same command again when they are done."]
     for request in asked:
         answer = answers[request.image_id]
         if answer.state in ("invalid", "conflict", "missing"):
-            lines.append(f"  image {request.image_id} is {answer.state}: {answer.remark}")
+            lines.append(f"  {names[request.image_id]} is {answer.state}: {answer.remark}")
     return "\n".join(lines[: MOST_REMARKS + 1])

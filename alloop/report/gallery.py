@@ -115,20 +115,20 @@ def _gallery(run: Run, read: Read, each: int) -> Gallery | None:
 
 
 def _picture(image_id: ImageId, pixels: UInt8[np.ndarray, "h w 3"], utility: float, truth: Annotations) -> Picture:
-    uri = f"data:image/jpeg;base64,{base64.b64encode(_drawn(pixels, truth.boxes)).decode()}"
+    uri = f"data:image/jpeg;base64,{base64.b64encode(drawn(pixels, truth.boxes)).decode()}"
     boxes = f"{len(truth)} box{'' if len(truth) == 1 else 'es'}"
     return Picture(uri, f"image {image_id} with {boxes}", f"{image_id}: {boxes}, {utility:.3g}")
 
 
-def _drawn(pixels: UInt8[np.ndarray, "h w 3"], boxes: Iterable[np.ndarray]) -> bytes:
-    """Return a small JPEG with the boxes drawn on it; `boxes` are xyxy in pixels of the image."""
+def drawn(pixels: UInt8[np.ndarray, "h w 3"], boxes: Iterable[np.ndarray], side: int = SIDE) -> bytes:
+    """Return a JPEG whose long side has `side` pixels, with boxes drawn on it; they are xyxy in pixels of the image."""
     height, width = pixels.shape[:2]
-    scale = SIDE / max(height, width)
+    scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     picture = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
     for box in boxes:
-        x1, y1, x2, y2 = (float(side) * scale for side in box)
+        x1, y1, x2, y2 = (float(corner) * scale for corner in box)
         x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
         draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=_HALO, width=4)
         draw.rectangle((x1, y1, x2, y2), outline=_INK, width=2)
