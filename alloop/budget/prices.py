@@ -47,6 +47,17 @@ class PriceList:
         drawn = self.box * boxes if edits is None else self._cost_of(edits)
         return self.image * images + drawn + self.empty * empty + self.second * seconds
 
+    def correction(self, edits: Edits, seconds: float) -> float:
+        """Return the cost of correcting labels that were paid for. A kept box is free, and a moved one without a rate.
+
+        Args:
+            edits: what became of the boxes that were paid for.
+            seconds: reported seconds of work.
+        """
+        added = self.box if self.added is None else self.added
+        moved = self.moved or 0.0
+        return moved * edits.moved + added * edits.added + self.deleted * edits.deleted + self.second * seconds
+
     def _cost_of(self, edits: Edits) -> float:
         accepted, moved, added = (
             self.box if price is None else price for price in (self.accepted, self.moved, self.added)

@@ -62,6 +62,13 @@ def run(
             help="Close the open round with the answers that have arrived; images without one return to the pool.",
         ),
     ] = False,
+    accept_revisions: Annotated[
+        bool,
+        typer.Option(
+            "--accept-revisions",
+            help="Train from the open round on what people corrected after it was booked, and charge the corrections.",
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run one experiment. The same command resumes it, and does nothing once it is finished.
@@ -83,7 +90,12 @@ def run(
     while True:
         try:
             rounds = run_experiment(
-                experiment, folder, strategy_table(), accept_partial=accept_partial, progress=progress
+                experiment,
+                folder,
+                strategy_table(),
+                accept_partial=accept_partial,
+                accept_revisions=accept_revisions,
+                progress=progress,
             )
         except (WaitingError, UnreachableError) as waiting:
             if not wait:

@@ -47,16 +47,20 @@ def _database(database: Database) -> list[str]:
 def _charges(database: Database) -> tuple[list[str], int]:
     """Recount every charge from its stored annotation; return the findings and all boxes recounted."""
     findings, boxes = [], 0
-    for row in database.read("SELECT image_id, boxes, annotation, annotation_sha256 FROM charge"):
-        name = f"charge of image {row['image_id']}"
+    held: dict[int, int] = {}  # most boxes of each image until now
+    for row in database.read("SELECT * FROM paid ORDER BY round"):
+        name = f"{'correction' if row['is_correction'] else 'charge'} of image {row['image_id']}"
         try:
             truth = annotations_from_json(row["annotation"])
         except (ValueError, KeyError, TypeError, AlloopError):
             findings.append(f"{name}: its stored annotation cannot be read")
             continue
-        boxes += len(truth)
-        if len(truth) != row["boxes"]:
-            findings.append(f"{name}: {row['boxes']} boxes booked, {len(truth)} stored")
+        most = held.get(row["image_id"], 0)
+        held[row["image_id"]] = max(most, len(truth))
+        new = max(0, len(truth) - most)
+        boxes += new
+        if new != row["boxes"]:
+            findings.append(f"{name}: {row['boxes']} boxes booked, {new} stored")
         if annotation_sha256(truth) != row["annotation_sha256"]:
             findings.append(f"{name}: the stored annotation differs from its hash")
     return findings, boxes

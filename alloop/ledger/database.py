@@ -30,8 +30,21 @@ CREATE TABLE file (path TEXT PRIMARY KEY, sha256 TEXT NOT NULL, round INTEGER NO
 """
 
 
+NEVER = 1 << 60  # the round until which labels hold that nobody corrected
+_PAID = """
+SELECT image_id, round, boxes, seconds, cost, annotation, annotation_sha256, {is_correction} AS is_correction,
+    {until} AS until FROM main.{table} version"""
+_UNTIL = """
+COALESCE((SELECT MIN(later.round) FROM main.correction later
+    WHERE later.image_id = version.image_id AND later.round > version.round), {never})"""
+
+
 class Database:
-    """A connection to the `run.db` of one folder."""
+    """A connection to the `run.db` of one folder.
+
+    The view `paid` has the charges and the corrections of them: versions of the labels of an image, each with the round
+    from which and until which it holds.
+    """
 
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         """Use `opened` instead."""
@@ -55,6 +68,10 @@ class Database:
     def write_all(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """Run a writing statement for each row, inside a transaction."""
         self._connection.executemany(sql, rows)
+
+    def show_paid(self) -> None:
+        """Define the view `paid` over the tables that there are; call it again where one was added."""
+        _show_paid(self._connection)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -88,6 +105,9 @@ def opened(folder: Path, *, writable: bool) -> Iterator[Database]:
         if writable and not connection.execute("SELECT name FROM sqlite_master").fetchall():
             connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
         _check_format(folder, connection)
+        _show_paid(connection)
+        if not writable:
+            connection.execute("PRAGMA query_only = ON")
     except sqlite3.DatabaseError as error:
         if connection is not None:
             connection.close()
@@ -107,10 +127,20 @@ def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
     if writable:
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("PRAGMA synchronous = EXTRA")
-    else:
-        connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
+
+
+def _show_paid(connection: sqlite3.Connection) -> None:
+    exists = connection.execute("SELECT name FROM sqlite_master WHERE name = 'correction'").fetchone()
+    until = (_UNTIL if exists else "{never}").format(never=NEVER)
+    tables = {"charge": 0, "correction": 1} if exists else {"charge": 0}
+    versions = (
+        _PAID.format(table=table, is_correction=number, until=until.format(never=NEVER))
+        for table, number in tables.items()
+    )
+    connection.execute("DROP VIEW IF EXISTS temp.paid")
+    connection.execute(f"CREATE TEMP VIEW paid AS {' UNION ALL '.join(versions)}")
 
 
 def _check_format(folder: Path, connection: sqlite3.Connection) -> None:

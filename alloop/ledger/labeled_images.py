@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from alloop.errors import ConfigError
+from alloop.ledger.database import NEVER
 from alloop.ledger.image_sizes import Size, recorded_image_sizes
 from alloop.ledger.store import Ledger
 from alloop.values import ImageId
@@ -24,8 +25,8 @@ class LabeledImage:
 def labeled_images(ledger: Ledger, round_: int) -> list[LabeledImage]:
     """Return the images that were labeled when a round trained, by ascending id."""
     rows = ledger.database.read(
-        "SELECT c.image_id, i.file_name, i.sha256, c.boxes, c.annotation_sha256 FROM charge c "
-        "JOIN image i ON i.image_id = c.image_id WHERE c.round <= ? ORDER BY c.image_id",
+        "SELECT c.image_id, i.file_name, i.sha256, json_array_length(c.annotation, '$.labels'), c.annotation_sha256 "
+        "FROM paid c JOIN image i ON i.image_id = c.image_id WHERE c.round <= ?1 AND ?1 < c.until ORDER BY c.image_id",
         round_,
     )
     return [LabeledImage(ImageId(row[0]), *row[1:]) for row in rows]
@@ -54,10 +55,13 @@ def content_of_last_round(ledger: Ledger) -> tuple[int, str] | None:
 
 
 def class_counts(ledger: Ledger) -> list[tuple[int, int, int]]:
-    """Return (round, label, boxes) of everything that was charged."""
+    """Return (round, label, boxes) of all labels: what each round added, less what a correction in it replaced."""
     rows = ledger.database.read(
-        "SELECT round, value AS label, COUNT(*) AS boxes FROM charge, json_each(annotation, '$.labels') "
-        "GROUP BY round, label ORDER BY round, label"
+        "SELECT round, label, SUM(n) FROM ("
+        "SELECT round, value AS label, 1 AS n FROM paid, json_each(annotation, '$.labels') UNION ALL "
+        "SELECT until, value, -1 FROM paid, json_each(annotation, '$.labels') WHERE until < ?"
+        ") GROUP BY round, label ORDER BY round, label",
+        NEVER,
     )
     return [tuple(row) for row in rows]
 

@@ -179,6 +179,10 @@ class AnnotationRequests:
         known = self._database.read("SELECT seconds FROM work WHERE name = ?", name)
         return float(known[0]["seconds"]) if known else 0.0
 
+    def book_seconds(self, round_: int, answers: Mapping[ImageId, Answer], cap: float) -> dict[ImageId, float]:
+        """Record the reported work of images; return for each its seconds that were not charged before."""
+        return {image_id: self._charged_seconds(image_id, round_, answer, cap) for image_id, answer in answers.items()}
+
     def cost_of(self, request: AnnotationRequest, answer: Answer, prices: PriceList, seconds_cap: float) -> float:
         """Return what booking an answer now would cost; 0 for one that cannot be booked."""
         if answer.annotations is None:

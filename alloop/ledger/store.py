@@ -19,7 +19,7 @@ from alloop.errors import AlloopError
 from alloop.evaluation.metrics import Metrics
 from alloop.files import atomic_write, read_verified
 from alloop.ledger.amendments import amended_facts
-from alloop.ledger.database import FORMAT, Database, damaged, opened, run_folders
+from alloop.ledger.database import FORMAT, NEVER, Database, damaged, opened, run_folders
 from alloop.ledger.facts import RunFacts
 from alloop.values import Annotations, ImageId, Selection
 
@@ -194,24 +194,25 @@ class Ledger:
 
     def labeled(self, round_: int | None = None) -> dict[ImageId, Annotations]:
         """Return what a round trained on, or all there is now: annotations that were paid for, by ascending id."""
-        sql = "SELECT image_id, annotation FROM charge WHERE ?1 IS NULL OR round <= ?1 ORDER BY image_id"
-        rows = self.database.read(sql, round_)
+        sql = "SELECT image_id, annotation FROM paid WHERE round <= ?1 AND ?1 < until ORDER BY image_id"
+        rows = self.database.read(sql, NEVER - 1 if round_ is None else round_)
         return {ImageId(row["image_id"]): annotations_from_json(row["annotation"]) for row in rows}
 
     def annotations(self, image_ids: Iterable[ImageId]) -> dict[ImageId, Annotations]:
         """Return what was paid for some images; raise IndexError for one that is not labeled."""
-        sql = "SELECT annotation FROM charge WHERE image_id = ?"
+        sql = "SELECT annotation FROM paid WHERE image_id = ? ORDER BY round DESC LIMIT 1"  # after any correction
         return {i: annotations_from_json(self.database.read(sql, int(i))[0]["annotation"]) for i in image_ids}
 
     def spent(self) -> Spent:
         """Return everything paid so far."""
-        row = self.database.read("SELECT COUNT(*) AS images, COALESCE(SUM(boxes), 0) AS boxes FROM charge")[0]
+        sql = "SELECT COUNT(DISTINCT image_id) AS images, COALESCE(SUM(boxes), 0) AS boxes FROM paid"
+        row = self.database.read(sql)[0]
         return Spent(int(row["images"]), int(row["boxes"]))
 
     def charges(self) -> list[Charge]:
         """Return every charge, by round and image id."""
         rows = self.database.read(
-            "SELECT c.round, c.image_id, c.boxes, c.seconds, c.cost, s.predicted_boxes FROM charge c "
+            "SELECT c.round, c.image_id, c.boxes, c.seconds, c.cost, s.predicted_boxes FROM paid c "
             "LEFT JOIN selection s ON s.image_id = c.image_id AND s.round = c.round - 1 ORDER BY c.round, c.image_id"
         )
         return [Charge(*row) for row in rows]
@@ -219,18 +220,18 @@ class Ledger:
     def charged(self) -> list[RoundCharges]:
         """Return the sums of the charges of each round."""
         rows = self.database.read(
-            "SELECT c.round, COUNT(*), SUM(c.boxes), SUM(c.boxes = 0), SUM(c.seconds), SUM(c.cost), "
-            "SUM(s.predicted_boxes) FROM charge c LEFT JOIN selection s ON s.image_id = c.image_id "
-            "AND s.round = c.round - 1 GROUP BY c.round ORDER BY c.round"
+            "SELECT c.round, SUM(NOT is_correction), SUM(c.boxes), SUM(c.boxes = 0 AND NOT is_correction), "
+            "SUM(c.seconds), SUM(c.cost), SUM(s.predicted_boxes) FROM paid c LEFT JOIN selection s "
+            "ON s.image_id = c.image_id AND s.round = c.round - 1 GROUP BY c.round ORDER BY c.round"
         )
         return [RoundCharges(*row) for row in rows]
 
     def rounds(self) -> list[RoundRecord]:
         """Return the finished rounds in order."""
         rows = self.database.read(
-            "SELECT r.round, r.metrics, r.timings, r.notes, COUNT(c.image_id) AS images, "
+            "SELECT r.round, r.metrics, r.timings, r.notes, COUNT(DISTINCT c.image_id) AS images, "
             "COALESCE(SUM(c.boxes), 0) AS boxes "
-            "FROM round r LEFT JOIN charge c ON c.round <= r.round WHERE r.metrics IS NOT NULL "
+            "FROM round r LEFT JOIN paid c ON c.round <= r.round WHERE r.metrics IS NOT NULL "
             "GROUP BY r.round ORDER BY r.round"
         )
         try:

@@ -47,6 +47,7 @@ def run_experiment(
     cache: str | Path | None = None,
     replicate: int = 0,
     accept_partial: bool = False,
+    accept_revisions: bool = False,
     report_warnings: bool = True,
     progress: Progress | None = None,
 ) -> list[RoundRecord]:
@@ -61,6 +62,8 @@ def run_experiment(
             default. It may be deleted at any time.
         replicate: 1, 2, ... for a run that repeats another, to measure by how much the two differ.
         accept_partial: where people are asked, close the waiting round with what came back.
+        accept_revisions: where people are asked, train from the waiting round on what they corrected after it was
+            booked, and charge the corrections.
         report_warnings: report the warnings about the data when the run begins; they are recorded in any case.
         progress: where to report progress.
 
@@ -103,7 +106,8 @@ def run_experiment(
                 ask_for_more(context, len(ledger.rounds()) - 1)
             while True:
                 if isinstance(context.oracle, HumanOracle):
-                    _collect_pending(context, context.oracle, accept_partial=accept_partial)
+                    accepted = {"accept_partial": accept_partial, "accept_revisions": accept_revisions}
+                    _collect_pending(context, context.oracle, **accepted)
                     accept_partial = False
                 if (round_ := ledger.open_round()) is None:
                     return ledger.rounds()
@@ -220,11 +224,11 @@ def _refuse_other_experiment(
     refuse_other_seed_images(ledger, facts, config)
 
 
-def _collect_pending(context: RunContext, oracle: HumanOracle, *, accept_partial: bool) -> None:
+def _collect_pending(context: RunContext, oracle: HumanOracle, *, accept_partial: bool, accept_revisions: bool) -> None:
     """Look for the answers that the run waits for, if it does, and for changes of earlier ones."""
     waiting = AnnotationRequests(context.ledger).pending()
     if waiting is not None:
-        note_revisions(context, oracle, waiting)
+        note_revisions(context, oracle, waiting, accept=accept_revisions)
         collect(context, oracle, waiting, accept_partial=accept_partial)
 
 

@@ -12,9 +12,13 @@ from itertools import islice
 
 import numpy as np
 
+from alloop.budget.amounts import Amount
 from alloop.budget.charges import PassedOver
-from alloop.errors import WaitingError
+from alloop.data.annotation_json import annotation_sha256
+from alloop.errors import ConfigError, WaitingError
+from alloop.ledger.corrections import correct
 from alloop.ledger.requests import AnnotationRequest, AnnotationRequests
+from alloop.ledger.store import Ledger
 from alloop.loop.buying import purchase
 from alloop.loop.context import RunContext
 from alloop.loop.first_batch import FirstBatch
@@ -102,19 +106,66 @@ def collect(context: RunContext, oracle: HumanOracle, round_: int, *, accept_par
         context.progress.say(f"  {images[image_id].file_name}: {answer.remark}")
 
 
-def note_revisions(context: RunContext, oracle: HumanOracle, before: int) -> None:
-    """Look for annotations that were changed after they were booked; record them, without training or charging."""
+def note_revisions(context: RunContext, oracle: HumanOracle, before: int, *, accept: bool = False) -> None:
+    """Look for annotations that were changed after they were booked, and record them.
+
+    Args:
+        context: the run.
+        oracle: who is asked.
+        before: the round that waits for people.
+        accept: train on them from that round on, and charge what the corrections cost; else they are only recorded.
+    """
     requests = AnnotationRequests(context.ledger)
     images = context.experiment.splits.train.dataset.images
     for round_ in range(before):
         booked = [images[request.image_id] for request in requests.of_round(round_) if request.state == "done"]
-        changed = requests.revise(before, oracle.pull(round_, booked)) if booked else []
+        answers = oracle.pull(round_, booked) if booked else {}
+        changed = requests.revise(before, answers)
+        if accept:
+            _take_in(context, round_, before, answers)
+            continue
         if changed:
             count = "1 annotation" if len(changed) == 1 else f"{len(changed)} annotations"
             context.progress.say(
                 f"{count} of round {round_} changed after it was booked "
-                f"({images[changed[0]].file_name} first): recorded as revisions, not trained on, not charged"
+                f"({images[changed[0]].file_name} first): recorded as revisions, not trained on, not charged; "
+                "--accept-revisions takes them in"
             )
+
+
+def _take_in(context: RunContext, round_: int, before: int, answers: Mapping[ImageId, Answer]) -> None:
+    """Take in the corrected labels of a round, all or none.
+
+    Raises:
+        ConfigError: the budget does not pay for them.
+    """
+    ledger, config, dataset = context.ledger, context.experiment.config, context.experiment.splits.train.dataset
+    now = ledger.annotations(answers)
+    corrected = {
+        image_id: (answer, truth)
+        for image_id, answer in answers.items()
+        if (truth := answer.annotations) is not None and annotation_sha256(truth) != annotation_sha256(now[image_id])
+    }
+    if not corrected:
+        return
+    with ledger.transaction():
+        work = {image_id: answer for image_id, (answer, _) in corrected.items()}
+        seconds = AnnotationRequests(ledger).book_seconds(before, work, config.oracle.seconds_cap)
+        truths = {image_id: truth for image_id, (_, truth) in corrected.items()}
+        taken = correct(ledger, before, truths, config.oracle.rates, seconds)
+        _refuse_over_budget(ledger, config.loop.budget)
+    boxes, cost = sum(one.boxes for one in taken), sum(one.cost for one in taken)
+    count = "1 corrected image" if len(taken) == 1 else f"{len(taken)} corrected images"
+    name = dataset.images[taken[0].image_id].file_name
+    context.progress.say(
+        f"{count} of round {round_} ({name} first): trained on from round {before}, {boxes} more boxes, cost {cost:.2f}"
+    )
+
+
+def _refuse_over_budget(ledger: Ledger, budget: Amount | None) -> None:
+    if budget is not None and ledger.spent().of(budget.unit) > budget.number:
+        msg = f"loop.budget: {budget} does not pay for the corrected labels; raise it, or do not take them in"
+        raise ConfigError(msg)
 
 
 def _counts(answers: Mapping[ImageId, Answer]) -> str:

@@ -8,6 +8,7 @@ from alloop.budget.amounts import Spent
 from alloop.budget.charges import RoundCharges
 from alloop.external.folders import exchange_folder, is_unanswered
 from alloop.ledger.amendments import Amendment, recorded_amendments
+from alloop.ledger.corrections import corrections_by_round
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.labeled_images import content_of_last_round
 from alloop.ledger.requests import AnnotationRequest, AnnotationRequests, RoundAnswers
@@ -40,6 +41,7 @@ class RunStatus:
         gain_worth_having: AP that the next round should gain.
         utilities: (round, utility) of each image that the strategy chose.
         amendments: what was changed about the run after it began.
+        corrections: (round, images, boxes, cost) of the corrected labels that were taken in.
         content: the last finished round and the hash of what it trained on; None where it is not known.
     """
 
@@ -58,6 +60,7 @@ class RunStatus:
     content: tuple[int, str] | None = None
     utilities: Sequence[tuple[int, float]] = ()
     amendments: Sequence[Amendment] = ()
+    corrections: Sequence[tuple[int, int, int, float]] = ()
 
     @property
     def state(self) -> str:
@@ -96,6 +99,7 @@ class RunStatus:
             *(f"warning  {warning}" for warning in (facts.warnings if facts else ())),
             *self._figures(),
             *(f"people   {answers_line(answers)}" for answers in self.answers),
+            *(f"people   {corrections_line(*corrections)}" for corrections in self.corrections),
             *self._requested(),
             *([f"program  asked in {self.asks_program / 'ask'}"] if self.asks_program else []),
             *self._forecast(),
@@ -172,6 +176,7 @@ def read_status(folder: Path, gain_worth_having: float = WORTH) -> RunStatus:
             asks_program=None if current is None else _unanswered(folder, current),
             gain_worth_having=gain_worth_having,
             content=content_of_last_round(ledger),
+            corrections=corrections_by_round(ledger),
             amendments=recorded_amendments(ledger.database),
             utilities=[(round_, utility) for round_, _, _, utility, _ in ledger.selections()],
         )
@@ -198,6 +203,11 @@ def status_blocks(folder: Path, gain_worth_having: float = WORTH) -> list[str | 
     warnings = dict.fromkeys(warning for _, status in statuses if status.facts for warning in status.facts.warnings)
     table = Table(("run", "state", "rounds", "content", "images", "boxes"), rows, left=4)
     return [table, *(f"warning: {warning}" for warning in warnings)]
+
+
+def corrections_line(round_: int, images: int, boxes: int, cost: float) -> str:
+    """Return what was taken in of corrected labels in one line."""
+    return f"round {round_}: corrected labels of {images} booked images taken in; {boxes} more boxes, cost {cost:.2f}"
 
 
 def answers_line(answers: RoundAnswers) -> str:
