@@ -59,12 +59,38 @@ def atomic_write(path: Path, data: bytes | Iterable[bytes]) -> str:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    _sync_folder(path.parent)
     return digest.hexdigest()
+
+
+def atomic_copy(source: Path, path: Path, data: bytes) -> str:
+    """Write a whole file that is the same as another, durably: as a hard link to it where the file system has them.
+
+    Returns the sha256. No file of a run is ever changed in place, so both may share their bytes.
+
+    Args:
+        source: the other file.
+        path: the file to write.
+        data: what both hold.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:  # another file system, or one without hard links
+        return atomic_write(path, data)
+    temporary.replace(path)
+    _sync_folder(path.parent)
+    return sha256_of(data)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

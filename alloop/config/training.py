@@ -54,7 +54,9 @@ class SemiSupervisedConfig(Block):
     momentum: float = Field(0.999, ge=0, lt=1, description="momentum of the running means of GbR and GbT")
 
 
-CHANGES_NO_RESULT = frozenset({"checkpoint_seconds", "cache_gib", "decoding_threads"})  # keys of `training`
+CHANGES_NO_RESULT = frozenset(
+    {"checkpoint_seconds", "cache_gib", "decoding_threads", "keep_models"}
+)  # keys of `training`
 WITHOUT_EFFECT: dict[str, Any] = {
     "class_balance": None,
     "start": "scratch",
@@ -141,6 +143,11 @@ class TrainingConfig(Block):
     checkpoint_seconds: float = Field(60.0, ge=0, description="seconds between checkpoints inside a training")
     cache_gib: float = Field(
         8.0, gt=0, description="GiB of disk for what can be computed again: pixels, features, scores"
+    )
+    keep_models: Literal["all", "last"] = Field(
+        "all",
+        description="models, or answers of another program, that stay on disk: those of all finished rounds, or of the "
+        "last one; compare, report and export need none",
     )
 
     @model_validator(mode="after")

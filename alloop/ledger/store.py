@@ -17,7 +17,7 @@ from alloop.budget.charges import Charge, PassedOver, RoundCharges
 from alloop.data.annotation_json import annotation_sha256, annotations_from_json, annotations_to_json
 from alloop.errors import AlloopError
 from alloop.evaluation.metrics import Metrics
-from alloop.files import atomic_write, read_verified
+from alloop.files import atomic_copy, atomic_write, read_verified
 from alloop.ledger.amendments import amended_facts
 from alloop.ledger.database import FORMAT, NEVER, Database, damaged, opened, run_folders
 from alloop.ledger.facts import RunFacts
@@ -158,9 +158,10 @@ class Ledger:
 
     # files
 
-    def store(self, path: str, data: bytes, round_: int, step: int | None = None) -> str:
-        """Write a file of the run and then record it; return its sha256."""
-        sha256 = atomic_write(self.folder / path, data)
+    def store(self, path: str, data: bytes, round_: int, step: int | None = None, same_as: Path | None = None) -> str:
+        """Write a file of the run, linked to one that is the same where there is one, record it, return its sha256."""
+        target = self.folder / path
+        sha256 = atomic_write(target, data) if same_as is None else atomic_copy(same_as, target, data)
         with self.transaction():
             self.database.write("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)", path, sha256, round_, step)
         return sha256

@@ -30,7 +30,7 @@ from alloop.loop.recorded_data import (
     refuse_other_data_of_finished,
     refuse_other_seed_images,
 )
-from alloop.loop.round_files import model_sha256
+from alloop.loop.round_files import drop_older_models, model_sha256
 from alloop.loop.shared_models import SharedModels
 from alloop.loop.tracking import tracked, tracker_plugins
 from alloop.oracles.oracle import HumanOracle, RevealingOracle
@@ -132,6 +132,8 @@ def run_round(context: RunContext, round_: int) -> None:
             diagnostics=chosen.selection.diagnostics if chosen else {},
         )
         _book(ledger, round_, chosen)
+    if context.experiment.config.training.keep_models == "last":
+        drop_older_models(ledger, round_)
     _report(context, ledger.rounds()[-1])
 
 

@@ -74,10 +74,11 @@ def trained_and_evaluated(
         if shared is None:
             detector, metrics = _made(context, round_, labeled, timings)
             kept = context.ledger.stored(detections_path(round_))
-            context.shared.put(key, SharedModel(trained_weights(context.ledger, round_), metrics, kept))
+            file = context.ledger.folder / model_path(round_)
+            context.shared.put(key, SharedModel(trained_weights(context.ledger, round_), metrics, kept, file))
             return detector, metrics
     _refuse_changed_data(context)
-    context.ledger.store(model_path(round_), shared.weights, round_)
+    context.ledger.store(model_path(round_), shared.weights, round_, same_as=shared.file)
     if shared.detections is not None:
         context.ledger.store(detections_path(round_), shared.detections, round_)
     return restored(context, round_), shared.metrics

@@ -46,6 +46,14 @@ def model_sha256(ledger: Ledger, round_: int) -> str:
     return {path: sha256 for path, sha256, _ in ledger.files(round_)}[model_path(round_)]
 
 
+def drop_older_models(ledger: Ledger, round_: int) -> None:
+    """Remove the models of the rounds before one, and their states along the training; nothing needs them any more."""
+    for earlier in range(round_):
+        for path, _, _ in ledger.files(earlier):
+            if path == model_path(earlier) or path.startswith("snapshots/"):
+                ledger.drop(path)
+
+
 def snapshot_readers(ledger: Ledger, round_: int) -> list[Callable[[], bytes]]:
     """Return a function for each state kept along the training of a round, in order, that reads and verifies it."""
     return [

@@ -15,16 +15,20 @@ from typing import Any
 from filelock import FileLock
 
 from alloop.errors import DamagedFileError
-from alloop.files import atomic_write, read_verified
+from alloop.files import atomic_copy, atomic_write, read_verified
 
 
 @dataclass(frozen=True, slots=True)
 class SharedModel:
-    """Final weights as safetensors, the metrics measured with them, as JSON, and the test detections where kept."""
+    """Final weights as safetensors, the metrics measured with them, as JSON, and the test detections where kept.
+
+    `file` is where the weights lie already, in a run or among the shared models: nothing is stored twice.
+    """
 
     weights: bytes
     metrics: dict[str, Any]
-    detections: bytes | None = None
+    detections: bytes | None
+    file: Path
 
 
 class SharedModels:
@@ -52,17 +56,18 @@ class SharedModels:
             return None
         try:
             record = json.loads(path.read_bytes())
-            weights = read_verified(self._folder / f"{key}.safetensors", record["sha256"])
+            file = self._folder / f"{key}.safetensors"
+            weights = read_verified(file, record["sha256"])
             kept = record.get("detections_sha256")
             detections = None if kept is None else read_verified(self._folder / f"{key}.npz", kept)
-            return SharedModel(weights, record["metrics"], detections)
+            return SharedModel(weights, record["metrics"], detections, file)
         except (ValueError, KeyError, TypeError) as error:
             msg = f"{path}: cannot be read as the record of a shared model ({error}); remove it to train again"
             raise DamagedFileError(msg) from error
 
     def put(self, key: str, model: SharedModel) -> None:
         """Store a model and its detections, then their record."""
-        sha256 = atomic_write(self._folder / f"{key}.safetensors", model.weights)
+        sha256 = atomic_copy(model.file, self._folder / f"{key}.safetensors", model.weights)
         record = {"sha256": sha256, "metrics": model.metrics}
         if model.detections is not None:
             record["detections_sha256"] = atomic_write(self._folder / f"{key}.npz", model.detections)
