@@ -23,7 +23,7 @@ class Amount:
         """Read `80`, `"80 images"` or `"500 boxes"`; raise ConfigError naming `key` otherwise."""
         if isinstance(value, Amount):
             return value
-        match = re.fullmatch(r"\s*(\d+)\s*(images?|boxe?s?)?\s*", str(value))
+        match = re.fullmatch(r"\s*(\d+)\s*(images?|box(?:es)?)?\s*", str(value))
         if isinstance(value, bool) or not match or int(match[1]) == 0:
             msg = f"{key}: expected a positive number such as 80, '80 images' or '500 boxes', found {value!r}"
             raise ConfigError(msg)

@@ -213,7 +213,8 @@ def refuse_failures(failures: "Sequence[Failure]") -> None:
     """Raise AlloopError when runs of a study failed; the message lists them."""
     if failures:
         listed = "; ".join(f"{failure.arm}: {failure.reason}" for failure in failures)
-        msg = f"{len(failures)} runs failed, the others are finished: {listed}"
+        count = "1 run failed" if len(failures) == 1 else f"{len(failures)} runs failed"
+        msg = f"{count}, the others are finished: {listed}"
         raise AlloopError(msg)
 
 

@@ -144,7 +144,8 @@ def refuse_other_config(
         key = differing[0]
         msg = (
             f"{out}: this run began with {key} = {before.get(key)!r}, the config now says {now.get(key)!r} "
-            f"({len(differing)} keys differ: {', '.join(differing[:5])}). Another experiment needs another --out."
+            f"({_count(len(differing), 'key differs', 'keys differ')}: {', '.join(differing[:5])}). "
+            "Another experiment needs another --out."
         )
         raise ConfigError(msg)
 
@@ -173,6 +174,10 @@ def as_measured_before(recorded: str, config: ExperimentConfig) -> ExperimentCon
     absent = BEFORE_THE_KEY.keys() - begun.get("training", {}).keys()
     before |= {f"training.{key}": BEFORE_THE_KEY[key] for key in absent}
     return changed(config, before) if before else config
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
