@@ -2,6 +2,9 @@
 
 import sys
 import time
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
 from typing import TextIO
 
 from tqdm import tqdm
@@ -39,6 +42,10 @@ class Progress:
         self._task = ""  # what the bar is about
         self._last_line = 0.0
 
+    def logged(self, path: Path) -> "LoggedProgress":
+        """Return what reports the same, and also writes it to the end of a file, with the time, even when quiet."""
+        return LoggedProgress(self, path)
+
     def say(self, text: str) -> None:
         """Print one line that stays."""
         self._end_bar()
@@ -69,3 +76,32 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class LoggedProgress(Progress):
+    """Reports progress as another does, and writes it to a file: what is said, and every 10 seconds what is being done.
+
+    A file that cannot be written is given up, for it is no part of what is recorded.
+    """
+
+    def __init__(self, shown: Progress, path: Path) -> None:
+        """Write nothing yet."""
+        super().__init__(quiet=True)
+        self._shown, self._path = shown, path
+
+    def say(self, text: str) -> None:
+        """Print and write one line."""
+        self._shown.say(text)
+        self._write(text)
+
+    def step(self, task: str, done: int, total: int, detail: str = "") -> None:
+        """Report a step; the last step of each task is always written."""
+        self._shown.step(task, done, total, detail)
+        if done >= total or time.monotonic() - self._last_line >= LINE_EVERY:
+            self._last_line = time.monotonic()
+            self._write(f"{task}: {done}/{total} {detail}".rstrip())
+
+    def _write(self, text: str) -> None:
+        now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+        with suppress(OSError), self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write("".join(f"{now}  {line}\n" for line in text.splitlines()))

@@ -37,6 +37,8 @@ from alloop.oracles.oracle import HumanOracle, RevealingOracle
 from alloop.progress import Progress
 from alloop.values import Annotations, ImageId
 
+LOG = "log.txt"  # in the run folder: what was reported, with the time; no part of the record
+
 
 def run_experiment(
     config: ExperimentConfig,
@@ -89,6 +91,7 @@ def run_experiment(
                 progress.say(f"{out}: finished, {len(ledger.rounds())} rounds; nothing to do{unchecked}")
                 return ledger.rounds()
             config = as_measured_before(facts.config, config)
+        progress = progress.logged(out / LOG)
         models = SharedModels(Path(shared)) if shared else None
         context = run_context(config, table, ledger, models, Path(cache or out / CACHE), progress)
         if facts is None:
