@@ -69,6 +69,9 @@ def run(
             help="Train from the open round on what people corrected after it was booked, and charge the corrections.",
         ),
     ] = False,
+    accept_new_images: Annotated[
+        bool, typer.Option("--accept-new-images", help="Take in images that the pool gained since the run began.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run one experiment. The same command resumes it, and does nothing once it is finished.
@@ -95,6 +98,7 @@ def run(
                 strategy_table(),
                 accept_partial=accept_partial,
                 accept_revisions=accept_revisions,
+                accept_new_images=accept_new_images,
                 progress=progress,
             )
         except (WaitingError, UnreachableError) as waiting:

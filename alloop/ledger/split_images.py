@@ -23,6 +23,12 @@ def record_images(ledger: Ledger, split: str, images: Sequence[HashedImage]) -> 
         ledger.database.write_all("INSERT INTO split_image VALUES (?, ?, ?, ?)", [(split, *image) for image in images])
 
 
+def record_pool_images(ledger: Ledger, images: Sequence[HashedImage]) -> None:
+    """Record images that the pool gained."""
+    with ledger.transaction():
+        ledger.database.write_all("INSERT INTO image VALUES (?, ?, ?)", images)
+
+
 def pool_images(ledger: Ledger, image_ids: Sequence[ImageId]) -> dict[ImageId, HashedImage]:
     """Return what is recorded of some images of the pool."""
     sql = "SELECT image_id, file_name, sha256 FROM image WHERE image_id = ?"

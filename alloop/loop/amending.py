@@ -71,8 +71,11 @@ def is_at_rest(ledger: Ledger) -> bool:
     return ledger.open_round() is None and AnnotationRequests(ledger).pending() is None
 
 
-def wants_more(ledger: Ledger, facts: RunFacts, amendment: Amendment | None) -> bool:
-    """Return whether a run at rest was amended since its last round, and so has to ask its strategy again."""
+def wants_more(ledger: Ledger, facts: RunFacts, amendment: Amendment | None = None) -> bool:
+    """Return whether a run at rest was amended since its last round, and so has to ask its strategy again.
+
+    `amendment` is one that is not recorded yet.
+    """
     finished, amendments = len(ledger.rounds()), recorded_amendments(ledger.database)
     last = amendment or (amendments[-1] if amendments else None)
     return last is not None and last.finished_rounds == finished < (facts.rounds_planned or 0)

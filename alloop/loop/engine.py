@@ -18,6 +18,7 @@ from alloop.loop.buying import purchase
 from alloop.loop.context import RunContext, Timings, pixel_caches
 from alloop.loop.experiment import prepare
 from alloop.loop.fitting import RoundDetector, restored, trained_and_evaluated
+from alloop.loop.new_images import take_in_new_images
 from alloop.loop.parts import CACHE, kept_values
 from alloop.loop.people import RequestBatch, collect, next_requests, note_revisions
 from alloop.loop.purchase_rules import passed_over_lines, rules_of_round
@@ -50,6 +51,7 @@ def run_experiment(
     replicate: int = 0,
     accept_partial: bool = False,
     accept_revisions: bool = False,
+    accept_new_images: bool = False,
     report_warnings: bool = True,
     progress: Progress | None = None,
 ) -> list[RoundRecord]:
@@ -66,6 +68,7 @@ def run_experiment(
         accept_partial: where people are asked, close the waiting round with what came back.
         accept_revisions: where people are asked, train from the waiting round on what they corrected after it was
             booked, and charge the corrections.
+        accept_new_images: take in images that the pool gained since the run began.
         report_warnings: report the warnings about the data when the run begins; they are recorded in any case.
         progress: where to report progress.
 
@@ -84,7 +87,7 @@ def run_experiment(
         if facts is not None:
             facts, amendment = amended(ledger, facts, config)
             _refuse_other_experiment(ledger, facts, config, table)
-            if is_at_rest(ledger) and not wants_more(ledger, facts, amendment):
+            if is_at_rest(ledger) and not (accept_new_images or wants_more(ledger, facts, amendment)):
                 unchecked = refuse_other_data_of_finished(ledger, facts, config)
                 with tracked(plugins, config, ledger, progress):  # a killed process may not have shown the last round
                     pass
@@ -98,6 +101,8 @@ def run_experiment(
             begin_run(context, table, replicate, report_warnings=report_warnings)
             expect_recorded_images(ledger, context.experiment.splits)
         else:
+            if accept_new_images:
+                facts = take_in_new_images(ledger, facts, context.experiment.splits, progress, context.kept)
             refuse_other_data(ledger, facts, config, context.experiment.splits)
             if warning := scored_otherwise(facts, config):
                 progress.say(warning)
@@ -105,7 +110,7 @@ def run_experiment(
             record(ledger, facts, amendment)
             progress.say(f"{out}: amended {amendment}")
         with tracked(plugins, config, ledger, progress) as trackers:
-            if facts is not None and is_at_rest(ledger):
+            if facts is not None and is_at_rest(ledger) and wants_more(ledger, facts):
                 ask_for_more(context, len(ledger.rounds()) - 1)
             while True:
                 if isinstance(context.oracle, HumanOracle):

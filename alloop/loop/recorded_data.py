@@ -74,7 +74,10 @@ def refuse_other_data(ledger: Ledger, facts: RunFacts, config: ExperimentConfig,
         DamagedFileError: an image that is gone or was changed.
     """
     if facts.data != splits.fingerprint():
-        msg = f"{ledger.folder}: the data differ from those this run began with; restore them, or start a new run"
+        msg = (
+            f"{ledger.folder}: the data differ from those this run began with; restore them, or start a new run. "
+            "Where the pool only gained images, --accept-new-images takes them in"
+        )
         raise ConfigError(msg)
     expect_recorded_images(ledger, splits)
     for name, split in splits_by_name(splits).items():
