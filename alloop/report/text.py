@@ -188,6 +188,11 @@ def _detection(versus: Versus) -> str:
     return f" (a verdict needs a difference of about {versus.detectable:.3f}; {known})"
 
 
+def p_value(value: float) -> str:
+    """Return a p-value with its sign of comparison, `= 0.012` or `< 0.001`."""
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
 def saving_words(versus: Versus, cost: CostModel) -> str:
     """Return a saving in words: how much less, or more, the strategy needs for the AP that both reach."""
     share = versus.saving or 0.0
