@@ -63,7 +63,7 @@ def finish_y_axis(axes: Any) -> None:
     if low < NEAR_ZERO * high:
         axes.set_ylim(0, high)
     else:
-        axes.set_title(ZOOMED, loc="left", fontsize=8, color=INK)
+        axes.set_title(ZOOMED, loc="left", fontsize=9, color=INK)
 
 
 def svg(figure: Any, name: str) -> str:

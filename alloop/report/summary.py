@@ -1,14 +1,15 @@
 """The result in a few plain sentences, for readers who read nothing else of the page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from alloop.report.numbers import counted, mean_rows, priced_columns
+from alloop.report.numbers import amount, counted, mean_rows, priced_columns
 from alloop.report.text import p_value, range_words, saving_words
 from alloop.results.compare import Comparison, Versus
 from alloop.results.names import columns, metric_title
 from alloop.results.statistics import LEVEL
 
+FINDS = "With a probability of 80 %, such a study finds a true difference of"
 _ORDER = ("better", "worse", "inconclusive")
 
 
@@ -28,14 +29,41 @@ class StrategyResult:
 
 
 def headline(comparison: Comparison) -> str:
-    """Return in one or two sentences how many strategies are better than random, or why none can be compared."""
+    """Return in a sentence how many strategies are better than random, or why none can be compared."""
     if not comparison.versus:
         return f"No strategy is compared here: {_why_uncompared(comparison)}."
     verdicts = [versus.verdict for versus in comparison.versus]
-    counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in _ORDER if verdict in verdicts]
-    strategies = "1 strategy" if len(verdicts) == 1 else f"{len(verdicts)} strategies"
-    question = f"Compared with random in {metric_title(comparison.metric)} at equal {counted(comparison.cost)}"
-    return f"{question}: of {strategies}, {_listed(counts)}. Curves are compared over {range_words(comparison)}."
+    if len(verdicts) == 1:
+        name = comparison.versus[0].strategy
+        is_open = f"It remains open whether {name} is better or worse than random."
+        return is_open if verdicts == ["inconclusive"] else f"{name} is {verdicts[0]} than random."
+    counts = [f"{count} {'is' if count == 1 else 'are'} {end}" for count, end in _counts(verdicts) if count]
+    return f"Of {len(verdicts)} strategies, {_listed(counts)}."
+
+
+def _counts(verdicts: Sequence[str]) -> Iterator[tuple[int, str]]:
+    for verdict in ("better", "worse"):
+        yield verdicts.count(verdict), f"{verdict} than random"
+    yield verdicts.count("inconclusive"), "inconclusive"
+
+
+def measure(comparison: Comparison) -> str:
+    """Return how the differences of the results are measured; empty where nothing is compared."""
+    if not comparison.versus:
+        return ""
+    name, unit = metric_title(comparison.metric), counted(comparison.cost)
+    seeds = sorted({versus.seeds for versus in comparison.versus})
+    text = (
+        f"Differences are in {name} at equal {unit}, means over {range_words(comparison)} and over "
+        f"{_listed([f'{number}' for number in seeds])} seed{'' if seeds == [1] else 's'}, with 95 % intervals."
+    )
+    comparisons = comparison_count(comparison)
+    return f"{text} p is corrected by Holm for {comparisons} comparisons." if comparisons > 1 else text
+
+
+def comparison_count(comparison: Comparison) -> int:
+    """Return the number of comparisons that p-values are corrected for."""
+    return sum(versus.p_holm is not None for versus in comparison.versus)
 
 
 def _why_uncompared(comparison: Comparison) -> str:
@@ -49,36 +77,29 @@ def _why_uncompared(comparison: Comparison) -> str:
 
 def results(comparison: Comparison) -> list[StrategyResult]:
     """Return what is known of each strategy against random, the best first."""
-    comparisons = sum(versus.p_holm is not None for versus in comparison.versus)
     ordered = sorted(comparison.versus, key=lambda versus: (_ORDER.index(versus.verdict), -versus.difference))
-    return [
-        StrategyResult(versus.strategy, versus.verdict, _sentences(versus, comparison, comparisons))
-        for versus in ordered
-    ]
+    return [StrategyResult(versus.strategy, versus.verdict, _sentences(versus, comparison)) for versus in ordered]
 
 
-def _sentences(versus: Versus, comparison: Comparison, comparisons: int) -> str:
+def _sentences(versus: Versus, comparison: Comparison) -> str:
+    """Return the verdict, and what it is worth or why there is none."""
     if versus.verdict == "inconclusive":
-        reason = _why_inconclusive(versus, comparison.replicate_noise, comparisons)
-        return f"inconclusive. {_measured(versus, comparisons)}. {reason}.{_could_find(versus)}"
-    text = f"{versus.verdict} than random. {_measured(versus, comparisons)}."
+        reason = _why_inconclusive(versus, comparison.replicate_noise, comparison_count(comparison))
+        return f"inconclusive, {_difference(versus)}. {reason}.{_could_find(versus)}"
+    text = f"{versus.verdict} than random, {_difference(versus)}."
     if versus.saving is None:
         return text
     needs = saving_words(versus, comparison.cost)
     return f"{text} {needs[0].upper()}{needs[1:]}."
 
 
-def _measured(versus: Versus, comparisons: int) -> str:
-    """Return the difference with everything that is known about how sure it is."""
-    name = metric_title(versus.metric)
-    known = [f"{versus.seeds} seed{'' if versus.seeds == 1 else 's'}"]
-    if versus.interval is not None:
-        known.append(f"95 % interval of the difference {versus.interval[0]:+.3f} to {versus.interval[1]:+.3f}")
-    if versus.p_holm is not None:
-        corrected = f", corrected by Holm for {comparisons} comparisons" if comparisons > 1 else ""
-        known.append(f"p {p_value(versus.p_holm)}{corrected}")
-    direction = "higher" if versus.difference >= 0 else "lower"
-    return f"Its {name} is on average {abs(versus.difference):.3f} {direction} than random's ({'; '.join(known)})"
+def _difference(versus: Versus) -> str:
+    """Return the difference with what is known about how sure it is."""
+    text = f"{versus.difference:+.3f} {metric_title(versus.metric)}"
+    if versus.interval is None:
+        return text
+    p = "" if versus.p_holm is None else f"; p {p_value(versus.p_holm)}"
+    return f"{text} ({versus.interval[0]:+.3f} to {versus.interval[1]:+.3f}{p}; {versus.seeds} seeds)"
 
 
 def _why_inconclusive(versus: Versus, noise: float | None, comparisons: int) -> str:
@@ -89,8 +110,8 @@ def _why_inconclusive(versus: Versus, noise: float | None, comparisons: int) -> 
     if low <= 0 <= high:
         return "The interval contains 0"
     if versus.p_holm is None or versus.p_holm >= 1 - LEVEL:
-        among = f" after the correction for {comparisons} comparisons" if comparisons > 1 else ""
-        return f"The interval by itself excludes 0, but p is not below {1 - LEVEL:.2f}{among}"
+        corrected = "the corrected p" if comparisons > 1 else "p"
+        return f"The interval by itself excludes 0, but {corrected} is not below {1 - LEVEL:.2f}"
     return f"The difference is within the replicate noise of {noise or 0.0:.4f}"
 
 
@@ -103,8 +124,7 @@ def _could_find(versus: Versus) -> str:
     if not versus.detectable:
         return ""
     low, high = versus.detectable_interval
-    uncertain = f"{low:.3f} to {high:.3f}, since {versus.seeds} seeds leave the spread uncertain"
-    return f" Such a study finds a true difference of {versus.detectable:.3f} with a probability of 80 % ({uncertain})."
+    return f" {FINDS} {versus.detectable:.3f} ({low:.3f} to {high:.3f}, as far as {versus.seeds} seeds tell)."
 
 
 def ends(comparison: Comparison) -> Iterator[StrategyResult]:
@@ -116,9 +136,9 @@ def ends(comparison: Comparison) -> Iterator[StrategyResult]:
         if strategy in compared:
             continue
         measured = [f"{metric_title(key)} {row[key]:.3f}" for key in metrics if row[key] is not None]
-        paid = f"{row['images']:.6g} images with {row['boxes']:.6g} boxes"
+        paid = f"{row['images']:.0f} images with {row['boxes']:.0f} boxes"
         if priced_columns(comparison):
-            paid += f", {counted(comparison.cost)} {row['paid']:.6g}"
+            paid += f", {counted(comparison.cost)} {amount(row['paid'])}"
         seeds = "" if row["seeds"] == 1 else f", mean over {row['seeds']} seeds"
         yield StrategyResult(
             strategy, "", f"{_listed(measured) or 'no AP'} after round {row['round']}, trained on {paid}{seeds}."

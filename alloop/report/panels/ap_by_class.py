@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from alloop.report.numbers import amount
 from alloop.report.panel import Cell, HtmlTable, PageData, Panel, number
 from alloop.report.panels.bought_by_class import MOST_LEVEL, by_size, marked_names
 from alloop.results.class_balance import ClassBalance
@@ -11,7 +12,7 @@ from alloop.results.class_balance import ClassBalance
 def _sections(data: PageData) -> Iterator[dict[str, Any]]:
     balance = data.balance
     if balance is not None and balance.paid is not None:
-        yield {"paid": f"{balance.paid:.6g}", "table": _table(balance)}
+        yield {"paid": amount(balance.paid), "table": _table(balance)}
 
 
 def _table(balance: ClassBalance) -> HtmlTable:
