@@ -27,7 +27,7 @@ def _sections(data: PageData) -> Iterator[dict[str, Any]]:
 
 
 def _defaults(entry: StrategySettings) -> str:
-    return "unknown, not built in" if entry.defaults is None else _listed(entry.defaults)
+    return "unknown" if entry.defaults is None else _listed(entry.defaults)
 
 
 def _listed(parameters: Mapping[str, Any]) -> str:
@@ -40,7 +40,7 @@ PANEL = Panel(
     """\
 {{ settings }}
 <p class="muted">A run records the parameters that its config sets. The others have the defaults of the version of
-alloop that wrote this page.</p>
+alloop that wrote this page; those of a strategy that is not built in are unknown to it.</p>
 {% if differences %}<h3>What differs between the runs</h3>
 {{ differences }}
 <p class="muted">These keys of the configs and of the environments differ, besides the strategy and the random seed.</p>
