@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from alloop.cli.options import AnyFolder, Folders, RunFolder, TableFormat
+from alloop.cli.strategies import strategy_table
 from alloop.results.names import Metric, Test
 
 Cost = Annotated[
@@ -149,5 +150,6 @@ def report(
     from alloop.results.compare import compare_runs  # noqa: PLC0415
 
     comparison = compare_runs([folder], metric, test, cost_model(cost))
-    for path in write_report(comparison, out or folder / "report.html", f"alloop: {folder.name}"):
+    page = out or folder / "report.html"
+    for path in write_report(comparison, page, f"alloop: {folder.name}", strategy_table()):
         print(path)

@@ -231,5 +231,5 @@ def _show_comparison(folder: Path, title: str) -> None:
 
     comparison = compare_runs([folder], "ap50")
     show(*comparison_blocks(comparison))
-    write_report(comparison, folder / "report.html", title)
+    write_report(comparison, folder / "report.html", title, strategy_table())
     print(f"\nReport: {folder / 'report.html'}")

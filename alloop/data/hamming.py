@@ -21,6 +21,7 @@ from scipy.sparse.csgraph import connected_components
 BITS = 64
 _WIDEST = 22  # bits of a block: the table of its values takes 32 MB
 _CHUNK = 2**21  # pairs that are compared at once
+_FEW = 2**18  # pairs that are compared sooner than the work of the other ways is estimated
 _MERGED = 2**20  # edges that are merged into groups at once
 
 Hashes = UInt64[np.ndarray, " n"]
@@ -121,6 +122,8 @@ def _blocks(count: int, radius: int) -> list[_Block]:
 
 def _best_blocks(queries: Queries, hashes: Hashes, radius: int) -> list[_Block]:
     """Return the blocks with the least estimated work; one block without a bit compares everything with everything."""
+    if len(queries) * len(hashes) <= _FEW:
+        return [_Block(0, 0, 0)]
     fewest = BITS // _WIDEST + 1
     options = [[_Block(0, 0, 0)]]
     options += [_blocks(count, radius) for count in range(fewest, max(fewest, min(radius + 1, 16)) + 1)]

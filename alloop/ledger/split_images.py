@@ -48,3 +48,11 @@ def recorded_images(ledger: Ledger) -> dict[str, list[HashedImage]]:
     for row in rows:
         splits.setdefault(row["split"], []).append((ImageId(row["image_id"]), row["file_name"], row["sha256"]))
     return splits
+
+
+def count_test_images(ledger: Ledger) -> int | None:
+    """Return the number of recorded test images; None where an older version did not record them."""
+    if not ledger.database.read("SELECT name FROM sqlite_master WHERE name = 'split_image'"):
+        return None
+    (row,) = ledger.database.read("SELECT count(*) AS images FROM split_image WHERE split = 'test'")
+    return row["images"] or None

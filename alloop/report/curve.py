@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from alloop.budget.prices import BOXES
 from alloop.report.numbers import counted
-from alloop.report.style import INK, Style, new_figure, style_axes
+from alloop.report.style import INK, Style, finish_y_axis, new_figure, strategy_styles, style_axes
 from alloop.results.compare import Comparison
 from alloop.results.gaps import GRID
 from alloop.results.names import Metric, metric_title
@@ -29,6 +29,7 @@ def draw(comparison: Comparison, metric: Metric) -> Any:
     full = [run.curve(metric)[1][-1] for run in comparison.runs if run.full_label and len(run.curve(metric)[1])]
     if full:
         axes.axhline(float(np.mean(full)), linestyle=(0, (6, 2)), linewidth=1.2, color=INK, label="all labels")
+    finish_y_axis(axes)
     _legend(figure, len(axes.get_legend_handles_labels()[1]))
     return figure
 
@@ -50,7 +51,8 @@ def draw_boxes_per_image(comparison: Comparison) -> Any:
     axes.set_xlabel("round that trained on them first (0: the seed set)", color=INK)
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     _lines(axes, comparison, _boxes_per_image, bands=False)
-    _legend(figure, len(_strategies(comparison)))
+    finish_y_axis(axes)
+    _legend(figure, len(styles_of(comparison)))
     return figure
 
 
@@ -61,7 +63,7 @@ def _boxes_per_image(run: Run) -> Curve:
 
 def _figure(comparison: Comparison, label: str) -> tuple[Any, Any]:
     """Return a figure with room for the legend, and its axes."""
-    figure = new_figure(6.4, 3.9 + 0.2 * ((len(_strategies(comparison)) + 2) // 3))
+    figure = new_figure(6.4, 3.9 + 0.2 * ((len(styles_of(comparison)) + 2) // 3))
     axes = figure.subplots()
     axes.set_xlabel(f"{counted(comparison.cost)} paid", color=INK)
     axes.set_ylabel(label, color=INK)
@@ -74,21 +76,22 @@ def _legend(figure: Any, lines: int) -> None:
         figure.legend(loc="outside lower center", ncols=min(3, lines), frameon=False, labelcolor=INK)
 
 
-def _strategies(comparison: Comparison) -> list[str]:
+def styles_of(comparison: Comparison) -> dict[str, Style]:
+    """Return the style of each strategy that has a line in the drawings, random first."""
     names = dict.fromkeys(run.strategy for run in comparison.runs if run.rounds and not run.full_label)
-    return sorted(names, key=lambda name: name != "random")
+    styles = strategy_styles(names)
+    return {name: styles[name] for name in sorted(names, key=lambda name: name != "random")}
 
 
 def _lines(axes: Any, comparison: Comparison, curve: Callable[[Run], Curve], *, bands: bool) -> None:
     """Draw one line for each strategy; the line ends with the seed that has the fewest rounds."""
-    names = _strategies(comparison)
-    for number, name in enumerate(names):
+    styles = styles_of(comparison)
+    for name, style in styles.items():
         members = [run for run in comparison.runs if run.strategy == name and len(curve(run)[0])]
         if not members:
             continue
-        style = Style.of(number - 1, name)  # random comes first and has a style of its own
         curves = [curve(run) for run in members]
-        if bands and len(names) <= MOST_BANDS:
+        if bands and len(styles) <= MOST_BANDS:
             _interval(axes, curves, style)
         length = min(len(x) for x, _ in curves)
         mean_x = np.mean([x[:length] for x, _ in curves], axis=0)

@@ -20,7 +20,7 @@ from alloop.results.runs import Run
 from alloop.values import Annotations, ImageId
 
 SIDE = 176  # pixels of the long side
-MOST_PICTURES = 240  # on a page, so that it stays small
+MOST_PICTURES = 160  # on a page, so that it stays small
 _INK, _HALO = (255, 212, 0), (0, 0, 0)  # yellow on black stands out from any picture
 
 Read = Callable[[HashedImage], UInt8[np.ndarray, "h w 3"]]

@@ -104,6 +104,11 @@ def counted(cost: CostModel) -> str:
     return f"cost ({cost.name}{', ' if cost.unit else ''}{cost.unit})"
 
 
+def amount(paid: float) -> str:
+    """Return what was paid, or a mean of that, without digits that say nothing."""
+    return f"{paid:.0f}" if paid >= 100 else f"{paid:.4g}"
+
+
 def mean_rows(runs: Sequence[Run], metrics: Sequence[Metric] = METRICS) -> list[dict[str, Any]]:
     """Return means over the seeds of counts, of what was paid and of `metrics`, a row for each strategy and round."""
     groups: dict[tuple[str, int], list[tuple[Run, RoundRecord, float]]] = {}

@@ -1,14 +1,13 @@
 """The page: one offline HTML file about a comparison. Everything but the pictures comes from the ledgers."""
 
+from collections.abc import Mapping
 from pathlib import Path
-
-from markupsafe import Markup
 
 from alloop.budget.prices import BOXES, IMAGES
 from alloop.files import atomic_write
 from alloop.report.curve import draw
 from alloop.report.numbers import classes_json, dumps, to_csv, to_json
-from alloop.report.panel import PageData, Panel
+from alloop.report.panel import PageData, Panel, anchored
 from alloop.report.panels import (
     against_random,
     ap_by_class,
@@ -17,21 +16,23 @@ from alloop.report.panels import (
     curves,
     diagnostics,
     gallery,
-    in_words,
+    notes,
     people,
     pseudo_labels,
     repeated_images,
     rounds,
     run_card,
+    settings,
+    summary,
     timings,
     who_beats_whom,
 )
 from alloop.report.style import png
-from alloop.report.text import limit_lines, one_purchase_lines
 from alloop.results.compare import Comparison, compared
 
 PANELS: tuple[Panel, ...] = (
-    in_words.PANEL,
+    summary.PANEL,
+    notes.PANEL,
     curves.PANEL,
     against_random.PANEL,
     who_beats_whom.PANEL,
@@ -45,13 +46,23 @@ PANELS: tuple[Panel, ...] = (
     rounds.PANEL,
     diagnostics.PANEL,
     timings.PANEL,
+    settings.PANEL,
     run_card.PANEL,
 )
 
 
-def write_report(comparison: Comparison, path: Path, title: str) -> list[Path]:
-    """Write the page, and beside it the same numbers as CSV and JSON and the curve as PNG; return the files."""
-    data = PageData(comparison, _counted_otherwise(comparison))
+def write_report(
+    comparison: Comparison, path: Path, title: str, strategies: Mapping[str, str] | None = None
+) -> list[Path]:
+    """Write the page, and beside it the same numbers as CSV and JSON and the curve as PNG; return the files.
+
+    Args:
+        comparison: what the page is about.
+        path: the HTML file.
+        title: its title.
+        strategies: the built-in strategies by name, as import paths; without them the page lacks their defaults.
+    """
+    data = PageData(comparison, _counted_otherwise(comparison), strategies or {})
     numbers = to_json(comparison) | {
         "classes": classes_json(data.balance) if data.balance else None,
         "counted_otherwise": to_json(data.other)["comparisons"],
@@ -81,13 +92,12 @@ def render(data: PageData, title: str) -> str:
     page = environment.from_string((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
     return page.render(
         title=title,
-        summary=_summary(data.comparison),
-        warnings=_warnings(data.comparison),
-        panels=Markup().join(panel.render(data, environment) for panel in PANELS),
+        runs=_runs(data.comparison),
+        sections=anchored(section for panel in PANELS for section in panel.render(data, environment)),
     )
 
 
-def _summary(comparison: Comparison) -> str:
+def _runs(comparison: Comparison) -> str:
     """Return the number of runs, the strategies, the seeds and the size of the pool in one sentence."""
     seeds = sorted({run.random_seed for run in comparison.runs})
     names = dict.fromkeys(run.strategy for run in comparison.runs)
@@ -96,26 +106,3 @@ def _summary(comparison: Comparison) -> str:
     runs = f"{len(comparison.runs)} run{'s' if len(comparison.runs) > 1 else ''}{replicates}"
     seeds_text = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     return f"{runs}: {', '.join(names)}; {seeds_text}; a pool of {pool} images."
-
-
-def _warnings(comparison: Comparison) -> list[str]:
-    """Return what a reader has to know before the numbers are compared."""
-    warnings = []
-    runs = comparison.runs
-    noise = comparison.replicate_noise
-    unfinished = [run.name for run in runs if len(run.rounds) != run.facts.rounds_planned]
-    if unfinished:
-        reasons = "still running, or the pool or the budget ran out"
-        warnings.append(f"fewer rounds than planned ({reasons}): {', '.join(unfinished)}.")
-    if any(run.label_using for run in runs):
-        chosen = "chose images by their true annotations, which a real project does not have"
-        warnings.append(f"runs marked “uses labels” {chosen}.")
-    if any(run.facts.reference_is_test for run in runs):
-        both = "one split served as reference and as test split"
-        warnings.append(f"{both}; a strategy that looks at it has seen the test labels.")
-    warnings += dict.fromkeys(f"{warning}." for run in runs for warning in run.facts.warnings)
-    warnings += [*one_purchase_lines(comparison), *limit_lines(comparison)]
-    close = [versus.strategy for versus in comparison.versus if noise and abs(versus.difference) <= noise]
-    if close:
-        warnings.append(f"no farther from random than a run is from its own replicate: {', '.join(close)}.")
-    return warnings

@@ -5,10 +5,11 @@ values for each section, and nothing where there is nothing to show. Title and t
 Every value is escaped, except drawings, which matplotlib has escaped.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from markupsafe import Markup, escape
 
@@ -31,10 +32,12 @@ class PageData:
     Attributes:
         comparison: the runs and their comparison.
         other: the same runs compared by images where the page is about boxes, else by boxes.
+        strategies: the built-in strategies by name, as import paths; their defaults are read from there.
     """
 
     comparison: Comparison
     other: Comparison
+    strategies: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def runs(self) -> list[Run]:
@@ -63,6 +66,29 @@ class PageData:
 
 
 @dataclass(frozen=True, slots=True)
+class Section:
+    """A heading of the page with what stands below it, both as HTML."""
+
+    title: Markup
+    body: Markup
+    width: str = "full"
+
+    @property
+    def anchor(self) -> str:
+        """The letters and digits of the heading, as a name for links."""
+        return "-".join(re.findall("[a-z0-9]+", self.title.unescape().lower())) or "section"
+
+
+def anchored(sections: Iterable[Section]) -> dict[str, Section]:
+    """Return sections by the names of their anchors; a name that occurs again gets a number."""
+    named: dict[str, Section] = {}
+    for section in sections:
+        candidates = (section.anchor, *(f"{section.anchor}-{number}" for number in range(2, len(named) + 3)))
+        named[next(name for name in candidates if name not in named)] = section
+    return named
+
+
+@dataclass(frozen=True, slots=True)
 class Panel:
     """One kind of section of the page.
 
@@ -70,18 +96,21 @@ class Panel:
         title: jinja2 template of the heading.
         sections: reads the values of each section; an empty iterable leaves the panel out.
         template: jinja2 template of what stands below the heading.
+        width: `half` where two sections fit beside each other on a wide screen, else `full`.
     """
 
     title: str
     sections: Callable[[PageData], Iterable[Mapping[str, Any]]]
     template: str
+    width: Literal["full", "half"] = "full"
 
-    def render(self, data: PageData, environment: "Environment") -> Markup:
-        """Return the HTML of all sections."""
-        template = environment.from_string(f"<h2>{self.title}</h2>\n{self.template}\n\n")
+    def render(self, data: PageData, environment: "Environment") -> list[Section]:
+        """Return the HTML of each section."""
+        title, body = environment.from_string(self.title), environment.from_string(self.template)
         units = {"unit": data.unit, "other_unit": data.other_unit}
-        texts = [template.render(units | dict(values)) for values in self.sections(data)]
-        return Markup().join(Markup(text) for text in texts)  # noqa: S704  the template escapes its values
+        sets = [units | dict(values) for values in self.sections(data)]
+        # the templates escape their values
+        return [Section(Markup(title.render(v)), Markup(body.render(v)), self.width) for v in sets]  # noqa: S704
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,24 +137,27 @@ class HtmlTable:
         rows: cells of each row; a row of one string is the heading of the rows below it.
         striped: whether every second row has a background.
         tooltips: longer text of a heading.
+        upright: whether the headings are written upwards, so that many narrow columns fit on a page.
     """
 
     heads: Sequence[str]
     rows: Sequence[Sequence[str | Cell]]
     striped: bool = True
     tooltips: Mapping[str, str] = field(default_factory=dict)
+    upright: bool = False
 
     def __html__(self) -> str:
         """Return the table as HTML; jinja2 and markupsafe call this."""
         heads = Markup().join(self._head(head) for head in self.heads)
         rows = Markup("\n").join(self._row(row) for row in self.rows)
-        css = Markup(' class="striped"') if self.striped else Markup()
+        names = " ".join(["striped"] * self.striped + ["upright"] * self.upright)
+        css = Markup(' class="{}"').format(names) if names else Markup()
         head = Markup("<thead><tr>{}</tr></thead>\n").format(heads) if self.heads else Markup()
         return Markup('<div class="scroll"><table{}>\n{}<tbody>{}</tbody></table></div>').format(css, head, rows)
 
     def _head(self, head: str) -> Markup:
         title = Markup(' title="{}"').format(self.tooltips[head]) if head in self.tooltips else Markup()
-        return Markup("<th{}>{}</th>").format(title, head)
+        return Markup("<th{}>{}</th>").format(title, Markup("<span>{}</span>").format(head) if self.upright else head)
 
     def _row(self, row: Sequence[str | Cell]) -> Markup:
         if len(row) == 1 < len(self.heads):

@@ -1,6 +1,7 @@
 """How drawings look: colours, markers and axes, and a figure as SVG or PNG."""
 
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", ":")
 GRAY = "#7f7f7f"  # of random, the baseline
+ZOOMED = "The axis does not begin at 0."
+NEAR_ZERO = 0.25  # share of an axis below which its lower end becomes 0, since little room is lost
 INK = "#010203"  # replaced in the page by its text colour, which follows light and dark mode
 
 
@@ -30,6 +33,12 @@ class Style:
         return cls(COLOURS[number % len(COLOURS)], marker, DASHES[lap % len(DASHES)])
 
 
+def strategy_styles(names: Iterable[str]) -> dict[str, Style]:
+    """Return the style of each strategy of a page; the strategies besides random count from 0 in their order."""
+    others = [name for name in dict.fromkeys(names) if name != "random"]
+    return {name: Style.of(number, name) for number, name in enumerate(others)} | {"random": Style.of(0, "random")}
+
+
 def new_figure(width: float, height: float) -> Any:
     """Return an empty matplotlib figure; sizes are in inches."""
     from matplotlib.figure import Figure  # noqa: PLC0415  slow to import
@@ -46,6 +55,15 @@ def style_axes(axes: Any, *, grid: bool = True) -> None:
     if grid:
         axes.grid(visible=True, alpha=0.25, linewidth=0.6)
         axes.set_axisbelow(True)
+
+
+def finish_y_axis(axes: Any) -> None:
+    """End the y axis of quantities that are never negative at 0, or write above it that it does not begin there."""
+    low, high = axes.get_ylim()
+    if low < NEAR_ZERO * high:
+        axes.set_ylim(0, high)
+    else:
+        axes.set_title(ZOOMED, loc="left", fontsize=9, color=INK)
 
 
 def svg(figure: Any, name: str) -> str:

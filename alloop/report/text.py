@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from alloop.budget.prices import BOXES, IMAGES, CostModel
-from alloop.report.numbers import counted, mean_rows, priced_columns
+from alloop.report.numbers import amount, counted, mean_rows, priced_columns
 from alloop.results.class_balance import ClassBalance
 from alloop.results.compare import Comparison, Versus, compared, flips, mean_curve
 from alloop.results.curves import ap_at, boxes_to_reach
@@ -120,14 +120,14 @@ def range_words(comparison: Comparison) -> str:
     """Return the costs between which the curves are compared in words, as means over the seeds."""
     low, high = np.mean(list(comparison.ranges.values()), axis=0)
     seeds = "" if len(comparison.ranges) == 1 else f", means over {len(comparison.ranges)} seeds"
-    return f"the {counted(comparison.cost)} that all strategies cover ({low:.6g} to {high:.6g}{seeds})"
+    return f"the {counted(comparison.cost)} that all strategies cover ({amount(low)} to {amount(high)}{seeds})"
 
 
 def class_blocks(balance: ClassBalance | None) -> list[str | Table]:
     """Return the boxes bought of each class and the AP at equal cost, one pair of columns for each strategy."""
     if balance is None:
         return ["These runs did not record their classes."]
-    paid = "where the curves share no range" if balance.paid is None else f"at {balance.paid:.6g} paid"
+    paid = "where the curves share no range" if balance.paid is None else f"at {amount(balance.paid)} paid"
     pool = ["?" if balance.pool is None else f"{boxes:.0f}" for boxes in balance.known]
     rows = [
         [
@@ -186,6 +186,11 @@ def _detection(versus: Versus) -> str:
     low, high = versus.detectable_interval
     known = f"{low:.3f} to {high:.3f}, as the spread is known from {versus.seeds} seeds"
     return f" (a verdict needs a difference of about {versus.detectable:.3f}; {known})"
+
+
+def p_value(value: float) -> str:
+    """Return a p-value with its sign of comparison, `= 0.012` or `< 0.001`."""
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def saving_words(versus: Versus, cost: CostModel) -> str:

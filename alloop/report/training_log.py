@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from alloop.report.style import INK, new_figure, style_axes
+from alloop.report.style import INK, finish_y_axis, new_figure, style_axes
 
 MOST_NAMES = 14  # class names beside the lines of a drawing; the table of the page has all
 _LABELS = {"pseudo": "pseudo-boxes", "class_weights": "class weight", "thresholds": "threshold"}
@@ -55,6 +55,7 @@ def _draw_classes(axes: Any, log: Sequence[Mapping[str, Any]], key: str, names: 
     shades = colormaps["viridis"](np.linspace(0.25, 0.85, len(names)))  # visible on white and on black
     for k, name in enumerate(names):
         axes.plot(steps, [record[key][k] for record in log], color=shades[k], linewidth=1.2, label=name)
+    finish_y_axis(axes)
     _label_lines(axes)
 
 

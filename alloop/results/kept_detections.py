@@ -17,15 +17,13 @@ def kept_detections(run: Run, round_: int) -> MatchedDetections:
         ConfigError: it kept nothing, or its test images have no groups, or all are in one group.
         DamagedFileError: the file differs from its record.
     """
-    with read_ledger(run.folder) as ledger:
-        data = ledger.stored(detections_path(round_))
-    if data is None:
+    kept = recorded_detections(run, round_)
+    if kept is None:
         msg = (
             f"--over-groups: {run.name} kept no test detections after round {round_}; set evaluation.keep_detections: "
             "true and a rule under data.groups, and run it in another folder"
         )
         raise ConfigError(msg)
-    kept = detections_from_bytes(data, run.folder / detections_path(round_))
     if not kept.groups:
         msg = (
             f"--over-groups: the test images of {run.name} have no groups; set one of data.groups.field, "
@@ -39,6 +37,17 @@ def kept_detections(run: Run, round_: int) -> MatchedDetections:
         )
         raise ConfigError(msg)
     return kept
+
+
+def recorded_detections(run: Run, round_: int) -> MatchedDetections | None:
+    """Return what a run kept after a round, with or without groups; None where it kept nothing.
+
+    Raises:
+        DamagedFileError: the file differs from its record.
+    """
+    with read_ledger(run.folder) as ledger:
+        data = ledger.stored(detections_path(round_))
+    return None if data is None else detections_from_bytes(data, run.folder / detections_path(round_))
 
 
 def refuse_other_test_images(one: Run, first: MatchedDetections, other: Run, kept: MatchedDetections) -> None:

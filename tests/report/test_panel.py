@@ -1,9 +1,10 @@
 """Panels and their tables as HTML."""
 
 import jinja2
+from markupsafe import Markup
 
 from alloop.report.page import PANELS
-from alloop.report.panel import UNKNOWN, Cell, HtmlTable, PageData, Panel, number
+from alloop.report.panel import UNKNOWN, Cell, HtmlTable, PageData, Panel, Section, anchored, number
 from alloop.results.compare import compared
 from tests.support.runs import run
 
@@ -18,8 +19,9 @@ def page_data():
 def test_every_text_of_a_panel_is_escaped():
     table = HtmlTable(["<a>"], [["<b>"], [Cell("<c>", css="better", shade=1.0)]], tooltips={"<a>": '"<d>'})
     panel = Panel("{{ name }} in {{ unit }}", lambda _data: [{"name": "<e>", "table": table}], "{{ table }}")
-    html = panel.render(page_data(), ENVIRONMENT)
-    assert "<h2>&lt;e&gt; in boxes</h2>" in html
+    (section,) = panel.render(page_data(), ENVIRONMENT)
+    html = section.body
+    assert section.title == "&lt;e&gt; in boxes"
     assert '<th title="&#34;&lt;d&gt;">&lt;a&gt;</th>' in html
     assert "<td>&lt;b&gt;</td>" in html
     assert '<td class="better" style="background: rgba(var(--heat), 0.80)">&lt;c&gt;</td>' in html
@@ -27,8 +29,20 @@ def test_every_text_of_a_panel_is_escaped():
 
 def test_a_panel_has_a_section_for_each_set_of_values_and_none_without():
     panel = Panel("{{ k }}", lambda _data: [{"k": 1}, {"k": 2}], "text")
-    assert panel.render(page_data(), ENVIRONMENT).count("<h2>") == 2
-    assert Panel("none", lambda _data: [], "text").render(page_data(), ENVIRONMENT) == ""
+    assert [section.title for section in panel.render(page_data(), ENVIRONMENT)] == ["1", "2"]
+    assert Panel("none", lambda _data: [], "text").render(page_data(), ENVIRONMENT) == []
+
+
+def test_sections_have_names_of_letters_and_digits_alone_and_each_its_own():
+    titles = ["AP50 against boxes", "AP50, against boxes", "&lt;a&gt; &#34; onclick", "…", "", "section-2"]
+    names = list(anchored(Section(Markup(title), Markup()) for title in titles))
+    assert names == ["ap50-against-boxes", "ap50-against-boxes-2", "a-onclick", "section", "section-2", "section-2-2"]
+
+
+def test_headings_of_many_narrow_columns_are_turned_and_still_escaped():
+    html = HtmlTable(["class", "<a>"], [["b", "1"]], striped=False, upright=True).__html__()
+    assert '<table class="upright">' in html
+    assert "<th><span>&lt;a&gt;</span></th>" in html
 
 
 def test_a_row_of_one_string_is_a_heading_over_all_columns():

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from alloop.report.panel import UNKNOWN, Cell, HtmlTable, PageData, Panel, number
-from alloop.report.text import range_words
+from alloop.report.text import p_value, range_words
 from alloop.results.compare import Versus
 
 
@@ -40,20 +40,16 @@ def _cells(versus: Versus, area: float | None) -> list[str | Cell]:
         versus.strategy,
         f"{versus.seeds}",
         f"{versus.difference:+.3f}",
-        _interval(versus.interval, "+.3f"),
-        _p_value(versus.p_holm),
+        Cell(_interval(versus.interval, "+.3f"), css="range"),
+        UNKNOWN if versus.p_holm is None else p_value(versus.p_holm).removeprefix("= "),
         Cell(versus.verdict, css=versus.verdict),
         f"{versus.end_difference:+.3f}",
-        _interval(versus.end_interval, "+.3f"),
+        Cell(_interval(versus.end_interval, "+.3f"), css="range"),
         UNKNOWN if versus.saving is None else f"{versus.saving:.0%}",
-        _interval(versus.saving_interval, ".0%"),
+        Cell(_interval(versus.saving_interval, ".0%"), css="range"),
         number(versus.detectable),
         number(area),
     ]
-
-
-def _p_value(value: float | None) -> str:
-    return "< 0.001" if value is not None and value < 0.001 else number(value)
 
 
 def _interval(interval: tuple[float, float] | None, form: str) -> str:

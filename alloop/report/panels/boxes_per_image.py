@@ -11,4 +11,11 @@ def _sections(data: PageData) -> Iterator[dict[str, Any]]:
     yield {"drawing": drawing(draw_boxes_per_image(data.comparison), "boxes")}
 
 
-PANEL = Panel("Boxes per image bought", _sections, "<figure>{{ drawing }}</figure>")
+PANEL = Panel(
+    "Boxes per image bought",
+    _sections,
+    """\
+<figure>{{ drawing }}</figure>
+<p class="muted">Means over seeds. A strategy that buys images with many boxes pays more for each image.</p>""",
+    width="half",
+)

@@ -24,4 +24,5 @@ PANEL = Panel(
 {% if explained %}<p class="muted">Lines are means over seeds. Bands are 95 % intervals of the mean (Student&rsquo;s t)
 and are drawn from three seeds on and for at most twelve strategies; of two seeds each curve is drawn thin. What was
 paid is what the ledger charged.</p>{% endif %}""",
+    width="half",
 )
