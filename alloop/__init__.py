@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from alloop.predictions.selecting import select
     from alloop.report.notebook import chart
     from alloop.results.compare import compare_runs
+    from alloop.results.runs import open_run
     from alloop.studies.grid import run_study
 
 _HOMES = {
@@ -22,12 +23,23 @@ _HOMES = {
     "compare_runs": "alloop.results.compare",
     "export": "alloop.exporting.export",
     "load_config": "alloop.config",
+    "open_run": "alloop.results.runs",
     "run_experiment": "alloop.loop.engine",
     "run_study": "alloop.studies.grid",
     "select": "alloop.predictions.selecting",
 }
 
-__all__ = ["__version__", "chart", "compare_runs", "export", "load_config", "run_experiment", "run_study", "select"]
+__all__ = [
+    "__version__",
+    "chart",
+    "compare_runs",
+    "export",
+    "load_config",
+    "open_run",
+    "run_experiment",
+    "run_study",
+    "select",
+]
 
 
 def __getattr__(name: str) -> Any:

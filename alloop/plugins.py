@@ -6,6 +6,7 @@ A plug-in is a dataclass whose fields are its parameters. It is named by a table
 
 import dataclasses
 import importlib
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -13,6 +14,12 @@ from typing import Any, get_args, get_type_hints
 import pydantic
 
 from alloop.errors import ConfigError, nearest
+
+
+def look_in(folder: Path) -> None:
+    """Let import paths be found in a folder as well, after everything that is installed."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 def load_class(kind: str, name: str, table: Mapping[str, str]) -> Any:
@@ -36,7 +43,10 @@ def load_class(kind: str, name: str, table: Mapping[str, str]) -> Any:
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        msg = f"{kind}.name: {path!r} cannot be imported ({error}). Is the package installed and the name right?"
+        msg = (
+            f"{kind}.name: {path!r} cannot be imported ({error}). Is the name right, and is the package "
+            "installed, or in the folder of the config?"
+        )
         raise ConfigError(msg) from error
 
 

@@ -29,9 +29,15 @@ def test_python_api_in_a_few_lines(tmp_path):
     assert rounds[0].boxes > 0
     for folders in (str(tmp_path / "run"), tmp_path / "run", [tmp_path / "run"]):
         assert alloop.compare_runs(folders).runs[0].strategy == "entropy"
+    run = alloop.open_run(str(tmp_path / "run"))
+    boxes, ap = run.curve("ap")
+    assert boxes.tolist() == [rounds[0].boxes]
+    assert ap.tolist() == [rounds[0].metrics["ap"]]
     failures = alloop.run_study(config, str(tmp_path / "study"), TABLE, strategies=["random"], seeds=[0], quiet=True)
     assert not failures
     with pytest.raises(AttributeError):
         alloop.nothing  # noqa: B018
     with pytest.raises(ConfigError):
         alloop.compare_runs([tmp_path / "nothing"])
+    with pytest.raises(ConfigError, match="expected a run folder"):
+        alloop.open_run(tmp_path / "nothing")

@@ -16,6 +16,7 @@ from alloop.config.plugin_blocks import DetectorBlock, OracleBlock, PluginBlock,
 from alloop.config.scorer import ScorerConfig
 from alloop.config.training import TrainingConfig
 from alloop.errors import ConfigError, nearest
+from alloop.plugins import look_in
 
 
 class ExperimentConfig(Block):
@@ -85,7 +86,8 @@ class ExperimentConfig(Block):
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Read a YAML config.
 
-    Relative paths are relative to the config file; `${NAME}` is replaced from the environment. A parameter that
+    Relative paths are relative to the config file; `${NAME}` is replaced from the environment. Plug-ins that are named
+    by an import path are also found in the folder of the config. A parameter that
     the detector or the oracle does not have and another of its table has is ignored, with a warning.
 
     Args:
@@ -108,6 +110,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
     for override in sorted(overrides, key=lambda text: not text.startswith("strategy.name=")):
         with _errors_from(f"--set {override!r}"):
             tree = with_value(tree, *parsed_override(override))
+    look_in(path.resolve().parent)
     with _errors_from(str(path)):
         tree = with_absolute_paths(tree, ExperimentConfig, path.resolve().parent)
     config = parse_config(tree, str(path))

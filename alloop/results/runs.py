@@ -102,6 +102,26 @@ def find_runs(folders: Iterable[Path], cost: CostModel = BOXES) -> list[Run]:
     )
 
 
+def open_run(folder: str | Path) -> Run:
+    """Return one run: its rounds, what they cost, and what it began with. It may be under way.
+
+    `run.rounds` has a record for each finished round with `images`, `boxes` and `metrics`, `run.curve("ap")` the boxes
+    paid and AP as two arrays, `run.charged` what each round cost, and `run.facts` config, classes and versions.
+
+    Args:
+        folder: the `--out` folder of `alloop run`, or a run in the folder of a study.
+
+    Raises:
+        ConfigError: there is no run, or it never began.
+        DamagedFileError: its ledger cannot be read.
+    """
+    run = read_run(Path(folder))
+    if run is None:
+        msg = f"{folder}: this run never began; start it again to see why"
+        raise ConfigError(msg)
+    return run
+
+
 def read_run(folder: Path) -> Run | None:
     """Return one run from its ledger; None when it never began."""
     with read_ledger(folder) as ledger:
