@@ -17,6 +17,8 @@ from alloop.results.statistics import t_interval
 
 MOST_BANDS = 12  # strategies with a band around their line; among more, readers cannot distinguish the bands
 
+WIDTH_IN_LETTERS = 90  # of a drawing, in letters of its legend
+
 Curve = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
 
 
@@ -30,7 +32,7 @@ def draw(comparison: Comparison, metric: Metric) -> Any:
     if full:
         axes.axhline(float(np.mean(full)), linestyle=(0, (6, 2)), linewidth=1.2, color=INK, label="all labels")
     finish_y_axis(axes)
-    _legend(figure, len(axes.get_legend_handles_labels()[1]))
+    _legend(figure, axes.get_legend_handles_labels()[1])
     return figure
 
 
@@ -52,7 +54,7 @@ def draw_boxes_per_image(comparison: Comparison) -> Any:
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     _lines(axes, comparison, _boxes_per_image, bands=False)
     finish_y_axis(axes)
-    _legend(figure, len(styles_of(comparison)))
+    _legend(figure, list(styles_of(comparison)))
     return figure
 
 
@@ -63,7 +65,8 @@ def _boxes_per_image(run: Run) -> Curve:
 
 def _figure(comparison: Comparison, label: str) -> tuple[Any, Any]:
     """Return a figure with room for the legend, and its axes."""
-    figure = new_figure(6.4, 3.9 + 0.2 * ((len(styles_of(comparison)) + 2) // 3))
+    names = list(styles_of(comparison))
+    figure = new_figure(6.4, 3.9 + 0.2 * -(-len(names) // _legend_columns(names)))
     axes = figure.subplots()
     axes.set_xlabel(f"{counted(comparison.cost)} paid", color=INK)
     axes.set_ylabel(label, color=INK)
@@ -71,9 +74,16 @@ def _figure(comparison: Comparison, label: str) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _legend(figure: Any, lines: int) -> None:
-    if lines:
-        figure.legend(loc="outside lower center", ncols=min(3, lines), frameon=False, labelcolor=INK)
+def _legend(figure: Any, names: Sequence[str]) -> None:
+    if names:
+        columns = min(_legend_columns(names), len(names))
+        figure.legend(loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK)
+
+
+def _legend_columns(names: Sequence[str]) -> int:
+    """Return how many names fit beside each other below a drawing; each has a piece of its line beside it."""
+    longest = max(map(len, names), default=0)
+    return min(3, max(1, WIDTH_IN_LETTERS // (longest + 8)))
 
 
 def styles_of(comparison: Comparison) -> dict[str, Style]:

@@ -70,9 +70,9 @@ def svg(figure: Any, name: str) -> str:
     """Return a figure as SVG whose text follows the colour of the page; the same for the same figure and name."""
     import matplotlib as mpl  # noqa: PLC0415
 
-    buffer = io.StringIO()
+    buffer, no_metadata = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"alloop-{name}", "font.family": "sans-serif"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     text = buffer.getvalue().replace(INK, "currentColor")
     return text[text.index("<svg") :]
 

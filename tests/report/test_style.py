@@ -1,11 +1,13 @@
 """Colours stay with their strategies, and a chart says where its axis begins."""
 
+import re
+
 import numpy as np
 import pytest
 
 from alloop.report.curve import draw, draw_boxes_per_image, styles_of
 from alloop.report.page import write_report
-from alloop.report.style import COLOURS, GRAY, ZOOMED, Style, finish_y_axis, new_figure, strategy_styles
+from alloop.report.style import COLOURS, GRAY, ZOOMED, Style, finish_y_axis, new_figure, strategy_styles, svg
 from alloop.results.compare import compare_runs, compared
 from tests.support.runs import run, write_run, write_study
 
@@ -84,3 +86,8 @@ def test_the_sentence_stands_in_the_page(tmp_path):
     write_run(tmp_path / "random_seed0", "random", 0, [0.4, 0.45])
     page = write_report(compare_runs([tmp_path]), tmp_path / "r.html", "run")[0].read_text()
     assert ZOOMED in page
+
+
+def test_a_drawing_names_no_address_but_those_of_its_format():
+    text = svg(draw(compared([run("random", [10, 20], [0.1, 0.2])], "ap"), "ap"), "ap")
+    assert set(re.findall(r"https?://[\w.]+", text)) == {"http://www.w3.org"}
