@@ -12,10 +12,12 @@ from alloop.results.names import Metric, metric_title
 
 def forecast(
     folder: AnyFolder,
-    target_ap: Annotated[float | None, typer.Option(help="After how many boxes is AP this high?", min=0, max=1)] = None,
+    target_ap: Annotated[
+        float | None, typer.Option(help="Say after how many boxes AP is this high.", min=0, max=1)
+    ] = None,
     boxes: Annotated[
         float | None,
-        typer.Option(help="How high is AP after this many boxes, in total? By default twice those paid.", min=1),
+        typer.Option(help="Say how high AP is after this many boxes, in total; by default twice those paid.", min=1),
     ] = None,
     metric: Annotated[Metric, typer.Option(help="Metric of the curve.")] = "ap",
     output: Annotated[Literal["table", "json"], typer.Option("--format", help="Print a table or JSON.")] = "table",

@@ -67,10 +67,13 @@ def init(
 
 
 def _device(name: str) -> "Device":
+    from alloop.starting.settings import Device  # noqa: PLC0415
+
+    if name == "cpu":
+        return Device("cpu")
     import torch  # noqa: PLC0415
 
     from alloop.loop.experiment import choose_device  # noqa: PLC0415
-    from alloop.starting.settings import Device  # noqa: PLC0415
 
     if choose_device(name).type != "cuda":
         return Device("cpu")

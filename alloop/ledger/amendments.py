@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from alloop.ledger.database import Database
+from alloop.ledger.store import Ledger
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS amendment (
@@ -35,37 +35,29 @@ class Amendment:
         return f"after {self.finished_rounds} finished rounds: {changed}"
 
 
-def record_amendment(database: Database, amendment: Amendment, facts: Mapping[str, str]) -> None:
+def record_amendment(ledger: Ledger, amendment: Amendment, facts: Mapping[str, str]) -> None:
     """Record an amendment, and the facts that hold from now on."""
     row = (amendment.finished_rounds, json.dumps(amendment.changes), json.dumps(dict(facts)))
-    with database.transaction():
-        database.write(_SCHEMA)
-        database.write("INSERT INTO amendment (finished_rounds, changes, facts) VALUES (?, ?, ?)", *row)
+    with ledger.transaction():
+        ledger.database.write(_SCHEMA)
+        ledger.database.write("INSERT INTO amendment (finished_rounds, changes, facts) VALUES (?, ?, ?)", *row)
 
 
-def add_query(database: Database, round_: int, timings: Mapping[str, float], diagnostics: Mapping[str, float]) -> None:
+def add_query(ledger: Ledger, round_: int, timings: Mapping[str, float], diagnostics: Mapping[str, float]) -> None:
     """Add the figures of a query that was asked after its round was closed."""
-    row = database.read("SELECT timings FROM round WHERE round = ?", round_)[0]
+    row = ledger.database.read("SELECT timings FROM round WHERE round = ?", round_)[0]
     merged = json.dumps(json.loads(row["timings"]) | dict(timings), sort_keys=True)
     figures = json.dumps(dict(diagnostics), allow_nan=False, sort_keys=True)
-    with database.transaction():
-        database.write("UPDATE round SET timings = ?, notes = ? WHERE round = ?", merged, figures, round_)
+    with ledger.transaction():
+        ledger.database.write("UPDATE round SET timings = ?, notes = ? WHERE round = ?", merged, figures, round_)
 
 
-def recorded_amendments(database: Database) -> list[Amendment]:
+def recorded_amendments(ledger: Ledger) -> list[Amendment]:
     """Return every amendment, in order."""
-    if not database.read(_EXISTS):
+    if not ledger.database.read(_EXISTS):
         return []
-    rows = database.read("SELECT finished_rounds, changes FROM amendment ORDER BY number")
+    rows = ledger.database.read("SELECT finished_rounds, changes FROM amendment ORDER BY number")
     return [
         Amendment(row["finished_rounds"], {key: tuple(pair) for key, pair in json.loads(row["changes"]).items()})
         for row in rows
     ]
-
-
-def amended_facts(database: Database) -> dict[str, str]:
-    """Return the facts that hold since the last amendment; empty without one."""
-    if not database.read(_EXISTS):
-        return {}
-    rows = database.read("SELECT facts FROM amendment ORDER BY number")
-    return {name: value for row in rows for name, value in json.loads(row["facts"]).items()}

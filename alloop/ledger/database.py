@@ -4,6 +4,7 @@ A rollback journal and `synchronous=EXTRA` let a committed transaction survive a
 happened. Only the modules of this package read or write SQL.
 """
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -60,6 +61,15 @@ class Database:
             return self._connection.execute(sql, arguments).fetchall()
         except sqlite3.DatabaseError as error:
             raise damaged(self.folder, error) from error
+
+    def facts(self) -> dict[str, str]:
+        """Return the facts of the run by name; those of the last amendment replace what the run began with."""
+        rows = self.read("SELECT name, value FROM fact ORDER BY name")
+        found = {row["name"]: row["value"] for row in rows}
+        if self.read("SELECT name FROM sqlite_master WHERE name = 'amendment'"):
+            for row in self.read("SELECT facts FROM amendment ORDER BY number"):
+                found |= json.loads(row["facts"])
+        return found
 
     def write(self, sql: str, *arguments: Any) -> int:
         """Run a writing statement inside a transaction; return how many rows it changed."""

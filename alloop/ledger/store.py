@@ -18,7 +18,6 @@ from alloop.data.annotation_json import annotation_sha256, annotations_from_json
 from alloop.errors import AlloopError
 from alloop.evaluation.metrics import Metrics
 from alloop.files import atomic_copy, atomic_write, read_verified
-from alloop.ledger.amendments import amended_facts
 from alloop.ledger.database import FORMAT, NEVER, Database, damaged, opened, run_folders
 from alloop.ledger.facts import RunFacts
 from alloop.values import Annotations, ImageId, Selection
@@ -69,9 +68,8 @@ class Ledger:
         Raises:
             DamagedFileError: a fact does not hold what its name says.
         """
-        rows = self.database.read("SELECT name, value FROM fact ORDER BY name")
         try:
-            return RunFacts.from_rows({row["name"]: row["value"] for row in rows} | amended_facts(self.database))
+            return RunFacts.from_rows(self.database.facts())
         except (ValueError, TypeError, AlloopError) as error:
             raise damaged(self.folder, error) from error
 

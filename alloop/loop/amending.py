@@ -63,7 +63,7 @@ def _refuse_what_is_past(ledger: Ledger, config: ExperimentConfig, begun: int) -
 def record(ledger: Ledger, facts: RunFacts, amendment: Amendment) -> None:
     """Record an amendment with the facts that hold since."""
     rows = facts.rows()
-    record_amendment(ledger.database, amendment, {name: rows[name] for name in FACTS})
+    record_amendment(ledger, amendment, {name: rows[name] for name in FACTS})
 
 
 def is_at_rest(ledger: Ledger) -> bool:
@@ -76,6 +76,6 @@ def wants_more(ledger: Ledger, facts: RunFacts, amendment: Amendment | None = No
 
     `amendment` is one that is not recorded yet.
     """
-    finished, amendments = len(ledger.rounds()), recorded_amendments(ledger.database)
+    finished, amendments = len(ledger.rounds()), recorded_amendments(ledger)
     last = amendment or (amendments[-1] if amendments else None)
     return last is not None and last.finished_rounds == finished < (facts.rounds_planned or 0)

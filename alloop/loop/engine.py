@@ -151,7 +151,7 @@ def ask_for_more(context: RunContext, round_: int) -> None:
     chosen = _chosen(context, round_, ledger.labeled(), restored(context, round_), timings)
     if chosen is not None:
         with ledger.transaction():
-            add_query(ledger.database, round_, timings.seconds, chosen.selection.diagnostics)
+            add_query(ledger, round_, timings.seconds, chosen.selection.diagnostics)
             _book(ledger, round_, chosen)
 
 

@@ -65,7 +65,7 @@ def take_in_new_images(
         record_perceptual_hashes(ledger, {i: value for i, value in images.perceptual.items() if i in new})
         record_image_sizes(ledger, [pool.images[image_id] for image_id in sorted(new)])
         rows = since.rows()
-        record_amendment(ledger.database, amendment, {name: rows[name] for name in FACTS})
+        record_amendment(ledger, amendment, {name: rows[name] for name in FACTS})
     progress.say(f"{ledger.folder}: amended {amendment}")
     return since
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alloop.ledger.store import RoundRecord
 from alloop.results.names import Metric
-from alloop.results.runs import Run
+
+if TYPE_CHECKING:
+    from alloop.results.runs import Run  # `alloop status` needs none
 
 NOISE = 0.01  # AP by which equal trainings differ, about
 MOSTLY = 0.5  # share of the chosen images with one utility above which it is said
@@ -55,7 +58,7 @@ def _tied(utilities: Sequence[tuple[int, float]]) -> Iterator[str]:
         yield f"{said}: among them chance decided; look at the parameters of the strategy, or train longer"
 
 
-def study_limits(runs: Sequence[Run], metric: Metric) -> list[str]:
+def study_limits(runs: Sequence["Run"], metric: Metric) -> list[str]:
     """Return what limits a study that also trained on all labels: random's last round is hardly worse."""
     random, full = (_ends(runs, strategy, metric) for strategy in ("random", "full_label"))
     if not random or not full:
@@ -71,7 +74,7 @@ def study_limits(runs: Sequence[Run], metric: Metric) -> list[str]:
     return [f"{figures}: more labels hardly help this training, so no strategy can gain much at its end; {change}."]
 
 
-def _ends(runs: Sequence[Run], strategy: str, metric: Metric) -> list[tuple[int, float]]:
+def _ends(runs: Sequence["Run"], strategy: str, metric: Metric) -> list[tuple[int, float]]:
     """Return images and metric of the last round of each run of a strategy."""
     ends = [run.rounds[-1] for run in runs if run.strategy == strategy and run.rounds]
     return [(end.images, value) for end in ends if (value := end.metrics[metric]) is not None]

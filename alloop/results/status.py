@@ -14,7 +14,7 @@ from alloop.ledger.labeled_images import content_of_last_round
 from alloop.ledger.requests import AnnotationRequest, AnnotationRequests, RoundAnswers
 from alloop.ledger.store import Ledger, RoundRecord, read_ledger, run_folders
 from alloop.results.forecast import forecast
-from alloop.results.forecasts import RunForecast
+from alloop.results.forecast_words import RunForecast
 from alloop.results.limits import run_limits
 from alloop.results.stopping import WORTH, NextRound, advice
 from alloop.tables import Table
@@ -177,7 +177,7 @@ def read_status(folder: Path, gain_worth_having: float = WORTH) -> RunStatus:
             gain_worth_having=gain_worth_having,
             content=content_of_last_round(ledger),
             corrections=corrections_by_round(ledger),
-            amendments=recorded_amendments(ledger.database),
+            amendments=recorded_amendments(ledger),
             utilities=[(round_, utility) for round_, _, _, utility, _ in ledger.selections()],
         )
 

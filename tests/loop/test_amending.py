@@ -61,11 +61,11 @@ def test_a_finished_run_that_grows_is_the_run_that_began_with_more_rounds(tmp_pa
     run(tmp_path / "whole", **changes, **{"loop.rounds": 3})
     assert contents(tmp_path / "grown") == contents(tmp_path / "whole")
     with read_ledger(tmp_path / "grown") as ledger:
-        first, second = recorded_amendments(ledger.database)
+        first, second = recorded_amendments(ledger)
     assert first.changes == {"loop.rounds": ("1", "2")}
     assert str(second) == "after 2 finished rounds: loop.rounds is 3 and was 2"
     with read_ledger(tmp_path / "whole") as ledger:
-        assert recorded_amendments(ledger.database) == []
+        assert recorded_amendments(ledger) == []
 
 
 def test_the_same_command_does_nothing_after_it_has_grown(tmp_path):
@@ -93,7 +93,7 @@ def test_a_run_that_is_killed_while_it_grows_goes_on(tmp_path, monkeypatch, stop
     run(tmp_path / "whole", **{"loop.rounds": 3})
     assert contents(tmp_path / "grown") == contents(tmp_path / "whole")
     with read_ledger(tmp_path / "grown") as ledger:
-        assert len(recorded_amendments(ledger.database)) == 1
+        assert len(recorded_amendments(ledger)) == 1
 
 
 def test_an_open_run_may_have_other_rounds(tmp_path, monkeypatch):
@@ -127,7 +127,7 @@ def test_a_run_that_ran_out_of_budget_goes_on_with_more(tmp_path):
     with read_ledger(tmp_path / "run") as ledger:
         assert audit(ledger) == []
         assert ledger.facts().budget is None
-        last = recorded_amendments(ledger.database)[-1]
+        last = recorded_amendments(ledger)[-1]
     assert last.changes == {"loop.budget": ("13 images", "none")}
 
 

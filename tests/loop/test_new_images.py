@@ -50,7 +50,7 @@ class Project:
                 "charged": {charge.image_id for charge in ledger.charges()},
                 "charges": ledger.charges(),
                 "pool": ledger.pool_size(),
-                "amendments": [str(amendment) for amendment in recorded_amendments(ledger.database)],
+                "amendments": [str(amendment) for amendment in recorded_amendments(ledger)],
                 "sizes": len(recorded_image_sizes(ledger)),
                 "hashes": len(recorded_perceptual_hashes(ledger)),
                 "classes": sum(ledger.facts().pool_class_boxes or ()),

@@ -109,5 +109,5 @@ def test_it_is_compared_with_a_run_of_today(folder, tmp_path):
 
 
 def test_it_is_refused_under_another_config(folder):
-    with pytest.raises(ConfigError, match=r"loop\.rounds"):
-        run_experiment(load_config(FIXTURE / "config.yaml", ["loop.rounds=4"]), folder, TABLE)
+    with pytest.raises(ConfigError, match=r"loop\.query_size"):
+        run_experiment(load_config(FIXTURE / "config.yaml", ["loop.query_size=4"]), folder, TABLE)

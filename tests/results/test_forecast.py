@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alloop.results.forecast import NOISE, NOISE_WEIGHT, SLOPES, forecast
-from alloop.results.forecasts import RunForecast, run_forecasts
+from alloop.results.forecast_words import RunForecast
+from alloop.results.forecasts import run_forecasts
 from tests.support import small_tree
 from tests.support.commands import call
 
