@@ -60,7 +60,7 @@ def test_what_is_nowhere_is_told(project, tmp_path):
     project.write_text(project.read_text().replace(".mine:", ".yours:"))
     ended = alloop("check-data", project, cwd=tmp_path)
     assert ended.returncode == 2
-    assert "is the package installed, or in the folder of the config?" in ended.stderr
+    assert "is the package installed, or in the folder of the config?" in ended.stdout
 
 
 def test_an_installed_module_goes_before_one_beside_the_config(project, tmp_path):
