@@ -158,6 +158,18 @@ def test_the_next_rounds_train_on_it_and_the_first_does_not(project):
     assert [charge.images for charge in found["charged"]] == [6, 4, 4]
 
 
+def test_a_box_that_comes_back_is_not_charged_again(project):
+    project.correct(removed)
+    project.wait(accept_revisions=True)
+    project.people.answer(1)
+    project.wait()
+    before = project.read()
+    project.correct(lambda boxes: boxes)
+    project.wait(accept_revisions=True)
+    assert project.read()["boxes"] == before["boxes"]
+    assert sum(map(len, project.read()["now"].values())) == sum(map(len, before["now"].values())) + 1
+
+
 def test_an_exported_round_has_the_labels_of_that_round(project, tmp_path):
     project.correct(removed)
     project.wait(accept_revisions=True)

@@ -161,6 +161,18 @@ def test_the_command_prints_a_row_for_each_run(run):
     assert "after" not in tree
 
 
+def test_replicates_and_runs_on_all_labels_have_no_forecast(tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from alloop.results import forecasts
+    from tests.support.runs import run as written
+
+    plain = written("random", [10, 20, 30], [0.1, 0.2, 0.25])
+    repeated = written("random", [10, 20, 30], [0.1, 0.2, 0.25], replicate=1)
+    monkeypatch.setattr(forecasts, "find_runs", lambda _: [plain, repeated, replace(plain, full_label=True)])
+    assert len(run_forecasts(tmp_path)) == 1
+
+
 def test_a_folder_without_a_curve_is_refused(tmp_path, run):
     assert "no run" in call("forecast", tmp_path, code=2).output
     call("forecast", run, "--target-ap", "1.2", code=2)
