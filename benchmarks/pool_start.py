@@ -147,10 +147,10 @@ class BegunError(Exception):
 def _begin_run(folder: Path, out: Path, images: Any) -> float:
     """Begin a run whose images are hashed already; return the seconds."""
     from alloop.config import parse_config
-    from alloop.loop import beginning, engine
+    from alloop.loop import beginning, engine, opening
     from strategies import TABLE
 
-    begin_run, took = engine.begin_run, []
+    begin_run, took = opening.begin_run, []
 
     def timed(*arguments: Any, **options: Any) -> None:
         took.append(_timed(lambda: begin_run(*arguments, **options))[1])
@@ -159,7 +159,7 @@ def _begin_run(folder: Path, out: Path, images: Any) -> float:
     shutil.rmtree(out, ignore_errors=True)
     with (
         mock.patch.object(beginning, "checked_images", return_value=images),
-        mock.patch.object(engine, "begin_run", timed),
+        mock.patch.object(opening, "begin_run", timed),
         contextlib.suppress(BegunError),
     ):
         engine.run_experiment(parse_config(experiment_tree(folder)), out, TABLE)

@@ -1,44 +1,28 @@
 """The loop: train on what is labeled, evaluate, query the strategy, ask the oracle, book it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from alloop.config import ExperimentConfig
-from alloop.data.cache_folder import RecentFolder
 from alloop.files import run_lock
 from alloop.ledger.amendments import add_query
-from alloop.ledger.facts import RunFacts
 from alloop.ledger.passed_over import record_passed_over
 from alloop.ledger.requests import AnnotationRequests
 from alloop.ledger.store import Bought, Ledger, RoundRecord, open_ledger
-from alloop.loop.amending import amended, is_at_rest, record, wants_more
-from alloop.loop.beginning import as_measured_before, begin_run, refuse_other_config, scored_otherwise
+from alloop.loop.amending import is_at_rest, wants_more
 from alloop.loop.buying import purchase
-from alloop.loop.context import RunContext, Timings, pixel_caches
-from alloop.loop.experiment import prepare
+from alloop.loop.context import RunContext, Timings
 from alloop.loop.fitting import RoundDetector, restored, trained_and_evaluated
-from alloop.loop.new_images import take_in_new_images
-from alloop.loop.parts import CACHE, kept_values
+from alloop.loop.opening import begun, gone_on, run_context
 from alloop.loop.people import RequestBatch, collect, next_requests, note_revisions
 from alloop.loop.purchase_rules import passed_over_lines, rules_of_round
 from alloop.loop.querying import open_query
-from alloop.loop.recorded_data import (
-    compared_by_content,
-    expect_recorded_images,
-    refuse_changed_contents,
-    refuse_other_data,
-    refuse_other_data_of_finished,
-    refuse_other_seed_images,
-)
 from alloop.loop.round_files import drop_older_models, model_sha256
-from alloop.loop.shared_models import SharedModels
-from alloop.loop.tracking import tracked, tracker_plugins
+from alloop.loop.tracking import Trackers, tracked, tracker_plugins
 from alloop.oracles.oracle import HumanOracle, RevealingOracle
 from alloop.progress import Progress
 from alloop.values import Annotations, ImageId
-
-LOG = "log.txt"  # in the run folder: what was reported, with the time; no part of the record
 
 
 def run_experiment(
@@ -79,48 +63,35 @@ def run_experiment(
         WaitingError: people, or the program that trains, have not answered yet.
         AlloopError: see `alloop.errors`; nothing booked is lost.
     """
-    out = Path(out)
     progress = progress or Progress(quiet=True)
-    with run_lock(out), open_ledger(out) as ledger:
-        facts, plugins = ledger.facts(), tracker_plugins(config)
-        amendment = None
-        if facts is not None:
-            facts, amendment = amended(ledger, facts, config)
-            _refuse_other_experiment(ledger, facts, config, table)
-            if is_at_rest(ledger) and not (accept_new_images or wants_more(ledger, facts, amendment)):
-                unchecked = refuse_other_data_of_finished(ledger, facts, config)
-                with tracked(plugins, config, ledger, progress):  # a killed process may not have shown the last round
-                    pass
-                progress.say(f"{out}: finished, {len(ledger.rounds())} rounds; nothing to do{unchecked}")
-                return ledger.rounds()
-            config = as_measured_before(facts.config, config)
-        progress = progress.logged(out / LOG)
-        models = SharedModels(Path(shared)) if shared else None
-        context = run_context(config, table, ledger, models, Path(cache or out / CACHE), progress)
-        if facts is None:
-            begin_run(context, table, replicate, report_warnings=report_warnings)
-            expect_recorded_images(ledger, context.experiment.splits)
+    with run_lock(Path(out)), open_ledger(Path(out)) as ledger:
+        folders = (Path(shared) if shared else None, Path(cache) if cache else None)
+        context_of = partial(run_context, table=table, ledger=ledger, folders=folders, progress=progress)
+        plugins = tracker_plugins(config)
+        if (facts := ledger.facts()) is None:
+            context = begun(context_of(config), table, replicate, report_warnings=report_warnings)
         else:
-            if accept_new_images:
-                facts = take_in_new_images(ledger, facts, context.experiment.splits, progress, context.kept)
-            refuse_other_data(ledger, facts, config, context.experiment.splits)
-            if warning := scored_otherwise(facts, config):
-                progress.say(warning)
-        if facts is not None and amendment is not None:
-            record(ledger, facts, amendment)
-            progress.say(f"{out}: amended {amendment}")
-        with tracked(plugins, config, ledger, progress) as trackers:
-            if facts is not None and is_at_rest(ledger) and wants_more(ledger, facts):
-                ask_for_more(context, len(ledger.rounds()) - 1)
-            while True:
-                if isinstance(context.oracle, HumanOracle):
-                    accepted = {"accept_partial": accept_partial, "accept_revisions": accept_revisions}
-                    _collect_pending(context, context.oracle, **accepted)
-                    accept_partial = False
-                if (round_ := ledger.open_round()) is None:
-                    return ledger.rounds()
-                run_round(context, round_)
-                trackers.booked(ledger.rounds()[-1])
+            context = gone_on(ledger, facts, config, table, context_of, progress, accept_new_images=accept_new_images)
+        # where nothing is left to do, a killed process may not have shown the last round
+        with tracked(plugins, config, ledger, context.progress if context else progress) as trackers:
+            if context is not None:
+                _run_rounds(context, trackers, accept_partial=accept_partial, accept_revisions=accept_revisions)
+        return ledger.rounds()
+
+
+def _run_rounds(context: RunContext, trackers: Trackers, *, accept_partial: bool, accept_revisions: bool) -> None:
+    """Run one round after the other until the pool, the budget or the planned rounds are exhausted."""
+    ledger, facts = context.ledger, context.ledger.facts()
+    if facts is not None and is_at_rest(ledger) and wants_more(ledger, facts):
+        ask_for_more(context, len(ledger.rounds()) - 1)
+    while True:
+        if isinstance(context.oracle, HumanOracle):
+            _collect_pending(context, context.oracle, accept_partial=accept_partial, accept_revisions=accept_revisions)
+            accept_partial = False
+        if (round_ := ledger.open_round()) is None:
+            return
+        run_round(context, round_)
+        trackers.booked(ledger.rounds()[-1])
 
 
 def run_round(context: RunContext, round_: int) -> None:
@@ -206,32 +177,6 @@ def query_and_reveal(
     chosen = bought.selection
     paid = {image_id: answers[image_id] for image_id in chosen.image_ids}
     return Bought(chosen, session.predicted_boxes(chosen), paid, bought.passed_over)
-
-
-def run_context(
-    config: ExperimentConfig,
-    table: Mapping[str, str],
-    ledger: Ledger,
-    shared: SharedModels | None,
-    cache: Path,
-    progress: Progress,
-) -> RunContext:
-    """Return what the steps of a run work with; data, device and threads are as the run began with them."""
-    facts = ledger.facts()
-    kept = kept_values(config, cache, progress.say)
-    scores = RecentFolder(cache / "scores", int(config.training.cache_gib * 2**30) // 4, progress.say)
-    experiment = prepare(config, table, asdict(facts.environment) if facts else None, kept)
-    oracle = experiment.oracle.connect(experiment.splits.train)
-    return RunContext(experiment, ledger, oracle, pixel_caches(experiment, kept), kept, scores, shared, progress)
-
-
-def _refuse_other_experiment(
-    ledger: Ledger, facts: RunFacts, config: ExperimentConfig, table: Mapping[str, str]
-) -> None:
-    by_content = compared_by_content(ledger, facts, config, table)
-    refuse_other_config(ledger.folder, facts.config, config, by_content)
-    refuse_changed_contents(facts, config, table)
-    refuse_other_seed_images(ledger, facts, config)
 
 
 def _collect_pending(context: RunContext, oracle: HumanOracle, *, accept_partial: bool, accept_revisions: bool) -> None:

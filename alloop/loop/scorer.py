@@ -8,8 +8,9 @@ from alloop.config.reading import refuse_people, scorer_of, with_all_labels
 from alloop.data.splits import load_splits
 from alloop.detectors.torchvision.weight_files import load_weights
 from alloop.ledger.store import open_ledger
-from alloop.loop.engine import run_context, run_experiment
+from alloop.loop.engine import run_experiment
 from alloop.loop.fitting import fitted, restored
+from alloop.loop.opening import run_context
 from alloop.loop.parts import CACHE
 from alloop.loop.recorded_data import expect_recorded_images
 from alloop.progress import Progress
@@ -45,7 +46,7 @@ def scoring_detector(
     config = with_all_labels(scorer_of(config), len(load_splits(config.data).train.dataset.images))
     run_experiment(config, out, table, shared=shared, cache=cache, progress=progress)
     with open_ledger(out) as ledger:
-        context = run_context(config, table, ledger, None, cache, progress)
+        context = run_context(config, table, ledger, (None, cache), progress)
         expect_recorded_images(ledger, context.experiment.splits)
         return fitted(context, context.experiment.splits.train, context.caches.pool, restored(context, 0), 0)
 
@@ -56,7 +57,7 @@ def _read(
     """Return the detector with weights from a file; nothing is trained."""
     out.mkdir(parents=True, exist_ok=True)
     with open_ledger(out) as ledger:
-        context = run_context(config, table, ledger, None, cache, progress)
+        context = run_context(config, table, ledger, (None, cache), progress)
         detector = context.experiment.new_detector(0)
         load_weights(detector.module, weights, "scorer.weights")
         detector.module.to(context.experiment.device)

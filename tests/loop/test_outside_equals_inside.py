@@ -8,8 +8,9 @@ import pytest
 from alloop.config import parse_config
 from alloop.errors import WaitingError
 from alloop.ledger.store import open_ledger, read_ledger
-from alloop.loop.engine import run_context, run_experiment
+from alloop.loop.engine import run_experiment
 from alloop.loop.fitting import fitted, restored
+from alloop.loop.opening import run_context
 from alloop.progress import Progress
 from strategies import TABLE
 from tests.support import small_tree
@@ -25,7 +26,7 @@ def detections_by_round(config, folder, cache):
     """Return what the detector of each round finds on every image of the pool and of the test split."""
     found = []
     with open_ledger(folder) as ledger:
-        context = run_context(config, TABLE, ledger, None, cache, Progress(quiet=True))
+        context = run_context(config, TABLE, ledger, (None, cache), Progress(quiet=True))
         for record in ledger.rounds():
             detector, splits = restored(context, record.round), context.experiment.splits
             views = {"pool": (splits.train, context.caches.pool), "test": (splits.test, context.caches.test)}

@@ -6,7 +6,7 @@ from alloop.config import parse_config
 from alloop.data.grouped_annotations import GroupedAnnotations
 from alloop.errors import ConfigError
 from alloop.ledger.store import read_ledger
-from alloop.loop import engine
+from alloop.loop import opening
 from alloop.loop.beginning import begin_run
 from alloop.loop.engine import run_experiment
 from strategies import TABLE
@@ -27,7 +27,7 @@ def test_a_random_seed_set_makes_annotations_of_few_other_images(tmp_path, monke
     """An object for each image of the pool would take longer than the rest of the beginning of a run."""
     made, cut_out = [], GroupedAnnotations.__getitem__
     monkeypatch.setattr(GroupedAnnotations, "__getitem__", lambda self, key: made.append(key) or cut_out(self, key))
-    monkeypatch.setattr(engine, "begin_run", lambda *args, **kwargs: (begin_run(*args, **kwargs), made.append(None)))
+    monkeypatch.setattr(opening, "begin_run", lambda *args, **kwargs: (begin_run(*args, **kwargs), made.append(None)))
     run = tmp_path / "run"
     run_experiment(parse_config(small_tree(**{"loop.seed_set": 3, "loop.rounds": 1})), run, TABLE)
     with read_ledger(run) as ledger:
