@@ -49,7 +49,7 @@ class Bought:
     """What is booked when a round closes: its selection, the answers that it paid for, what rules passed over."""
 
     selection: Selection
-    predicted_boxes: Sequence[float]
+    predicted_boxes: Sequence[float | None]
     annotations: Mapping[ImageId, Annotations]
     passed_over: Sequence[PassedOver] = ()
 
@@ -128,9 +128,9 @@ class Ledger:
             self.select(round_, [(rank, *row) for rank, row in enumerate(chosen)])
             self.charge(round_ + 1, {i: bought.annotations[i] for i in selection.image_ids})
 
-    def select(self, round_: int, chosen: Iterable[tuple[int, ImageId, float, float]]) -> None:
+    def select(self, round_: int, chosen: Iterable[tuple[int, ImageId, float, float | None]]) -> None:
         """Book rank, image, utility and predicted boxes of what a round chose."""
-        rows = [(round_, rank, image_id, float(u), float(boxes)) for rank, image_id, u, boxes in chosen]
+        rows = [(round_, rank, i, float(u), None if boxes is None else float(boxes)) for rank, i, u, boxes in chosen]
         with self.transaction():
             self.database.write_all("INSERT INTO selection VALUES (?, ?, ?, ?, ?)", rows)
 
@@ -238,7 +238,7 @@ class Ledger:
         except (ValueError, KeyError, TypeError) as error:
             raise damaged(self.folder, error) from error
 
-    def selections(self) -> list[tuple[int, int, ImageId, float, float]]:
+    def selections(self) -> list[tuple[int, int, ImageId, float, float | None]]:
         """Return (round, rank, image_id, utility, predicted_boxes) of everything that was selected."""
         return [tuple(row) for row in self.database.read("SELECT * FROM selection ORDER BY round, rank")]
 

@@ -15,12 +15,12 @@ from alloop.loop.buying import purchase
 from alloop.loop.context import RunContext, Timings
 from alloop.loop.fitting import RoundDetector, restored, trained_and_evaluated
 from alloop.loop.opening import begun, gone_on, run_context
-from alloop.loop.people import RequestBatch, collect, next_requests, note_revisions
+from alloop.loop.people import RequestBatch, collect_waiting, next_requests
 from alloop.loop.purchase_rules import passed_over_lines, rules_of_round
 from alloop.loop.querying import open_query
 from alloop.loop.round_files import drop_older_models, model_sha256
 from alloop.loop.tracking import Trackers, tracked, tracker_plugins
-from alloop.oracles.oracle import HumanOracle, RevealingOracle
+from alloop.oracles.oracle import RevealingOracle
 from alloop.progress import Progress
 from alloop.values import Annotations, ImageId
 
@@ -85,9 +85,8 @@ def _run_rounds(context: RunContext, trackers: Trackers, *, accept_partial: bool
     if facts is not None and is_at_rest(ledger) and wants_more(ledger, facts):
         ask_for_more(context, len(ledger.rounds()) - 1)
     while True:
-        if isinstance(context.oracle, HumanOracle):
-            _collect_pending(context, context.oracle, accept_partial=accept_partial, accept_revisions=accept_revisions)
-            accept_partial = False
+        collect_waiting(context, accept_partial=accept_partial, accept_revisions=accept_revisions)
+        accept_partial = False
         if (round_ := ledger.open_round()) is None:
             return
         run_round(context, round_)
@@ -101,7 +100,7 @@ def run_round(context: RunContext, round_: int) -> None:
     detector, metrics = trained_and_evaluated(context, round_, labeled, timings)
     chosen = None
     if round_ + 1 < context.experiment.config.loop.rounds:
-        chosen = _chosen(context, round_, labeled, detector, timings)
+        chosen = choice(context, round_, labeled, detector, timings)
     with ledger.transaction():
         ledger.close_round(
             round_,
@@ -119,14 +118,14 @@ def run_round(context: RunContext, round_: int) -> None:
 def ask_for_more(context: RunContext, round_: int) -> None:
     """Ask the strategy after a round that was the last one until the run was amended, and book what it chose."""
     ledger, timings = context.ledger, Timings()
-    chosen = _chosen(context, round_, ledger.labeled(), restored(context, round_), timings)
+    chosen = choice(context, round_, ledger.labeled(), restored(context, round_), timings)
     if chosen is not None:
         with ledger.transaction():
             add_query(ledger, round_, timings.seconds, chosen.selection.diagnostics)
             _book(ledger, round_, chosen)
 
 
-def _chosen(
+def choice(
     context: RunContext,
     round_: int,
     labeled: Mapping[ImageId, Annotations],
@@ -176,15 +175,7 @@ def query_and_reveal(
         context.progress.say(line)
     chosen = bought.selection
     paid = {image_id: answers[image_id] for image_id in chosen.image_ids}
-    return Bought(chosen, session.predicted_boxes(chosen), paid, bought.passed_over)
-
-
-def _collect_pending(context: RunContext, oracle: HumanOracle, *, accept_partial: bool, accept_revisions: bool) -> None:
-    """Look for the answers that the run waits for, if it does, and for changes of earlier ones."""
-    waiting = AnnotationRequests(context.ledger).pending()
-    if waiting is not None:
-        note_revisions(context, oracle, waiting, accept=accept_revisions)
-        collect(context, oracle, waiting, accept_partial=accept_partial)
+    return Bought(chosen, session.recorded_boxes(chosen), paid, bought.passed_over)
 
 
 def _report(context: RunContext, record: RoundRecord) -> None:

@@ -85,6 +85,14 @@ def _confident(detections: Detections, threshold: float) -> PreAnnotations:
     return PreAnnotations(detections.boxes[kept], detections.labels[kept], detections.scores[kept])
 
 
+def collect_waiting(context: RunContext, *, accept_partial: bool = False, accept_revisions: bool = False) -> None:
+    """Look for the answers that a run waits for, if it does, and for changes of earlier ones."""
+    waiting = AnnotationRequests(context.ledger).pending()
+    if waiting is not None and isinstance(context.oracle, HumanOracle):
+        note_revisions(context, context.oracle, waiting, accept=accept_revisions)
+        collect(context, context.oracle, waiting, accept_partial=accept_partial)
+
+
 def collect(context: RunContext, oracle: HumanOracle, round_: int, *, accept_partial: bool = False) -> None:
     """Hand over what is missing, look at what came back, and book it when the round is complete.
 

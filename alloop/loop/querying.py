@@ -1,6 +1,6 @@
 """One round's query: what the strategy may see, and the boxes that each image is expected to cost."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -45,6 +45,15 @@ class QuerySession:
             return [float(boxes) for boxes in selection.predicted_boxes]
         detections = self.query.detector.detections(selection.image_ids)
         return [float(boxes) for boxes in expected_boxes(detections, self._threshold)]
+
+    def recorded_boxes(self, selection: Selection) -> Sequence[float | None]:
+        """Return what is recorded beside true boxes: the predicted ones, None where the strategy knows no detector.
+
+        Nothing is priced by them there, and for `random` to score images would be most of the work of its queries.
+        """
+        if selection.predicted_boxes is None and not self.strategy.needs:
+            return [None] * len(selection.image_ids)
+        return self.predicted_boxes(selection)
 
     @cached_property
     def _threshold(self) -> float:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from alloop.cli.app import COMMANDS, app
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "run_0_1_0" / "run"
-TRAINING = {"demo", "run", "study", "prune-study"}  # they need a detector
+TRAINING = {"demo", "run", "study", "prune-study", "ask"}  # they need a detector
 OTHERS = [name for name in COMMANDS if name not in TRAINING]
 SLOW_IMPORTS = {"torch", "torchvision", "matplotlib", "sklearn"}
 AMOUNTS = {"select": {"images": 1}, "init": {"device": "cpu"}}  # what a command needs and typer cannot know
