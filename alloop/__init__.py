@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from alloop.exporting.export import export
     from alloop.loop.engine import run_experiment
     from alloop.predictions.selecting import select
-    from alloop.report.notebook import chart
+    from alloop.report.notebook import plot
     from alloop.results.compare import compare_runs
     from alloop.results.runs import open_run
     from alloop.studies.grid import run_study
 
 _HOMES = {
-    "chart": "alloop.report.notebook",
     "compare_runs": "alloop.results.compare",
     "export": "alloop.exporting.export",
     "load_config": "alloop.config",
     "open_run": "alloop.results.runs",
+    "plot": "alloop.report.notebook",
     "run_experiment": "alloop.loop.engine",
     "run_study": "alloop.studies.grid",
     "select": "alloop.predictions.selecting",
@@ -31,11 +31,11 @@ _HOMES = {
 
 __all__ = [
     "__version__",
-    "chart",
     "compare_runs",
     "export",
     "load_config",
     "open_run",
+    "plot",
     "run_experiment",
     "run_study",
     "select",

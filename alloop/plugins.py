@@ -23,11 +23,16 @@ def look_in(folder: Path) -> None:
 
 
 def load_class(kind: str, name: str, table: Mapping[str, str]) -> Any:
-    """Import the class that a table or an import path `package.module:Name` names.
+    """Import the class that a block of the config names; see `load`."""
+    return load(f"{kind}.name", name, table)
+
+
+def load(key: str, name: str, table: Mapping[str, str]) -> Any:
+    """Import what a table or an import path `package.module:Name` names.
 
     Args:
-        kind: the block of the config, for messages.
-        name: a key of the table, or an import path.
+        key: the key of the config, or the option, that holds the name, for messages.
+        name: a name of the table, or an import path.
         table: names with their import paths.
 
     Raises:
@@ -36,15 +41,13 @@ def load_class(kind: str, name: str, table: Mapping[str, str]) -> Any:
     path = table.get(name, name)
     module_name, colon, attribute = path.partition(":")
     if not colon:
-        msg = (
-            f"{kind}.name: {name!r} is not in the table{nearest(name, table)}; your own is named 'package.module:Name'"
-        )
+        msg = f"{key}: {name!r} is not in the table{nearest(name, table)}; your own is named 'package.module:Name'"
         raise ConfigError(msg)
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         msg = (
-            f"{kind}.name: {path!r} cannot be imported ({error}). Is the name right, and is the package "
+            f"{key}: {path!r} cannot be imported ({error}). Is the name right, and is the package "
             "installed, or in the folder of the config?"
         )
         raise ConfigError(msg) from error

@@ -79,7 +79,7 @@ class Progress:
 
 
 class LoggedProgress(Progress):
-    """Reports progress as another does, and writes it to a file: what is said, and every 10 seconds what is being done.
+    """Reports progress as another does, and writes it to a file: each line, and every 10 seconds what is being done.
 
     A file that cannot be written is given up, for it is no part of what is recorded.
     """

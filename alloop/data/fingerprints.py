@@ -29,7 +29,7 @@ class Fingerprint:
 
 
 def fingerprint(source: ImageSource, image_id: ImageId) -> Fingerprint:
-    """Return the fingerprint of one image; what cannot be read is said in `problem`."""
+    """Return the fingerprint of one image; `problem` names what cannot be read."""
     if not isinstance(source, FolderImages):
         try:
             return Fingerprint(source.sha256(image_id), hash_of_pixels(source.read(image_id)))

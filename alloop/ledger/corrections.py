@@ -2,7 +2,7 @@
 
 The first version stays where it was charged; a correction is another row, and a run without corrections has no such
 table. An image is charged for the most boxes that it ever held: a correction costs boxes only where it has more than
-every version before it. What the work costs is said by the rates for moved, deleted and added boxes.
+every version before it. The work costs what the rates say for moved, deleted and added boxes.
 """
 
 from collections.abc import Mapping, Sequence

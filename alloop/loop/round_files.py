@@ -110,7 +110,7 @@ class Checkpoints:
                 self._ledger.drop(name)
 
     def snapshot(self, weights: bytes, step: int) -> None:
-        """Keep a state for strategies that ask about the course of the training."""
+        """Keep a state for strategies that look at states along the training."""
         self._ledger.store(snapshot_path(self._round, step), weights, self._round)
 
     def clear(self) -> None:

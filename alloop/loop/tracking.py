@@ -1,4 +1,4 @@
-"""The trackers of a run: opened, shown every booked round, closed; what they raise is said once and counted."""
+"""The trackers of a run: opened, shown every booked round, closed; what they raise is reported once and counted."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,37 +1,18 @@
-"""The curves of a comparison as an object that a notebook shows."""
+"""The curves of a comparison as a figure that a notebook shows."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from alloop.files import atomic_write
 from alloop.report.curve import draw
 from alloop.report.style import png
 from alloop.results.compare import Comparison
 from alloop.results.names import Metric
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A chart. A notebook shows it where it is the last value of a cell.
+def plot(comparison: Comparison, metric: Metric | None = None) -> Any:
+    """Return a matplotlib figure of a metric against what was paid: for each strategy its mean and 95 % interval.
 
-    Attributes:
-        figure: the matplotlib figure; change it before the chart is shown.
-    """
-
-    figure: Any
-
-    def save(self, path: str | Path) -> None:
-        """Write the chart as a PNG file, all or nothing."""
-        atomic_write(Path(path), self._repr_png_())
-
-    def _repr_png_(self) -> bytes:
-        """Return the chart as PNG on white, as notebooks ask for it."""
-        return png(self.figure)
-
-
-def chart(comparison: Comparison, metric: Metric | None = None) -> Chart:
-    """Draw a metric against what was paid: for each strategy the mean over its seeds, with its 95 % interval.
+    A notebook shows it where it is the last value of a cell; `savefig` writes it.
 
     Args:
         comparison: what `compare_runs` returned.
@@ -40,4 +21,6 @@ def chart(comparison: Comparison, metric: Metric | None = None) -> Chart:
     Raises:
         KeyError: the runs did not measure the metric.
     """
-    return Chart(draw(comparison, metric or comparison.metric))
+    figure = draw(comparison, metric or comparison.metric)
+    figure._repr_png_ = partial(png, figure)
+    return figure

@@ -105,6 +105,12 @@ class Comparison:
         """
         return rounds_frame(self)
 
+    def plot(self, metric: Metric | None = None) -> Any:
+        """Return a matplotlib figure of a metric, by default that of the comparison; see `alloop.plot`."""
+        import alloop  # noqa: PLC0415  drawing lies above this package, so it is reached by its public name
+
+        return alloop.plot(self, metric)
+
     def _repr_html_(self) -> str:
         """Return the verdicts and the runs as HTML, as notebooks ask for it."""
         return comparison_html(self)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from alloop.results.runs import Run  # `alloop status` needs none
 
 NOISE = 0.01  # AP by which equal trainings differ, about
-MOSTLY = 0.5  # share of the chosen images with one utility above which it is said
+MOSTLY = 0.5  # share of the chosen images with one utility above which it is reported
 NEARLY_ALL = 0.8  # share of the pool that is so large that its AP is close to that of all labels anyway
 
 
@@ -47,15 +47,15 @@ def _fallen(points: Sequence[tuple[RoundRecord, float]]) -> Iterator[str]:
 
 def _tied(utilities: Sequence[tuple[int, float]]) -> Iterator[str]:
     """Say in which last round most of the chosen images had one utility, so that chance decided among them."""
-    said = None
+    line = None
     for round_, group in groupby(utilities, key=lambda row: row[0]):
         values, counts = np.unique([utility for _, utility in group], return_counts=True)
         most, total = int(counts.max()), int(counts.sum())
         if total > 1 and most > MOSTLY * total:
             value = values[counts.argmax()]
-            said = f"{most} of the {total} images chosen after round {round_} have the utility {value:.3g}"
-    if said is not None:
-        yield f"{said}: among them chance decided; look at the parameters of the strategy, or train longer"
+            line = f"{most} of the {total} images chosen after round {round_} have the utility {value:.3g}"
+    if line is not None:
+        yield f"{line}: among them chance decided; look at the parameters of the strategy, or train longer"
 
 
 def study_limits(runs: Sequence["Run"], metric: Metric) -> list[str]:

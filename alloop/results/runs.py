@@ -77,6 +77,19 @@ class Run:
         costs, values = [paid for paid, _ in points], [value for _, value in points]
         return np.array(costs, dtype=np.float64), np.array(values, dtype=np.float64)
 
+    def plot(self, metric: Metric = "ap") -> Any:
+        """Return a matplotlib figure of a metric against what was paid."""
+        return self._alone().plot(metric)
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame with a row for each round; see `Comparison.to_frame`."""
+        return self._alone().to_frame()
+
+    def _alone(self) -> Any:
+        import alloop  # noqa: PLC0415  a comparison is made of runs, so it is reached by its public name
+
+        return alloop.compare_runs([self.folder], cost=self.cost)
+
 
 def find_runs(folders: Iterable[Path], cost: CostModel = BOXES) -> list[Run]:
     """Return all runs in the given folders, studies and replicates included, by strategy and seed.

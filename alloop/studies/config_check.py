@@ -34,7 +34,7 @@ class ConfigCheck:
 
     Attributes:
         splits: a row of figures in words for each split, by column.
-        lines: what else is to be said.
+        lines: notes for the user.
         problems: what keeps strategies from running, by name.
     """
 

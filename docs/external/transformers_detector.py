@@ -5,7 +5,7 @@
       command: python docs/external/transformers_detector.py {ask} {tell} --model hustvl/yolos-tiny --steps 2000
 
 `--model` names a published model or a folder with one; `--config FILE.json` builds a network of this configuration
-with random weights. The probabilities of all classes are told, so strategies of uncertainty see the whole posterior.
+with random weights. It writes the probabilities of all classes, so strategies of uncertainty see the whole posterior.
 """
 
 import argparse

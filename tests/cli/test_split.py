@@ -50,7 +50,7 @@ def test_mistakes_are_named(tmp_path, files):
         (["--group", "video"], 2, "--group: 'video' is no rule"),
         (["--group", "field:clip"], 1, "24 images have no group"),
         (["--group", "folder"], 1, "1 groups with annotated images for 3 splits"),
-        (["--to", "coc"], 2, "--to: 'coc' is no annotation format (did you mean 'coco'?)"),
+        (["--to", "coc"], 2, "--to: 'coc' is not in the table (did you mean 'coco'?)"),
     ):
         result = call("split", source, "--out", tmp_path / "out", *options, code=code)
         assert words in result.stderr

@@ -427,7 +427,7 @@ def test_rounds_without_labels_are_refused(project, tmp_path):
 
 
 def test_unknown_formats_and_ways_to_write_images_are_refused(project, tmp_path):
-    with pytest.raises(ConfigError, match=r"--to: 'yollo' is no annotation format \(did you mean 'yolo'\?\)"):
+    with pytest.raises(ConfigError, match=r"--to: 'yollo' is not in the table \(did you mean 'yolo'\?\)"):
         export(project / "run", tmp_path / "out", to="yollo")
     with pytest.raises(ConfigError, match="expected copy, link or none, found 'move'"):
         export(project / "run", tmp_path / "out", images="move")

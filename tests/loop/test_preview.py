@@ -83,7 +83,7 @@ def test_where_nothing_is_left_it_says_so(tmp_path):
     run_experiment(config, tmp_path / "run", TABLE)
     with pytest.raises(ConfigError, match="nothing is left to ask for"):
         preview(tmp_path / "run", TABLE)
-    with pytest.raises(ConfigError, match="there is no run):
+    with pytest.raises(ConfigError, match="found none"):
         preview(tmp_path / "elsewhere", TABLE)
 
 

@@ -1,10 +1,9 @@
 """The table of annotation formats. A format of your own is named by its import path, `package.module:FORMAT`."""
 
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alloop.errors import ConfigError, nearest
+from alloop.errors import ConfigError
 
 if TYPE_CHECKING:
     from alloop.data.formats.format import Format
@@ -30,17 +29,10 @@ def annotation_format(name: str, key: str) -> "Format":
     Raises:
         ConfigError: the name is unknown, or the path does not lead to a `Format`.
     """
-    module, colon, attribute = FORMATS.get(name, name).partition(":")
-    if not colon:
-        msg = f"{key}: {name!r} is no annotation format{nearest(name, FORMATS)}; your own is 'package.module:FORMAT'"
-        raise ConfigError(msg)
     from alloop.data.formats.format import Format  # noqa: PLC0415  the command line reads the table without numpy
+    from alloop.plugins import load  # noqa: PLC0415
 
-    try:
-        value = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        msg = f"{key}: {name!r} cannot be imported ({error}). Is the package installed and the name right?"
-        raise ConfigError(msg) from error
+    value = load(key, name, FORMATS)
     if not isinstance(value, Format):
         msg = f"{key}: {name!r} is no Format, it is {value!r}; see alloop.data.formats.format"
         raise ConfigError(msg)

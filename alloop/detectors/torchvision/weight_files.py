@@ -38,7 +38,7 @@ class WeightsFile:
 
     @property
     def kind(self) -> str:
-        """`DETECTOR`, `PYRAMID` or `BACKBONE`, told by the names of the tensors.
+        """`DETECTOR`, `PYRAMID` or `BACKBONE`, recognised by the names of the tensors.
 
         Torchvision's detectors, and so the models of a run, call their parts `backbone.body`, `backbone.fpn`, and
         `head` or `rpn` and `roi_heads`.
