@@ -1,7 +1,7 @@
 """The weights that a detector starts from: none, published ones, or those of a file.
 
-A file is recognised by its tensors. That of a backbone is loaded into the classifier that the backbone is taken from, before
-the detector is built around it; that of a whole detector once the detector is built.
+A file is recognised by its tensors. That of a backbone is loaded into the classifier that the backbone is taken from,
+before the detector is built around it; that of a whole detector once the detector is built.
 """
 
 from collections import OrderedDict
