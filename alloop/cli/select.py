@@ -33,6 +33,14 @@ def select(
     embedding_ids: Annotated[
         Path | None, typer.Option(help="The image of each row of --embeddings, an id or file name on each line.")
     ] = None,
+    regions: Annotated[
+        Path | None,
+        typer.Option(help="A .npy file with a row of numbers for each row of the predictions, which are one file."),
+    ] = None,
+    labeled_regions: Annotated[
+        Path | None,
+        typer.Option(help="A .npy file with a row for each labeled box, image by image in the order of their file."),
+    ] = None,
     noisy: Annotated[
         list[str],
         typer.Option(
@@ -76,6 +84,8 @@ def select(
         embedding_ids,
         dict(map(_noisy, noisy)),
         tuple(names_of(classes)),
+        regions,
+        labeled_regions,
     )
     chosen = choose(
         files,

@@ -16,7 +16,7 @@ The manifest proves that the answer belongs to this round, that no file is half 
 every image was looked at: an image without a row in a file of predictions may have no object, or may be forgotten.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from alloop.files import sha256_file
 from alloop.predictions.embeddings import Embeddings, read_embeddings
 from alloop.predictions.predictions import Predictions
 from alloop.predictions.reading import read_predictions
-from alloop.predictions.regions import read_region_features
+from alloop.predictions.regions import RegionFeatures, read_region_features
 from alloop.predictions.rows import KnownImages
 from alloop.values import ImageId, ImageRecord
 
@@ -75,8 +75,13 @@ def read_answers(folder: Path, ask: Ask, notes: Notes) -> Answers:
         predictions=predictions,
         noisy={sigma: reader.predictions("pool", found[noisy_name(sigma)]) for sigma in ask.sigmas},
         embeddings=reader.embeddings(found["embeddings"]) if ask.embeddings else None,
-        regions=read_region_features(folder, predictions["pool"], ask.labeled) if ask.regions else None,
+        regions=_regions(found, predictions["pool"], ask) if ask.regions else None,
     )
+
+
+def _regions(found: Mapping[str, Path], predictions: Predictions, ask: Ask) -> RegionFeatures:
+    labeled = {image_id: ask.labeled[image_id] for image_id in sorted(ask.labeled)}  # the order of ask/labeled.json
+    return read_region_features(found["pool_features"], found["labeled_features"], predictions, labeled)
 
 
 def _manifest(folder: Path, ask: Ask) -> Manifest:

@@ -17,6 +17,7 @@ SERVED_BY: Mapping[Need, str] = {
     Need.DETECTIONS: "predictions of the pool (--predictions FILE)",
     Need.EMBEDDINGS: "embeddings of the images (--embeddings FILE.npy)",
     Need.NOISY_DETECTIONS: "predictions of the same images with noise (--noisy SIGMA=FILE, one for each sigma)",
+    Need.REGION_FEATURES: "vectors of predicted and labeled boxes (--regions FILE.npy, --labeled-regions FILE.npy)",
 }
 """The file that serves a need; every other need asks for the network itself."""
 
@@ -52,6 +53,7 @@ class PredictedDetector:
             Need.DETECTIONS: self._predictions is not None,
             Need.EMBEDDINGS: self._embeddings is not None,
             Need.NOISY_DETECTIONS: bool(self._noisy),
+            Need.REGION_FEATURES: self._regions is not None,
         }
         return frozenset(need for need, is_given in given.items() if is_given)
 

@@ -12,8 +12,6 @@ from alloop.predictions.embeddings import read_matrix
 from alloop.predictions.predictions import Predictions
 from alloop.values import Annotations, ImageId
 
-POOL, LABELED = "pool_features.npy", "labeled_features.npy"
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegionFeatures:
@@ -49,13 +47,14 @@ class RegionFeatures:
 
 
 def read_region_features(
-    folder: Path, predictions: Predictions, labeled: Mapping[ImageId, Annotations]
+    pool_file: Path, labeled_file: Path | None, predictions: Predictions, labeled: Mapping[ImageId, Annotations]
 ) -> RegionFeatures:
     """Read the vectors of all regions.
 
     Args:
-        folder: holds `pool_features.npy`, with a row for each row of the file of predictions, and
-            `labeled_features.npy`, with a row for each annotation of `labeled.json`, both in the order of that file.
+        pool_file: a `.npy` file with a row for each row of the file of predictions, in its order.
+        labeled_file: a `.npy` file with a row for each labeled box, image by image in the order of `labeled`; None
+            where nothing is labeled.
         predictions: those of the pool, read from one file.
         labeled: annotations of the labeled images.
 
@@ -63,15 +62,15 @@ def read_region_features(
         DataError: unreadable, not finite, another number of rows, or vectors of two lengths; the file is named.
     """
     assert predictions.file_rows is not None  # they come from one file
-    of_pool = _matrix(folder / POOL, predictions.file_length, "rows of the file of predictions")
-    truths = {image_id: labeled[image_id] for image_id in sorted(labeled)}
-    counts = np.array([len(truth) for truth in truths.values()], dtype=np.int64)
-    of_labels = _matrix(folder / LABELED, int(counts.sum()), "annotations of labeled.json")
-    if of_pool.shape[1] != of_labels.shape[1]:
-        lengths = f"vectors of {of_labels.shape[1]} numbers, and those of {POOL} have {of_pool.shape[1]}"
-        raise DataError(f"{folder / LABELED}: {lengths}; give both the same length")
-    images = [*predictions.rows, *(image_id for image_id in truths if image_id not in predictions.rows)]
-    return _joined(images, predictions, of_pool[predictions.file_rows], truths, of_labels)
+    of_pool, of_labels = _matrix(pool_file, predictions.file_length, "rows of the file of predictions"), None
+    if labeled_file is not None:
+        of_labels = _matrix(labeled_file, sum(map(len, labeled.values())), "labeled boxes")
+        if of_pool.shape[1] != of_labels.shape[1]:
+            lengths = f"vectors of {of_labels.shape[1]} numbers, and those of {pool_file.name} have {of_pool.shape[1]}"
+            raise DataError(f"{labeled_file}: {lengths}; give both the same length")
+    images = [*predictions.rows, *(image_id for image_id in labeled if image_id not in predictions.rows)]
+    vectors = of_pool[predictions.file_rows]
+    return _joined(images, predictions, vectors, labeled, of_pool[:0] if of_labels is None else of_labels)
 
 
 def _joined(

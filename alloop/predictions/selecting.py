@@ -14,7 +14,9 @@ from alloop.predictions.counting import expected_boxes, fitted_threshold
 from alloop.predictions.embeddings import read_embeddings
 from alloop.predictions.fitted import PredictedDetector, refuse_unserved
 from alloop.predictions.pool import SelectionPool, read_pool
+from alloop.predictions.predictions import Predictions
 from alloop.predictions.reading import read_predictions
+from alloop.predictions.regions import RegionFeatures, read_region_features
 from alloop.predictions.rows import KnownImages
 from alloop.progress import Progress
 from alloop.query import FittedDetector, Need, Query
@@ -38,6 +40,8 @@ class Files:
         embedding_ids: the image of each row.
         noisy: detections of the same images with added noise, by its standard deviation in steps of 0..255.
         classes: names of the classes in label order, where no file has them.
+        regions: a `.npy` file with a row for each row of the one file of predictions.
+        labeled_regions: a `.npy` file with a row for each labeled box, image by image in the order of their file.
     """
 
     pool: Path
@@ -48,6 +52,8 @@ class Files:
     embedding_ids: Path | None = None
     noisy: Mapping[float, Path] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    regions: Path | None = None
+    labeled_regions: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +164,18 @@ def _detector(files: Files, pool: SelectionPool, notes: Notes) -> PredictedDetec
     if files.embeddings is not None:
         embeddings = read_embeddings(files.embeddings, files.embedding_ids, in_pool, notes)
     noisy = {s: read_predictions([path], known, pool.classes, notes, format_) for s, path in files.noisy.items()}
-    return PredictedDetector(pool.classes.names, predictions, embeddings, noisy)
+    regions = None if files.regions is None else _regions(files, files.regions, predictions, pool)
+    return PredictedDetector(pool.classes.names, predictions, embeddings, noisy, regions)
+
+
+def _regions(files: Files, path: Path, predictions: Predictions | None, pool: SelectionPool) -> RegionFeatures:
+    if predictions is None or predictions.file_rows is None:
+        msg = f"--regions: {path} has a row for each row of one file of predictions; give --predictions FILE once"
+        raise ConfigError(msg)
+    if files.labeled_regions is None and any(map(len, pool.labeled.values())):
+        msg = "--labeled-regions: strategies that use --regions compare with the labeled boxes; give their vectors too"
+        raise ConfigError(msg)
+    return read_region_features(path, files.labeled_regions, predictions, pool.labeled)
 
 
 def _query(pool: SelectionPool, detector: PredictedDetector, random_seed: int, progress: Progress) -> Query:

@@ -25,7 +25,7 @@ from tests.support.predictions import (
 )
 
 SIGMAS = (8.0, 16.0, 24.0, 32.0, 40.0, 48.0)
-SERVED = ["random", "least_confidence", "margin", "entropy", "k_center", "localization_stability"]
+SERVED = ["random", "least_confidence", "margin", "entropy", "k_center", "localization_stability", "csod", "talisman"]
 
 
 class InsideDetector(FakeDetector):
@@ -49,6 +49,24 @@ def test_files_give_the_choice_of_the_detector_itself(query, tmp_path, name):
     assert chosen.image_ids == asked.image_ids
     assert chosen.utilities == pytest.approx(asked.utilities, rel=1e-4)
     assert [image.file_name for image in chosen.images] == [name_of(i) for i in asked.image_ids]
+
+
+def test_vectors_of_boxes_that_do_not_fit_are_refused(query, tmp_path):
+    files = files_of(query, tmp_path)
+    with pytest.raises(ConfigError, match="--labeled-regions: strategies that use --regions compare with the labeled"):
+        select(dataclasses.replace(files, labeled_regions=None), "csod", TABLE, images=1)
+    with pytest.raises(ConfigError, match=r"--regions: .* give --predictions FILE once"):
+        select(dataclasses.replace(files, predictions=files.predictions * 2), "csod", TABLE, images=1)
+    with pytest.raises(StrategyError, match=r"csod needs vectors of predicted and labeled boxes \(--regions FILE.npy"):
+        select(dataclasses.replace(files, regions=None), "csod", TABLE, images=1)
+    vectors = np.load(files.labeled_regions)
+    np.save(files.labeled_regions, vectors[:-1])
+    rows = f"expected a row for each of the {len(vectors)} labeled boxes, found {len(vectors) - 1}"
+    with pytest.raises(DataError, match=rows):
+        select(files, "csod", TABLE, images=1)
+    np.save(files.labeled_regions, vectors[:, :-1])
+    with pytest.raises(DataError, match="give both the same length"):
+        select(files, "csod", TABLE, images=1)
 
 
 @pytest.mark.parametrize("name", ["entropy", "margin", "least_confidence"])

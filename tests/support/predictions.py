@@ -105,4 +105,16 @@ def files_of(query, folder: Path, *, posteriors=True, sigmas=()):
         predictions=(write_results(folder / "predictions.json", predictions),),
         embeddings=folder / "embeddings.npy",
         noisy=noisy,
+        **_regions_of(query, ids, folder),
     )
+
+
+def _regions_of(query, ids, folder):
+    """Write the vectors of the predicted boxes, row by row, and of the labeled ones, image by image."""
+    predicted = {i: found.boxes for i, found in zip(ids, query.detector.detections(ids), strict=True)}
+    labeled = {i: query.labeled[i].boxes for i in sorted(query.labeled)}
+    paths = {}
+    for name, boxes in {"regions": predicted, "labeled_regions": labeled}.items():
+        paths[name] = folder / f"{name}.npy"
+        np.save(paths[name], np.concatenate(query.detector.region_features(list(boxes), boxes)))
+    return paths
