@@ -10,6 +10,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 LINE_EVERY = 10.0  # seconds between plain lines
+LOG = "log.txt"  # in the folder of a run or a study: what was reported, with the time; no part of the record
 
 
 def duration(seconds: float) -> str:

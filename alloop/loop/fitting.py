@@ -120,7 +120,7 @@ def fitted(
         gives=context.experiment.detector.gives,
         batch_size=context.experiment.config.training.batch_size,
         device=context.experiment.device,
-        progress=context.progress.step,
+        progress=context.reports_about(split),
         frozen=frozen_features(context, cache, detector),
         scores=_kept_scores(context, cache, detector),
         amp=_scores_in_half(context.experiment),
@@ -248,8 +248,7 @@ def _train(
         store=checkpoints,
         progress=lambda step, loss: context.progress.step(name, step, steps, f"loss {loss:.3f}"),
     )
-    lr = partial(lr_at, config.training, steps=steps)
-    context.ledger.store(losses_path(round_), losses.to_csv(lr), round_)
+    context.ledger.store(losses_path(round_), losses.to_csv(partial(lr_at, config.training, steps=steps)), round_)
     if semi_supervised is not None:
         log = json.dumps(semi_supervised.log.records, allow_nan=False)
         context.ledger.store(training_log_path(round_), log.encode(), round_)
