@@ -3,7 +3,7 @@
 import time
 
 from alloop.ledger.store import Ledger
-from alloop.loop.time_left import Doing, time_left
+from alloop.loop.time_left import Doing, time_left, whole_training
 from alloop.progress import Progress
 
 LABELS = {"evaluate": "evaluation", "query": "query"}  # a training says itself what it does
@@ -19,7 +19,8 @@ class RoundProgress(Progress):
         self._shown, self._round, self._planned = shown, round_, planned
         self._finished, self._images = ledger.rounds(), ledger.spent().images
         self._first: tuple[str, float] | None = None  # the task that is watched, and its share when that began
-        self._estimated, self._left = 0.0, ""
+        self._training: float | None = None
+        self._left = ""
         self.begin("")
 
     def begin(self, step: str) -> None:
@@ -35,7 +36,7 @@ class RoundProgress(Progress):
         if self._step in LABELS:
             task = f"round {self._round}: {LABELS[self._step]}, {task}"
         self._estimate(task, done / max(1, total))
-        self._shown.step(task, done, total, ", ".join(filter(None, (detail, self._left))))
+        self._shown.step(task, done, total, f"{detail}{self._left}".strip())
 
     def _estimate(self, task: str, share: float) -> None:
         now = time.monotonic()
@@ -46,7 +47,9 @@ class RoundProgress(Progress):
         self._estimated = now
         first, first_share = self._first
         if task != first:  # what follows the training itself, such as a retraining of the classifier
-            share = first_share = 1.0
-        doing = Doing(self._step, share, now - self._began, first_share)
+            share = 1.0
+        elif self._step == "train":
+            self._training = whole_training(now - self._began, first_share, share)
+        doing = Doing(self._step, share, now - self._began, self._training)
         left = time_left(self._finished, self._images, self._planned, doing) if self._step else None
-        self._left = "" if left is None else f"{left} left in this run"
+        self._left = "" if left is None else f" ({left} left in this run)"

@@ -20,21 +20,23 @@ class Doing:
 
     Attributes:
         step: `train`, `evaluate` or `query`.
-        share: how much of it is done, from 0 to 1; known for trainings.
-        seconds: how long it has been watched.
-        first_share: how much was done when watching began, as after a resume.
+        share: how much of a training is done, from 0 to 1.
+        seconds: how long an evaluation or a query has been going on.
+        training: what the whole training of this round takes; None where it is not known, see `whole_training`.
     """
 
     step: str
     share: float = 0.0
     seconds: float = 0.0
-    first_share: float = 0.0
+    training: float | None = None
 
-    @property
-    def whole(self) -> float | None:
-        """The seconds that the whole step takes at the speed of now; None where too little is done to say it."""
-        done = self.share - self.first_share
-        return self.seconds / done if done >= ENOUGH else None
+
+def whole_training(seconds: float, first: float, last: float) -> float | None:
+    """Return how long a training takes that got from one share to another in so many seconds.
+
+    None where that is too little to say it. A resumed training does not begin at a share of 0.
+    """
+    return seconds / (last - first) if last - first >= ENOUGH else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,8 @@ def time_left(rounds: Sequence[RoundRecord], images: int, planned: int, doing: D
     if left <= 0:
         return TimeLeft(0.0)
     points = [(record.images, record.timings["train"]) for record in rounds if "train" in record.timings]
-    if doing is not None and doing.step == "train" and doing.whole is not None:
-        points.append((images, doing.whole))
+    if doing is not None and doing.training is not None:
+        points.append((images, doing.training))
     if not points:
         return None
     bought = (images - rounds[0].images) / len(rounds) if rounds else 0.0
