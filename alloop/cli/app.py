@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from alloop.cli import data, export, forecast, init, pruning, results, review, runs, select, split, strategies
+from alloop.cli import data, export, forecast, init, pruning, results, review, runs, select, split, strategies, watch
 from alloop.cli.command import command
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -23,6 +23,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "prune-study": pruning.prune_study,
     "select": select.select,
     "status": results.status,
+    "watch": watch.watch,
     "review": review.review,
     "ledger": results.ledger,
     "verify": results.verify,

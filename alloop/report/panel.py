@@ -96,7 +96,7 @@ class Panel:
         title: jinja2 template of the heading.
         sections: reads the values of each section; an empty iterable leaves the panel out.
         template: jinja2 template of what stands below the heading.
-        width: `half` where two sections fit beside each other on a wide screen, else `full`; the values of a section may
+        width: `half` where two sections fit beside each other on a wide screen, else `full`; a section's values may
             have another one.
     """
 

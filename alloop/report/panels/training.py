@@ -29,9 +29,8 @@ PANEL = Panel(
     _sections,
     """\
 <figure>{{ drawing }}</figure>
-<p class="muted">Each line is one training{% if several %}: one round under one seed{% endif %}. The peak of the first steps may
-leave the drawing. Every point is a mean over some steps; a model that another run of the study had trained already
-brought its losses with it. <code>losses/</code> in the folder of a run has them as CSV, with each term and the learning
-rate.</p>""",
+<p class="muted">{% if several %}Each line is one round under one seed. {% endif %}The peak of the first steps may leave
+the drawing. Every point is a mean over some steps. <code>losses/</code> in the folder of a run has them as CSV, with
+each term and the learning rate.</p>""",
     width="half",
 )
