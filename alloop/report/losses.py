@@ -29,10 +29,10 @@ def draw_losses(groups: Mapping[str, Sequence[Losses]]) -> Any:
             axes.plot(*thinned((losses.steps, losses.total), points), **line)
         _finish(axes, [losses.total for losses in members])
         axes.set_title(name, loc="left", fontsize=9, color=INK)
+        axes.set_xlabel("step", color=INK)
     for axes in panels[len(groups) :]:
         axes.set_visible(False)
     _name_rounds(figure, rounds)
-    figure.supxlabel("step", color=INK, fontsize=10)
     return figure
 
 

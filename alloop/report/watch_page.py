@@ -43,7 +43,7 @@ class WatchPage:
         written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
         return page.render(
             title=f"alloop watch: {watched.folder.resolve().name}",
-            runs=f"{watched.state}. This page was written at {written}{often}.",
+            runs=f"{watched.state[:1].upper()}{watched.state[1:]}. This page was written at {written}{often}.",
             sections=anchored(self._sections(watched)),
             **again,
         )
@@ -117,7 +117,7 @@ def _now(watched: Watched) -> Markup:
     left = f"{watched.left[:1].upper()}{watched.left[1:]} left." if watched.left else ""
     notes = [left, _QUIET.format(duration(log.age)) if log.lines and not (log.goes_on or watched.ended) else ""]
     text = Markup("\n").join(Markup("<p>{}</p>").format(note) for note in notes if note)
-    last = [f"{line.time:%H:%M:%S}  {line.text}" for line in log.lines[-LINES:]]
+    last = [f"{line.time:%H:%M:%S}  {line.what}" for line in log.lines[-LINES:]]
     return _NOW.format(f"{name}{doing}", text, "\n".join(last) or "This run has no log yet.")
 
 
