@@ -64,13 +64,14 @@ def time_left(rounds: Sequence[RoundRecord], images: int, planned: int, doing: D
     if left <= 0:
         return TimeLeft(0.0)
     points = [(record.images, record.timings["train"]) for record in rounds if "train" in record.timings]
-    if doing is not None and doing.training is not None:
-        points.append((images, doing.training))
+    own = None if doing is None else doing.training
+    if own is not None:
+        points.append((images, own))
     if not points:
         return None
     bought = (images - rounds[0].images) / len(rounds) if rounds else 0.0
     line = _line(points)
-    trainings = [line(images + k * bought) for k in range(left)]
+    trainings = [line(images) if own is None else own, *(line(images + k * bought) for k in range(1, left))]
     evaluate, query = _mean(rounds, "evaluate"), _mean(rounds, "query")
     total = sum(trainings) + left * (evaluate or 0.0) + (left - 1) * (query or 0.0)
     done = 0.0 if doing is None else _done(doing, trainings[0], evaluate or 0.0, query or 0.0)

@@ -14,7 +14,7 @@ def record(number, images, **timings):
     return RoundRecord(number, images, 0, {}, {}, timings)
 
 
-def rounds_of(count, planned, train=lambda images: 60.0, start=10, bought=5):
+def rounds_of(count, planned, train=lambda _: 60.0, start=10, bought=5):
     """Return finished rounds that evaluate for 5 s and query for 2 s, the last one of a run not."""
     rounds = []
     for k in range(count):
