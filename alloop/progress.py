@@ -5,11 +5,13 @@ import time
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LINE_EVERY = 10.0  # seconds between plain lines
+LOG = "log.txt"  # in the folder of a run or a study: what was reported, with the time; no part of the record
 
 
 def duration(seconds: float) -> str:
@@ -64,6 +66,8 @@ class Progress:
 
     def _move_bar(self, task: str, done: int, total: int, detail: str) -> None:
         if task != self._task or self._bar is None or done < self._bar.n:
+            from tqdm import tqdm  # noqa: PLC0415  `status`, which draws no bar, starts faster without it
+
             self._end_bar()
             self._bar = tqdm(total=total, desc=f"{self._prefix}{task}", file=self._stream, leave=False)
             self._task = task

@@ -10,7 +10,21 @@ from typing import Annotated
 
 import typer
 
-from alloop.cli import ask, data, export, forecast, init, pruning, results, review, runs, select, split, strategies
+from alloop.cli import (
+    ask,
+    data,
+    export,
+    forecast,
+    init,
+    pruning,
+    results,
+    review,
+    runs,
+    select,
+    split,
+    strategies,
+    watch,
+)
 from alloop.cli.command import command
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -24,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "select": select.select,
     "status": results.status,
     "ask": ask.ask,
+    "watch": watch.watch,
     "review": review.review,
     "ledger": results.ledger,
     "verify": results.verify,

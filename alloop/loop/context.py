@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -43,16 +43,25 @@ class RunContext:
     shared: SharedModels | None
     progress: Progress
 
+    def reports_about(self, split: Split) -> Callable[[str, int, int], None]:
+        """Return what reports the progress of work on the images of one split, and names it."""
+        splits = self.experiment.splits
+        names = ((splits.train, "pool"), (splits.test, "test split"), (splits.reference, "reference split"))
+        name = next((f" of the {name}" for known, name in names if known is split), "")
+        return lambda task, done, total: self.progress.step(f"{task}{name}", done, total)
+
 
 @dataclass
 class Timings:
-    """Seconds by step of one round."""
+    """Seconds by step of one round; `begin` is told of each step when it begins."""
 
+    begin: Callable[[str], None] = lambda _: None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def of(self, step: str) -> Iterator[None]:
         """Add the duration of a step."""
+        self.begin(step)
         started = time.monotonic()
         try:
             yield

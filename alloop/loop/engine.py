@@ -1,6 +1,7 @@
 """The loop: train on what is labeled, evaluate, query the strategy, ask the oracle, book it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from alloop.loop.people import RequestBatch, collect_waiting, next_requests
 from alloop.loop.purchase_rules import passed_over_lines, rules_of_round
 from alloop.loop.querying import open_query
 from alloop.loop.round_files import drop_older_models, model_sha256
+from alloop.loop.round_progress import RoundProgress
+from alloop.loop.time_left import time_left
 from alloop.loop.tracking import Trackers, tracked, tracker_plugins
 from alloop.oracles.oracle import RevealingOracle
 from alloop.progress import Progress
@@ -95,11 +98,13 @@ def _run_rounds(context: RunContext, trackers: Trackers, *, accept_partial: bool
 
 def run_round(context: RunContext, round_: int) -> None:
     """Run one round and book it in one transaction at its end. It may be stopped anywhere and run again."""
-    ledger, timings = context.ledger, Timings()
+    ledger, planned = context.ledger, context.experiment.config.loop.rounds
+    progress = RoundProgress(context.progress, ledger, round_, planned)
+    context, timings = replace(context, progress=progress), Timings(progress.begin)
     labeled = ledger.labeled()
     detector, metrics = trained_and_evaluated(context, round_, labeled, timings)
     chosen = None
-    if round_ + 1 < context.experiment.config.loop.rounds:
+    if round_ + 1 < planned:
         chosen = choice(context, round_, labeled, detector, timings)
     with ledger.transaction():
         ledger.close_round(
@@ -181,7 +186,9 @@ def query_and_reveal(
 def _report(context: RunContext, record: RoundRecord) -> None:
     figures = ((key, record.metrics[key]) for key in ("ap", "ap50"))
     shown = "  ".join(f"{key.upper()} {value:.3f}" for key, value in figures if value is not None)
+    ledger, planned = context.ledger, context.experiment.config.loop.rounds
+    left = time_left(ledger.rounds(), ledger.spent().images, planned) if ledger.open_round() is not None else None
     context.progress.say(
-        f"round {record.round} of 0 to {context.experiment.config.loop.rounds - 1}: {record.images} images, "
-        f"{record.boxes} boxes, {shown} ({sum(record.timings.values()):.0f} s)"
+        f"round {record.round} of 0 to {planned - 1}: {record.images} images, {record.boxes} boxes, {shown} "
+        f"({sum(record.timings.values()):.0f} s{'' if left is None else f'; {left} left in this run'})"
     )

@@ -36,6 +36,7 @@ from alloop.loop.round_batches import (
 from alloop.loop.round_files import (
     Checkpoints,
     detections_path,
+    losses_path,
     model_path,
     model_sha256,
     snapshot_readers,
@@ -47,7 +48,7 @@ from alloop.predictions.fitted import PredictedDetector
 from alloop.query import FittedDetector, Need
 from alloop.randomness import RoundSeed
 from alloop.training.batches import TrainingBatches
-from alloop.training.schedule import snapshot_steps, total_steps
+from alloop.training.schedule import lr_at, snapshot_steps, total_steps
 from alloop.training.semi_supervised.objective import SemiSupervisedObjective
 from alloop.training.supervised import SupervisedObjective, train
 from alloop.training.weights import load_weights_of, weights_of
@@ -73,14 +74,15 @@ def trained_and_evaluated(
         shared = context.shared.get(key)
         if shared is None:
             detector, metrics = _made(context, round_, labeled, timings)
-            kept = context.ledger.stored(detections_path(round_))
-            file = context.ledger.folder / model_path(round_)
-            context.shared.put(key, SharedModel(trained_weights(context.ledger, round_), metrics, kept, file))
+            weights, file = trained_weights(context.ledger, round_), context.ledger.folder / model_path(round_)
+            kept, losses = (context.ledger.stored(path(round_)) for path in (detections_path, losses_path))
+            context.shared.put(key, SharedModel(weights, metrics, kept, file, losses))
             return detector, metrics
     _refuse_changed_data(context)
     context.ledger.store(model_path(round_), shared.weights, round_, same_as=shared.file)
-    if shared.detections is not None:
-        context.ledger.store(detections_path(round_), shared.detections, round_)
+    for path, data in ((detections_path(round_), shared.detections), (losses_path(round_), shared.losses)):
+        if data is not None:
+            context.ledger.store(path, data, round_)
     return restored(context, round_), shared.metrics
 
 
@@ -118,7 +120,7 @@ def fitted(
         gives=context.experiment.detector.gives,
         batch_size=context.experiment.config.training.batch_size,
         device=context.experiment.device,
-        progress=context.progress.step,
+        progress=context.reports_about(split),
         frozen=frozen_features(context, cache, detector),
         scores=_kept_scores(context, cache, detector),
         amp=_scores_in_half(context.experiment),
@@ -228,7 +230,7 @@ def _train(
     checkpoints: Checkpoints,
     steps: int,
 ) -> None:
-    """Train a detector, and record the log of a semi-supervised training."""
+    """Train a detector, and record the losses, and the log of a semi-supervised training."""
     experiment, config = context.experiment, context.experiment.config
     if round_ == 0 and config.training.short_sides and frozen_features(context, context.caches.pool, detector):
         context.progress.say("training.short_sides: training at several sizes keeps no features of frozen stages")
@@ -236,7 +238,7 @@ def _train(
     objective = semi_supervised or SupervisedObjective(detector, batches)
     classes = len(experiment.splits.train.dataset.class_names)
     name = f"round {round_}: training on {len(batches.labels)} images"
-    train(
+    losses = train(
         detector,
         balanced_objective(objective, detector, config.training, classes, experiment.device),
         config.training,
@@ -246,6 +248,7 @@ def _train(
         store=checkpoints,
         progress=lambda step, loss: context.progress.step(name, step, steps, f"loss {loss:.3f}"),
     )
+    context.ledger.store(losses_path(round_), losses.to_csv(partial(lr_at, config.training, steps=steps)), round_)
     if semi_supervised is not None:
         log = json.dumps(semi_supervised.log.records, allow_nan=False)
         context.ledger.store(training_log_path(round_), log.encode(), round_)

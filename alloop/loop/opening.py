@@ -23,9 +23,7 @@ from alloop.loop.recorded_data import (
     refuse_other_seed_images,
 )
 from alloop.loop.shared_models import SharedModels
-from alloop.progress import Progress
-
-LOG = "log.txt"  # in the run folder: what was reported, with the time; no part of the record
+from alloop.progress import LOG, Progress
 
 
 def begun(context: RunContext, table: Mapping[str, str], replicate: int, *, report_warnings: bool) -> RunContext | None:

@@ -1,4 +1,4 @@
-"""The files of one round in the run folder, all recorded in the ledger: weights, log, detections, states on the way."""
+"""The files of one round in the run folder, all recorded in the ledger: weights, losses, detections, states."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +16,11 @@ def model_path(round_: int) -> str:
 def training_log_path(round_: int) -> str:
     """Return where the log of a semi-supervised training lies, one record per epoch."""
     return f"models/round_{round_:03d}_course.json"
+
+
+def losses_path(round_: int) -> str:
+    """Return where the losses along the training of a round lie, as CSV; runs of older versions have none."""
+    return f"losses/round_{round_:03d}.csv"
 
 
 def detections_path(round_: int) -> str:

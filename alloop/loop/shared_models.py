@@ -6,7 +6,7 @@ seed, and two runs that label the same images share that round too.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,12 @@ from filelock import FileLock
 from alloop.errors import DamagedFileError
 from alloop.files import atomic_copy, atomic_write, read_verified
 
+_RECORDED = {"npz": "detections_sha256", "csv": "losses_sha256"}  # keys of the record, by the suffix of the file
+
 
 @dataclass(frozen=True, slots=True)
 class SharedModel:
-    """Final weights as safetensors, the metrics measured with them, as JSON, and the test detections where kept.
+    """Final weights as safetensors, the metrics measured with them, as JSON, test detections and losses where kept.
 
     `file` is where the weights lie already, in a run or among the shared models: nothing is stored twice.
     """
@@ -29,6 +31,7 @@ class SharedModel:
     metrics: dict[str, Any]
     detections: bytes | None
     file: Path
+    losses: bytes | None = None
 
 
 class SharedModels:
@@ -58,17 +61,21 @@ class SharedModels:
             record = json.loads(path.read_bytes())
             file = self._folder / f"{key}.safetensors"
             weights = read_verified(file, record["sha256"])
-            kept = record.get("detections_sha256")
-            detections = None if kept is None else read_verified(self._folder / f"{key}.npz", kept)
-            return SharedModel(weights, record["metrics"], detections, file)
+            detections, losses = self._kept(key, "npz", record), self._kept(key, "csv", record)
+            return SharedModel(weights, record["metrics"], detections, file, losses)
         except (ValueError, KeyError, TypeError) as error:
             msg = f"{path}: cannot be read as the record of a shared model ({error}); remove it to train again"
             raise DamagedFileError(msg) from error
 
+    def _kept(self, key: str, suffix: str, record: Mapping[str, Any]) -> bytes | None:
+        sha256 = record.get(_RECORDED[suffix])
+        return None if sha256 is None else read_verified(self._folder / f"{key}.{suffix}", sha256)
+
     def put(self, key: str, model: SharedModel) -> None:
-        """Store a model and its detections, then their record."""
+        """Store a model, its detections and its losses, then their record."""
         sha256 = atomic_copy(model.file, self._folder / f"{key}.safetensors", model.weights)
         record = {"sha256": sha256, "metrics": model.metrics}
-        if model.detections is not None:
-            record["detections_sha256"] = atomic_write(self._folder / f"{key}.npz", model.detections)
+        for suffix, data in (("npz", model.detections), ("csv", model.losses)):
+            if data is not None:
+                record[_RECORDED[suffix]] = atomic_write(self._folder / f"{key}.{suffix}", data)
         atomic_write(self._folder / f"{key}.json", json.dumps(record, allow_nan=False).encode())

@@ -25,6 +25,7 @@ from alloop.report.panels import (
     settings,
     summary,
     timings,
+    training,
     who_beats_whom,
 )
 from alloop.report.style import png
@@ -40,6 +41,7 @@ PANELS: tuple[Panel, ...] = (
     people.PANEL,
     bought_by_class.PANEL,
     ap_by_class.PANEL,
+    training.PANEL,
     pseudo_labels.PANEL,
     gallery.PANEL,
     repeated_images.PANEL,

@@ -96,7 +96,8 @@ class Panel:
         title: jinja2 template of the heading.
         sections: reads the values of each section; an empty iterable leaves the panel out.
         template: jinja2 template of what stands below the heading.
-        width: `half` where two sections fit beside each other on a wide screen, else `full`.
+        width: `half` where two sections fit beside each other on a wide screen, else `full`; a section's values may
+            have another one.
     """
 
     title: str
@@ -109,8 +110,10 @@ class Panel:
         title, body = environment.from_string(self.title), environment.from_string(self.template)
         units = {"unit": data.unit, "other_unit": data.other_unit}
         sets = [units | dict(values) for values in self.sections(data)]
-        # the templates escape their values
-        return [Section(Markup(title.render(v)), Markup(body.render(v)), self.width) for v in sets]  # noqa: S704
+        return [  # the templates escape their values
+            Section(Markup(title.render(v)), Markup(body.render(v)), v.get("width", self.width))  # noqa: S704
+            for v in sets
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The progress of a run or a study, read from ledgers that another process may be writing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from alloop.budget.amounts import Spent
@@ -13,9 +13,12 @@ from alloop.ledger.facts import RunFacts
 from alloop.ledger.labeled_images import content_of_last_round
 from alloop.ledger.requests import AnnotationRequest, AnnotationRequests, RoundAnswers
 from alloop.ledger.store import Ledger, RoundRecord, read_ledger, run_folders
+from alloop.loop.time_left import TimeLeft, time_left
+from alloop.progress import duration
 from alloop.results.forecast import forecast
 from alloop.results.forecast_words import RunForecast
 from alloop.results.limits import run_limits
+from alloop.results.run_log import RunLog, read_log
 from alloop.results.stopping import WORTH, NextRound, advice
 from alloop.tables import Table
 
@@ -42,6 +45,7 @@ class RunStatus:
         utilities: (round, utility) of each image that the strategy chose.
         amendments: what was changed about the run after it began.
         corrections: (round, images, boxes, cost) of the corrected labels that were taken in.
+        log: what was reported last.
         content: the last finished round and the hash of what it trained on; None where it is not known.
     """
 
@@ -61,6 +65,15 @@ class RunStatus:
     utilities: Sequence[tuple[int, float]] = ()
     amendments: Sequence[Amendment] = ()
     corrections: Sequence[tuple[int, int, int, float]] = ()
+    log: RunLog = field(default_factory=RunLog)
+
+    @property
+    def left(self) -> TimeLeft | None:
+        """How long the run still takes; None where nothing says it, or where it seems to be stopped."""
+        planned = self.facts and self.facts.rounds_planned
+        if self.open_round is None or not planned or not self.log.goes_on:
+            return None
+        return time_left(self.rounds, self.spent.images, planned, self.log.doing(self.open_round))
 
     @property
     def state(self) -> str:
@@ -93,6 +106,7 @@ class RunStatus:
         return [
             f"strategy {name}, random seed {seed}: {self.state}",
             f"rounds   {self.progress}",
+            *self._reported(),
             f"paid     {self.spent.images} of {self.pool} images, {self.spent.boxes} boxes; {budget}",
             *([f"weights  {facts.initial_weights}"] if facts and facts.initial_weights else []),
             *(f"amended  {amendment}" for amendment in self.amendments),
@@ -106,6 +120,13 @@ class RunStatus:
             *(f"limit    {line}" for line in run_limits(self.rounds, self.utilities)),
             *([f"advice   {self.advice()}"] if self.rounds and (self.answers or self.requests) else []),
         ]
+
+    def _reported(self) -> list[str]:
+        """Return what an open round reported last, and how long the run still takes."""
+        if self.open_round is None or not self.log.lines:
+            return []
+        now = f"now      {self.log.lines[-1].what} ({duration(self.log.age)} ago)"
+        return [now, *([f"left     {self.left}"] if self.left else [])]
 
     def _figures(self) -> list[str]:
         if not self.rounds:
@@ -176,6 +197,7 @@ def read_status(folder: Path, gain_worth_having: float = WORTH) -> RunStatus:
             asks_program=None if current is None else _unanswered(folder, current),
             gain_worth_having=gain_worth_having,
             content=content_of_last_round(ledger),
+            log=read_log(folder),
             corrections=corrections_by_round(ledger),
             amendments=recorded_amendments(ledger),
             utilities=[(round_, utility) for round_, _, _, utility, _ in ledger.selections()],

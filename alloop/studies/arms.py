@@ -8,7 +8,7 @@ from typing import Any
 from alloop.config.reading import ExperimentConfig, parse_config
 from alloop.errors import AlloopError
 from alloop.loop.parts import CACHE
-from alloop.progress import Progress
+from alloop.progress import LOG, Progress
 from alloop.studies.remaining import RemainingTime
 from alloop.studies.workers import in_processes
 
@@ -66,10 +66,11 @@ def run_arms(
         quiet: silence the runs.
         report_warnings: let the first run of each data block report the warnings about its data.
     """
-    progress = progress or Progress(quiet=True)
+    out.mkdir(parents=True, exist_ok=True)
+    progress = (progress or Progress(quiet=True)).logged(out / LOG)
     first = {repr(arm.config.data): arm.name for arm in reversed(arms)}.values() if report_warnings else ()
     jobs = {arm.name: _job(arm, out, table, quiet=quiet, bars=workers == 1, reports=arm.name in first) for arm in arms}
-    time_left = RemainingTime({out / arm.name: arm.config.loop.rounds for arm in arms})
+    time_left = RemainingTime({out / arm.name: arm.config.loop.rounds for arm in arms}, workers)
     if workers == 1:
         outcomes = _one_by_one(jobs, progress, time_left)
     else:

@@ -9,6 +9,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
+from alloop.training.loss_history import LossHistory
 from alloop.training.objective import TrainingObjective
 from alloop.training.weights import WeightAverage
 
@@ -55,22 +56,23 @@ class NoCheckpoints:
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """Everything the next step of a training depends on besides its number."""
+    """Everything the next step of a training depends on besides its number, and the losses until now."""
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
     average: WeightAverage
     objective: TrainingObjective
+    losses: LossHistory
 
     def to_bytes(self, step: int) -> bytes:
-        """Return the state after `step` finished steps as safetensors, with the number as JSON in its header."""
+        """Return the state after `step` finished steps as safetensors, with number and losses as JSON in its header."""
         tensors = {f"{_MODEL}{name}": tensor for name, tensor in self.module.state_dict().items()}
         tensors |= {f"{_AVERAGE}{name}": tensor for name, tensor in self.average.tensors.items()}
         tensors |= {f"{_OBJECTIVE}{name}": tensor for name, tensor in self.objective.state().items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"{_OPTIMIZER}{index}.{k}": v for k, v in values.items() if isinstance(v, Tensor)}
         stored = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
-        return save_safetensors(stored, metadata={"alloop": json.dumps({"step": step})})
+        return save_safetensors(stored, metadata={"alloop": json.dumps({"step": step, "losses": self.losses.state()})})
 
     def restore(self, data: bytes | None) -> int:
         """Load what `to_bytes` returned, in place, and return its number of finished steps; 0 for None."""
@@ -87,7 +89,10 @@ class TrainingState:
             tree["state"].setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict(tree)
         self._lay_out_as_the_weights()
-        return _step_of(data)
+        header = _header_of(data)
+        if "losses" in header:  # not in a checkpoint of an older version
+            self.losses.restore(header["losses"])
+        return int(header["step"])
 
     def _lay_out_as_the_weights(self) -> None:
         """Give restored tensors the memory format of their weights: a fused step takes all of them for flat arrays."""
@@ -102,7 +107,8 @@ def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _step_of(data: bytes) -> int:
-    """Read the number of finished steps from the header of a safetensors file: its length, then JSON."""
+def _header_of(data: bytes) -> dict[str, Any]:
+    """Read our part of the header of a safetensors file: its length, then JSON."""
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return int(json.loads(header["__metadata__"]["alloop"])["step"])
+    own: dict[str, Any] = json.loads(header["__metadata__"]["alloop"])
+    return own

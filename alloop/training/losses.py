@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from alloop.errors import TrainingError
+from alloop.training.loss_history import LossHistory
 from alloop.values import ImageId
 
 
@@ -33,9 +34,9 @@ class LossReader:
         latest: the last loss that was read; 0 before the first.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        """Read nothing yet. On the CPU a loss is read at once."""
-        self.latest = 0.0
+    def __init__(self, device: torch.device, history: LossHistory | None = None) -> None:
+        """Read nothing yet. On the CPU a loss is read at once. A history is given each loss that was read."""
+        self.latest, self._history = 0.0, history
         self._at_once = device.type != "cuda"
         self._pending: tuple[StepLoss, Tensor, torch.cuda.Event | None] | None = None
 
@@ -74,3 +75,5 @@ class LossReader:
                 f"{sorted(set(loss.image_ids))}. Look at their boxes, lower training.lr, or set training.clip_norm."
             )
             raise TrainingError(msg)
+        if self._history is not None:
+            self._history.add(loss.step, dict(zip(loss.terms, sums.tolist(), strict=True)))

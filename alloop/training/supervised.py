@@ -19,6 +19,7 @@ from alloop.detectors.seeding import seeded
 from alloop.randomness import RoundSeed
 from alloop.training.batches import TrainingBatches
 from alloop.training.checkpoints import CheckpointStore, TrainingState
+from alloop.training.loss_history import LossHistory
 from alloop.training.losses import LossReader, StepLoss
 from alloop.training.objective import TrainingObjective
 from alloop.training.schedule import lr_at
@@ -92,8 +93,8 @@ def train(
     device: torch.device,
     store: CheckpointStore,
     progress: Callable[[int, float], None],
-) -> None:
-    """Train to the end of the schedule and leave the final (or averaged) weights in the detector.
+) -> LossHistory:
+    """Train to the end of the schedule, leave the final (or averaged) weights in the detector, return the losses.
 
     Args:
         detector: freshly initialised; a checkpoint in the store replaces its weights.
@@ -113,10 +114,11 @@ def train(
     if config.channels_last:
         module.to(memory_format=torch.channels_last)
     optimizer, average = make_optimizer(module, config), WeightAverage(module, config.ema)
-    state = TrainingState(module, optimizer, average, objective)
+    history = LossHistory(steps)
+    state = TrainingState(module, optimizer, average, objective, history)
     first = state.restore(store.load())
     objective.begin(average.tensors)
-    losses = LossReader(device)
+    losses = LossReader(device, history)
     saved = time.monotonic()
     for step in range(first, steps):
         done = step + 1
@@ -141,6 +143,7 @@ def train(
             saved = time.monotonic()
     losses.check()
     average.apply(module)
+    return history
 
 
 def _update(optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float | None) -> None:

@@ -21,9 +21,18 @@ FIXTURE = Path(__file__).parents[1] / "fixtures" / "run_0_1_0" / "run"
 TRAINING = {"demo", "run", "study", "prune-study", "ask"}  # they need a detector
 OTHERS = [name for name in COMMANDS if name not in TRAINING]
 SLOW_IMPORTS = {"torch", "torchvision", "matplotlib", "sklearn"}
-AMOUNTS = {"select": {"images": 1}, "init": {"device": "cpu"}}  # what a command needs and typer cannot know
+AMOUNTS = {
+    "select": {"images": 1},
+    "init": {"device": "cpu"},
+    "watch": {"once": True},
+}  # what a command needs and typer cannot know
 ENDS = {"review": 2}  # exit codes that are not 0: the run of the fixture waits for nobody
-NEEDED = {"report": {"matplotlib", "sklearn"}, "export-digits": {"sklearn"}, "export": {"sklearn"}}
+NEEDED = {
+    "report": {"matplotlib", "sklearn"},
+    "export-digits": {"sklearn"},
+    "export": {"sklearn"},
+    "watch": {"matplotlib"},
+}
 PROBE = """
 import json, sys
 from alloop.cli.app import app
@@ -52,6 +61,8 @@ def choices(parameter):
 
 
 def written(parameter, value):
+    if value is True:
+        return [parameter.opts[0]]
     return [parameter.opts[0], str(value)] if is_option(parameter) else [str(value)]
 
 

@@ -1,4 +1,6 @@
-"""Kept test detections: recorded, the same bytes after any stop and from shared models, and absent by default."""
+"""Kept test detections and losses: recorded, the same bytes after any stop and from shared models."""
+
+import json
 
 import pytest
 
@@ -9,7 +11,9 @@ from alloop.ledger.audit import audit
 from alloop.ledger.store import Ledger, read_ledger
 from alloop.loop.engine import run_experiment
 from alloop.loop.experiment import prepare, training_key
-from alloop.loop.round_files import detections_path
+from alloop.loop.round_files import detections_path, losses_path
+from alloop.results.losses import kept_losses
+from alloop.results.runs import open_run
 from strategies import TABLE
 from tests.support import small_tree
 
@@ -29,10 +33,10 @@ def config(**changes):
 
 
 def kept(folder):
-    """The recorded hashes of the detections of a run that agrees with its record."""
+    """The recorded hashes of the detections and losses of a run that agrees with its record."""
     with read_ledger(folder) as ledger:
         assert audit(ledger) == []
-        return {path: sha256 for path, sha256, _ in ledger.files() if path.startswith("detections/")}
+        return {path: sha256 for path, sha256, _ in ledger.files() if path.startswith(("detections/", "losses/"))}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,7 @@ def straight(tmp_path_factory):
 
 
 def test_each_round_keeps_its_detections_with_groups_and_limit(straight):
-    assert list(kept(straight)) == [detections_path(0), detections_path(1)]
+    assert list(kept(straight)) == [path(round_) for path in (detections_path, losses_path) for round_ in (0, 1)]
     path = straight / detections_path(1)
     one = detections_from_bytes(path.read_bytes(), path)
     assert one.class_names == tuple("0123456789")
@@ -55,11 +59,10 @@ def test_each_round_keeps_its_detections_with_groups_and_limit(straight):
 
 def test_they_are_not_kept_by_default_and_change_nothing_else(straight, tmp_path):
     run_experiment(config(**{"evaluation.keep_detections": False}), tmp_path, TABLE)
-    assert kept(tmp_path) == {}
+    assert list(kept(tmp_path)) == [losses_path(0), losses_path(1)]
     with read_ledger(tmp_path) as without, read_ledger(straight) as with_:
         assert [r.metrics for r in without.rounds()] == [r.metrics for r in with_.rounds()]
-        models = [path for path in with_.files() if path[0].startswith("models/")]
-        assert without.files() == models
+        assert without.files() == [path for path in with_.files() if not path[0].startswith("detections/")]
 
 
 def test_the_key_of_a_shared_model_is_as_before_where_nothing_is_kept():
@@ -75,16 +78,16 @@ class StoppedError(Exception):
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("round_", [0, 1])
-def test_a_run_that_is_stopped_beside_the_file_ends_with_the_same_bytes(straight, tmp_path, round_, after):
+@pytest.mark.parametrize("file", [detections_path(0), detections_path(1), losses_path(1)])
+def test_a_run_that_is_stopped_beside_the_file_ends_with_the_same_bytes(straight, tmp_path, file, after):
     with pytest.MonkeyPatch.context() as patch:
         store = Ledger.store
 
         def stopping(self, path, *rest):
-            if path == detections_path(round_) and not after:
+            if path == file and not after:
                 raise StoppedError
             result = store(self, path, *rest)
-            if path == detections_path(round_):
+            if path == file:
                 raise StoppedError
             return result
 
@@ -102,7 +105,21 @@ def test_shared_models_bring_their_detections_and_damaged_ones_are_refused(strai
     assert kept(tmp_path / "a") == kept(tmp_path / "b") == kept(straight)
     with read_ledger(tmp_path / "b") as ledger:
         assert all("train" not in record.timings for record in ledger.rounds()), "nothing was trained again"
-    for path in shared.glob("*.npz"):
-        path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(DamagedFileError, match=r"\.npz: expected sha256"):
-        run_experiment(config(), tmp_path / "c", TABLE, shared=shared)
+    for kind in ("csv", "npz"):
+        for path in shared.glob(f"*.{kind}"):
+            path.write_bytes(path.read_bytes()[:-1] + b"x")
+        with pytest.raises(DamagedFileError, match=rf"\.{kind}: expected sha256"):
+            run_experiment(config(), tmp_path / kind, TABLE, shared=shared)
+
+
+def test_a_shared_model_of_an_older_version_has_no_losses_and_its_run_none(tmp_path):
+    shared = tmp_path / "shared"
+    run_experiment(config(), tmp_path / "a", TABLE, shared=shared)
+    for path in shared.glob("*.json"):
+        record = json.loads(path.read_text())
+        del record["losses_sha256"]
+        path.write_text(json.dumps(record))
+    run_experiment(config(), tmp_path / "b", TABLE, shared=shared)
+    assert list(kept(tmp_path / "b")) == [detections_path(0), detections_path(1)]
+    assert kept_losses(open_run(tmp_path / "b")) == []
+    assert [losses.round for losses in kept_losses(open_run(tmp_path / "a"))] == [0, 1]

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -38,6 +37,7 @@ from alloop.oracles.oracle import PreAnnotations, Task
 from alloop.values import ImageId, ImageRecord
 from strategies import TABLE
 from tests.support import small_tree
+from tests.support.browser import browser
 from tests.support.commands import ROOT
 from tests.support.people import Annotator, Serving, charges, revisions, tree_of
 
@@ -498,35 +498,16 @@ def test_a_server_that_dies_and_comes_back(server):
     assert sorted(t["data"]["alloop_id"] for t in server.tasks(title)) == list(range(1, 401))
 
 
-def browser_program():
-    """A Chromium that is there already; none is downloaded."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium on this machine: the page of Label Studio is not tried")
-    return found
-
-
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_person_accepts_draws_submits_nothing_and_skips_in_the_real_page(server, files):
-    from playwright.sync_api import sync_playwright
-
     names = sorted(p.relative_to(files / "images").as_posix() for p in (files / "images").rglob("*.png"))[:4]
     shown = PreAnnotations(np.array([[8.0, 8.0, 24.0, 40.0]]), np.array([3]), np.array([0.75]))
     records = [ImageRecord(ImageId(k), name, 64, 64) for k, name in enumerate(names, start=1)]
     asked = people(server, "page", records)
     asked.push(0, [Task(record, shown if record.image_id == 1 else None) for record in records])
-    quiet = [
-        "disable-quic",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-    ]
-    flags = [f"--{name}" for name in ("no-sandbox", "disable-gpu", *quiet)]
     hosts = set()
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=browser_program(), args=flags)
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
+    with browser() as chromium:
+        page = chromium.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(120_000)  # the page is slow where other tests have the cores
         page.on("request", lambda request: hosts.add(request.url.split("/")[2] if "://" in request.url else ""))
         page.goto(f"{server.url}/user/login/")
@@ -554,7 +535,6 @@ def test_a_person_accepts_draws_submits_nothing_and_skips_in_the_real_page(serve
             if number < 4:
                 page.wait_for_function(f"window.Htx && window.Htx.task && window.Htx.task.id !== {task}")
             page.wait_for_timeout(1500)
-        browser.close()
     found = asked.pull(0, records)
     assert [found[ImageId(k)].state for k in (1, 2, 3, 4)] == ["done", "done", "done", "skipped"]
     assert found[ImageId(1)].annotations.boxes.tolist() == [[8, 8, 24, 40]]
