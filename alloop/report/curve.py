@@ -8,15 +8,16 @@ from jaxtyping import Float
 
 from alloop.budget.prices import BOXES
 from alloop.report.numbers import counted
-from alloop.report.style import INK, Style, finish_y_axis, new_figure, strategy_styles, style_axes
+from alloop.report.style import INK, Style, finish_y_axis, new_axes, new_figure, strategy_styles, style_axes
 from alloop.results.compare import Comparison
 from alloop.results.gaps import GRID
 from alloop.results.names import Metric, metric_title
 from alloop.results.runs import Run
-from alloop.results.statistics import t_interval
+from alloop.results.statistics import t_band
 
 MOST_BANDS = 12  # strategies with a band around their line; among more, readers cannot distinguish the bands
 
+LINE = 0.2  # inches of a line of the legend
 WIDTH_IN_LETTERS = 90  # of a drawing, in letters of its legend
 
 Curve = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
@@ -66,8 +67,9 @@ def _boxes_per_image(run: Run) -> Curve:
 def _figure(comparison: Comparison, label: str) -> tuple[Any, Any]:
     """Return a figure with room for the legend, and its axes."""
     names = list(styles_of(comparison))
-    figure = new_figure(6.4, 3.9 + 0.2 * -(-len(names) // _legend_columns(names)))
-    axes = figure.subplots()
+    legend = LINE * (-(-len(names) // _legend_columns(names)) + 1)
+    figure = new_figure(6.4, 3.7 + legend)
+    axes = new_axes(figure, below=legend)
     axes.set_xlabel(f"{counted(comparison.cost)} paid", color=INK)
     axes.set_ylabel(label, color=INK)
     style_axes(axes)
@@ -77,7 +79,7 @@ def _figure(comparison: Comparison, label: str) -> tuple[Any, Any]:
 def _legend(figure: Any, names: Sequence[str]) -> None:
     if names:
         columns = min(_legend_columns(names), len(names))
-        figure.legend(loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK)
+        figure.legend(loc="lower center", ncols=columns, frameon=False, labelcolor=INK)
 
 
 def _legend_columns(names: Sequence[str]) -> int:
@@ -121,5 +123,4 @@ def _interval(axes: Any, curves: Sequence[Curve], style: Style) -> None:
         return
     grid = np.linspace(low, high, GRID)
     values = np.array([np.interp(grid, x, y) for x, y in curves])
-    bounds = np.array([t_interval(column.tolist())[0] or (column[0], column[0]) for column in values.T])
-    axes.fill_between(grid, bounds[:, 0], bounds[:, 1], color=style.colour, alpha=0.13, linewidth=0)
+    axes.fill_between(grid, *t_band(values), color=style.colour, alpha=0.13, linewidth=0)

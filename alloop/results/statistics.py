@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
+from jaxtyping import Float
 
 from alloop.results.names import Test
 
@@ -37,6 +38,15 @@ def t_interval(values: Sequence[float]) -> tuple[Interval | None, float | None]:
     if error == 0:
         return ((0.0, 0.0), 1.0) if mean == 0 else (None, None)
     return (mean - half, mean + half), float(2 * stdtr(n - 1, -abs(mean) / error))
+
+
+def t_band(curves: Float[np.ndarray, "n points"]) -> Float[np.ndarray, "2 points"]:
+    """Return the lower and the upper ends of Student's 95 % intervals of the mean of at least two curves."""
+    from scipy.special import stdtrit  # noqa: PLC0415
+
+    n = len(curves)
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * curves.std(axis=0, ddof=1) / np.sqrt(n)
+    return np.stack([curves.mean(axis=0) - half, curves.mean(axis=0) + half])
 
 
 def bootstrap_interval(values: Sequence[float]) -> Interval | None:

@@ -12,7 +12,7 @@ def _sections(data: PageData) -> Iterator[dict[str, Any]]:
     first = data.comparison.metric
     second: Metric = "ap50" if first == "ap" else "ap"
     for metric in (first, second):
-        picture = drawing(draw(data.comparison, metric), metric)
+        picture = drawing(data.curve if metric == first else draw(data.comparison, metric), metric)
         yield {"metric": metric_title(metric), "drawing": picture, "explained": metric == first}
 
 
