@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from alloop.files import atomic_write
-from alloop.report.gallery import drawn
+from alloop.report.drawn_boxes import drawn
 from alloop.results.review import Review, ReviewedImage
 from alloop.tables import html
 
