@@ -187,8 +187,12 @@ def _cell(cell: str | Cell) -> Markup:
 
 def drawing(figure: Any, name: str) -> Markup:
     """Return a matplotlib figure as SVG for a template, with a link that saves it."""
-    text = svg(figure, name)
-    return Markup(text) + svg_link(text)  # noqa: S704  matplotlib escapes its texts
+    return saved_drawing(Markup(svg(figure, name)))  # noqa: S704  matplotlib escapes its texts
+
+
+def saved_drawing(drawn: Markup) -> Markup:
+    """Return a drawing as SVG with a link that saves it."""
+    return drawn + svg_link(drawn)
 
 
 def number(value: float | None, form: str = ".3f") -> str:

@@ -20,7 +20,8 @@ LONGEST_NAME = 40
 LETTER = 5.0  # pixels, about
 
 _FRAME = Markup(
-    '<div class="picture"><div><img src="{}" alt="{}"><svg viewBox="0 0 {} {}" aria-hidden="true">{}</svg></div>{}</div>'
+    '<div class="picture"><div><img src="{}" alt="{}">'
+    '<svg viewBox="0 0 {} {}" aria-hidden="true">{}</svg></div>{}</div>'
 )
 _BOX = Markup(
     '<g class="{}"><title>{}</title><rect class="halo" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'

@@ -47,17 +47,17 @@ def new_figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def new_axes(figure: Any, *, below: float) -> Any:
-    """Return axes that fill a figure but for the labels, and for inches below those.
+def place_axes(figure: Any, axes: Any, *, below: float) -> None:
+    """Let axes fill a figure but for the labels, and add inches below those.
 
     The margins are fixed, since a layout that is fitted to the texts draws everything twice.
     """
     figure.set_layout_engine("none")
     width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + below)
     left, right, bottom, top = MARGINS
-    bottom += below
-    inside = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
-    return figure.add_axes(inside)
+    size = (width - left - right, height - bottom - top)
+    axes.set_position((left / width, (bottom + below) / (height + below), size[0] / width, size[1] / (height + below)))
 
 
 def style_axes(axes: Any, *, grid: bool = True) -> None:
@@ -80,7 +80,7 @@ def finish_y_axis(axes: Any) -> None:
         axes.set_title(ZOOMED, loc="left", fontsize=9, color=INK)
 
 
-_FONT = {"font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"]}
+_FONT: dict[str, Any] = {"font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"]}
 
 
 def svg(figure: Any, name: str) -> str:
@@ -88,7 +88,8 @@ def svg(figure: Any, name: str) -> str:
     import matplotlib as mpl  # noqa: PLC0415
 
     buffer, no_metadata = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"alloop-{name}", **_FONT}):
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": f"alloop-{name}", **_FONT}
+    with mpl.rc_context(settings):
         figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     text = buffer.getvalue().replace(INK, "currentColor")
     return text[text.index("<svg") :]

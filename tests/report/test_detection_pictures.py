@@ -1,12 +1,15 @@
 """Test images with the detections that a run kept."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
 from alloop.evaluation.matching import MatchedDetections
 from alloop.report import detection_pictures
 from alloop.report.detection_pictures import detection_galleries, shown_from
-from tests.support.runs import run
+from alloop.results.runs import find_runs
+from tests.support.runs import run, write_study
 
 KEPT = MatchedDetections(
     image_ids=np.array([3, 5, 8]),
@@ -24,13 +27,13 @@ KEPT = MatchedDetections(
 
 
 @pytest.fixture
-def shown(monkeypatch, tmp_path):
+def shown(monkeypatch):
     """The galleries of runs that kept `KEPT`, whose images are gray."""
     images = [(k, f"{k}.png", "") for k in (3, 5, 8)]
-    monkeypatch.setattr(detection_pictures, "recorded_detections", lambda run, round_: KEPT)
-    monkeypatch.setattr(detection_pictures, "recorded_images", lambda ledger: {"test": images})
-    monkeypatch.setattr(detection_pictures, "image_reader", lambda run, split: lambda image: np.zeros((8, 8, 3), "u1"))
-    monkeypatch.setattr(detection_pictures, "read_ledger", lambda folder: open(tmp_path / "x", "w"))  # noqa: PTH123, SIM115
+    monkeypatch.setattr(detection_pictures, "recorded_detections", lambda *_: KEPT)
+    monkeypatch.setattr(detection_pictures, "recorded_images", lambda *_: {"test": images})
+    monkeypatch.setattr(detection_pictures, "image_reader", lambda *_: lambda *_: np.zeros((8, 8, 3), "u1"))
+    monkeypatch.setattr(detection_pictures, "read_ledger", lambda *_: nullcontext())
     galleries, reason = detection_galleries([run("random", [10, 20], [0.1, 0.2]), run("entropy", [10, 20], [0.1, 0.2])])
     assert reason == ""
     return galleries
@@ -58,7 +61,5 @@ def test_boxes_say_class_score_and_whether_they_are_right(shown):
     assert "&lt;dog&gt; 0.70" in first.__html__()
 
 
-def test_runs_that_kept_nothing_show_nothing(tmp_path, study):
-    from alloop.results.runs import find_runs
-
-    assert detection_galleries(find_runs([study[0] / "name=fcos"])) == ([], "")
+def test_runs_that_kept_nothing_show_nothing(tmp_path):
+    assert detection_galleries(find_runs([write_study(tmp_path)])) == ([], "")

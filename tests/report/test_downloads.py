@@ -5,7 +5,7 @@ import io
 import re
 from html import unescape
 from urllib.parse import unquote
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
@@ -41,14 +41,17 @@ def shown(page):
     """The cells of each table of the page as text, row by row."""
     for table in re.findall("(?s)<table.*?</table>", page):
         rows = re.findall("(?s)<tr.*?</tr>", table)
-        yield [[unescape(re.sub("(?s)<.*?>", "", cell)) for cell in re.findall("(?s)<t[dh].*?</t[dh]>", row)] for row in rows]
+        yield [
+            [unescape(re.sub("(?s)<.*?>", "", cell)) for cell in re.findall("(?s)<t[dh].*?</t[dh]>", row)]
+            for row in rows
+        ]
 
 
 def test_each_drawing_is_a_file_of_its_own_in_black_on_white(page):
     drawings, files = re.findall("(?s)<figure>.*?</figure>", page), saved(page, "svg")
     assert len(drawings) == len(files) > 2
     for text in files.values():
-        tree = ElementTree.fromstring(text)
+        tree = ET.fromstring(text)
         assert tree.tag == "{http://www.w3.org/2000/svg}svg"
         assert tree[0].get("fill") == "white"
         assert "currentColor" not in text
@@ -95,7 +98,7 @@ def test_other_texts_stay_as_they_are(text):
 
 
 def test_the_background_lies_behind_the_drawing():
-    tree = ElementTree.fromstring(standalone('<svg xmlns="http://www.w3.org/2000/svg"><path fill="currentColor"/></svg>'))
+    tree = ET.fromstring(standalone('<svg xmlns="http://www.w3.org/2000/svg"><path fill="currentColor"/></svg>'))
     assert [child.get("fill") for child in tree] == ["white", "black"]
 
 

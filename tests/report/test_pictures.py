@@ -3,7 +3,7 @@
 import base64
 import io
 import re
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def picture(boxes, shape=(90, 300, 3), name="a.png"):
 
 def rectangles(shown):
     """The boxes over a picture, without the dark ones behind them, as xyxy."""
-    tree = ElementTree.fromstring(str(escape(shown)).replace("<br>", "<br/>").replace('"><svg', '"/><svg'))
+    tree = ET.fromstring(str(escape(shown)).replace("<br>", "<br/>").replace('"><svg', '"/><svg'))
     found = [r for r in tree.iter("rect") if r.get("class") != "halo"]
     corners = [[float(r.get(key)) for key in ("x", "y", "width", "height")] for r in found]
     return tree, [[x, y, x + width, y + height] for x, y, width, height in corners]

@@ -18,8 +18,8 @@ PANEL = Panel(
     _sections,
     """\
 {% if galleries %}<p class="muted">From the first seed of each strategy: the top of its first purchase and the end of
-its last, in the order in which they were chosen, with the boxes that were paid for. The pointer shows their classes. The
-utility is the figure that the strategy chooses by; what it means depends on the strategy.</p>{% endif %}
+its last, in the order in which they were chosen, with the boxes that were paid for. The pointer shows their classes.
+The utility is the figure that the strategy chooses by; what it means depends on the strategy.</p>{% endif %}
 {% for gallery in galleries %}<h3>{{ gallery.strategy }}</h3>
 {% if gallery.why %}<p>{{ gallery.why }}</p>{% endif %}
 {% for part, pictures in (("first", gallery.first), ("last", gallery.last)) %}<span class="muted">{{ part }}</span>
