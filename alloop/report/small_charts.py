@@ -14,6 +14,7 @@ COLUMNS = 4
 WIDTH, HEIGHT = 200.0, 150.0  # of a chart with its labels
 LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 20.0, 20.0  # around the axes of a chart
 LEGEND_LINE, LETTER, SAMPLE = 18.0, 6.6, 34.0  # height of a line of the legend; width of a letter; of a line in it
+SMALLEST, LARGEST = 0.75, 1.25  # times this size on a page; on a narrower screen it scrolls
 LONGEST_TITLE = 28  # letters
 DASHES = {"-": "none", "--": "5 2.5", ":": "1.5 2"}
 
@@ -28,6 +29,7 @@ _LINE = Markup(
 _DOT = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="1.9" stroke="none"/>')
 _DRAWING = Markup(
     '<svg xmlns="http://www.w3.org/2000/svg" width="{0:.0f}" height="{1:.0f}" viewBox="0 0 {0:.0f} {1:.0f}" '
+    'style="min-width: {3:.0f}px; max-width: {4:.0f}px" '
     "font-family=\"'DejaVu Sans', Verdana, Arial, sans-serif\">{2}</svg>"
 )
 
@@ -83,7 +85,7 @@ def small_charts(charts: Sequence[SmallChart], styles: Mapping[str, Style]) -> M
     )
     shown = [name for name in styles if any(name in chart.lines for chart in charts)]
     legend, height = _legend({name: styles[name] for name in shown}, width, rows * HEIGHT)
-    return _DRAWING.format(width, height, placed + legend)
+    return _DRAWING.format(width, height, placed + legend, width * SMALLEST, width * LARGEST)
 
 
 def _chart(chart: SmallChart, scale: Scale, styles: Mapping[str, Style]) -> Markup:
