@@ -106,7 +106,7 @@ def counted_boxes(boxes: Iterable[object]) -> str:
 def counted_classes(boxes: Iterable[PictureBox]) -> tuple[str, ...]:
     """Return in one line how many boxes each class has, the most frequent ones; none without boxes."""
     counts = Counter(box.text for box in boxes).most_common()
-    listed = ", ".join(f"{name} ×{number}" for name, number in counts[:MOST_CLASSES])
+    listed = ", ".join(f"{name}: {number}" for name, number in counts[:MOST_CLASSES])
     return (f"{listed}{', …' if len(counts) > MOST_CLASSES else ''}",) if counts else ("no box",)
 
 

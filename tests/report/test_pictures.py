@@ -84,6 +84,6 @@ def test_long_paths_are_shortened_and_whole_at_the_pointer():
 
 def test_the_most_frequent_classes_are_counted():
     boxes = [PictureBox((0, 0, 1, 1), name) for name in "abbccc"]
-    assert counted_classes(boxes) == ("c ×3, b ×2, a ×1",)
-    assert counted_classes([*boxes, *[PictureBox((0, 0, 1, 1), "d")] * 4]) == ("d ×4, c ×3, b ×2, …",)
+    assert counted_classes(boxes) == ("c: 3, b: 2, a: 1",)
+    assert counted_classes([*boxes, *[PictureBox((0, 0, 1, 1), "d")] * 4]) == ("d: 4, c: 3, b: 2, …",)
     assert counted_classes([]) == ("no box",)
