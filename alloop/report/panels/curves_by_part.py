@@ -27,8 +27,8 @@ PANEL = Panel(
 <p class="muted">Means over seeds, all on one scale; the pointer shows the figures of a line.
 {% if what == "size" %}Sizes are those of COCO, by the area of the true object in pixels.
 {% elif others and shown == most %}\
-These are the {{ shown }} classes whose AP changes most from the first to the last round, those with the most boxes first.
-The other {{ others }} are in the table.
+These are the {{ shown }} classes whose AP changes most from the first to the last round, those with the most boxes
+first. The other {{ others }} are in the table.
 {% else %}Those with the most boxes come first.
 {% if others %} For {{ others }} more, AP is unknown.{% endif %}{% endif %}</p>""",
 )
