@@ -8,15 +8,19 @@ from jaxtyping import Float
 
 from alloop.budget.prices import BOXES
 from alloop.report.numbers import counted
-from alloop.report.style import INK, Style, finish_y_axis, new_figure, strategy_styles, style_axes
-from alloop.results.compare import Comparison
+from alloop.report.style import GRAY, INK, Style, finish_y_axis, new_figure, place_axes, strategy_styles, style_axes
+from alloop.results.compare import Comparison, mean_curve, replicate_noise
+from alloop.results.forecast import BEYOND
+from alloop.results.forecasts import forecast_of
 from alloop.results.gaps import GRID
 from alloop.results.names import Metric, metric_title
 from alloop.results.runs import Run
-from alloop.results.statistics import t_interval
+from alloop.results.statistics import t_band
 
 MOST_BANDS = 12  # strategies with a band around their line; among more, readers cannot distinguish the bands
 
+FORECAST_POINTS = 25  # of the line of a forecast
+LINE = 0.2  # inches of a line of the legend
 WIDTH_IN_LETTERS = 90  # of a drawing, in letters of its legend
 
 Curve = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
@@ -26,13 +30,15 @@ def draw(comparison: Comparison, metric: Metric) -> Any:
     """Draw a metric against what was paid: for each strategy the mean over its seeds, with its 95 % interval."""
     figure, axes = _figure(comparison, f"{metric_title(metric)} on the test split")
     _lines(axes, comparison, lambda run: run.curve(metric), bands=True)
+    _noise(axes, comparison, metric)
     if comparison.cost == BOXES and len(comparison.runs) == 1:
         _predicted(axes, comparison.runs[0], metric)
+        _forecast(axes, comparison, metric)
     full = [run.curve(metric)[1][-1] for run in comparison.runs if run.full_label and len(run.curve(metric)[1])]
     if full:
         axes.axhline(float(np.mean(full)), linestyle=(0, (6, 2)), linewidth=1.2, color=INK, label="all labels")
     finish_y_axis(axes)
-    _legend(figure, axes.get_legend_handles_labels()[1])
+    _legend(figure, axes)
     return figure
 
 
@@ -47,6 +53,30 @@ def _predicted(axes: Any, run: Run, metric: Metric) -> None:
         axes.plot(*zip(*known, strict=True), "o", mfc="none", mec=INK, label="boxes as predicted")
 
 
+def _noise(axes: Any, comparison: Comparison, metric: Metric) -> None:
+    """Draw around random by how much a run and its replicate differ, where there are replicates."""
+    noise = replicate_noise(comparison.runs, comparison.replicates, metric)
+    if not noise:
+        return
+    names = list(styles_of(comparison))
+    paid, values = mean_curve(comparison.runs, names[0], metric)
+    look = {"facecolor": "none", "edgecolor": GRAY, "hatch": "////", "linewidth": 0.0, "alpha": 0.6}
+    axes.fill_between(paid, values - noise, values + noise, **look, label=f"{names[0]} ± replicate noise")
+
+
+def _forecast(axes: Any, comparison: Comparison, metric: Metric) -> None:
+    """Draw how the curve of a single run is expected to go on, up to twice the boxes paid, where that can be said."""
+    expected = forecast_of(comparison.runs[0], metric)
+    if expected is None or expected.curve is None:
+        return
+    boxes = np.geomspace(expected.curve.paid, BEYOND * expected.curve.paid, FORECAST_POINTS)
+    estimates = [expected.curve.ap(float(n)) for n in boxes]
+    (style, *_) = styles_of(comparison).values()
+    axes.plot(boxes, [one.median for one in estimates], "--", color=style.colour, linewidth=1.2, label="forecast")
+    low, high = [one.low for one in estimates], [one.high for one in estimates]
+    axes.fill_between(boxes, low, high, color=style.colour, alpha=0.13, linewidth=0)
+
+
 def draw_boxes_per_image(comparison: Comparison) -> Any:
     """Draw the mean number of boxes per image bought, for each round and strategy."""
     figure, axes = _figure(comparison, "boxes per image bought")
@@ -54,7 +84,7 @@ def draw_boxes_per_image(comparison: Comparison) -> Any:
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     _lines(axes, comparison, _boxes_per_image, bands=False)
     finish_y_axis(axes)
-    _legend(figure, list(styles_of(comparison)))
+    _legend(figure, axes)
     return figure
 
 
@@ -64,9 +94,8 @@ def _boxes_per_image(run: Run) -> Curve:
 
 
 def _figure(comparison: Comparison, label: str) -> tuple[Any, Any]:
-    """Return a figure with room for the legend, and its axes."""
-    names = list(styles_of(comparison))
-    figure = new_figure(6.4, 3.9 + 0.2 * -(-len(names) // _legend_columns(names)))
+    """Return a figure and its axes."""
+    figure = new_figure(6.4, 3.7)
     axes = figure.subplots()
     axes.set_xlabel(f"{counted(comparison.cost)} paid", color=INK)
     axes.set_ylabel(label, color=INK)
@@ -74,10 +103,13 @@ def _figure(comparison: Comparison, label: str) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _legend(figure: Any, names: Sequence[str]) -> None:
+def _legend(figure: Any, axes: Any) -> None:
+    """Make room below the axes for the names of all lines and bands, and write them there."""
+    names = axes.get_legend_handles_labels()[1]
+    columns = min(_legend_columns(names), max(1, len(names)))
+    place_axes(figure, axes, below=LINE * (-(-len(names) // columns) + 1))
     if names:
-        columns = min(_legend_columns(names), len(names))
-        figure.legend(loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK)
+        figure.legend(loc="lower center", ncols=columns, frameon=False, labelcolor=INK)
 
 
 def _legend_columns(names: Sequence[str]) -> int:
@@ -121,5 +153,4 @@ def _interval(axes: Any, curves: Sequence[Curve], style: Style) -> None:
         return
     grid = np.linspace(low, high, GRID)
     values = np.array([np.interp(grid, x, y) for x, y in curves])
-    bounds = np.array([t_interval(column.tolist())[0] or (column[0], column[0]) for column in values.T])
-    axes.fill_between(grid, bounds[:, 0], bounds[:, 1], color=style.colour, alpha=0.13, linewidth=0)
+    axes.fill_between(grid, *t_band(values), color=style.colour, alpha=0.13, linewidth=0)

@@ -1,45 +1,24 @@
 """Small pictures of the images that each strategy bought first and last, with the boxes that were paid for."""
 
-import base64
-import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
-import numpy as np
-from jaxtyping import UInt8
-from PIL import Image, ImageDraw
-
-from alloop.data.digits import digit_pixels, digit_scenes_parameters
-from alloop.data.image_folder import ImageFolder
-from alloop.data.images import decode
-from alloop.errors import AlloopError, DataError
-from alloop.ledger.image_audit import data_of, image_folders
+from alloop.errors import AlloopError
 from alloop.ledger.split_images import HashedImage, pool_images
 from alloop.ledger.store import read_ledger
+from alloop.report.pictures import Picture, PictureBox, Thumbnail, counted_boxes, counted_classes, thumbnail
+from alloop.report.run_images import image_reader
+from alloop.report.settings import purpose
 from alloop.results.runs import Run
 from alloop.values import Annotations, ImageId
 
-SIDE = 176  # pixels of the long side
 MOST_PICTURES = 160  # on a page, so that it stays small
-_INK, _HALO = (255, 212, 0), (0, 0, 0)  # yellow on black stands out from any picture
+EACH = 6  # of one purchase, at most
 
-Read = Callable[[HashedImage], UInt8[np.ndarray, "h w 3"]]
-"""Returns the pixels of an image of the pool, given as the ledger records it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One bought image.
-
-    Attributes:
-        uri: a JPEG as data URI.
-        text: the text for readers who do not see the picture.
-        caption: the text below it.
-    """
-
-    uri: str
-    text: str
-    caption: str
+Show = Callable[[HashedImage], Thumbnail]
+Chosen = tuple[int, int, ImageId, float, float]
+"""Round, rank from 0, image, utility and predicted boxes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,87 +30,71 @@ class Gallery:
         run: the name of its folder.
         first: the images of the first purchase that have the highest utility.
         last: the images of the last purchase that have the lowest utility.
+        why: which images the strategy chooses, in a sentence; empty where that is unknown.
     """
 
     strategy: str
     run: str
     first: list[Picture]
     last: list[Picture]
+    why: str = ""
 
 
-def galleries(runs: Sequence[Run]) -> tuple[list[Gallery], str]:
+def galleries(runs: Sequence[Run], table: Mapping[str, str]) -> tuple[list[Gallery], str]:
     """Return the gallery of each strategy's first seed.
 
     The second value is the reason where there is none because the images cannot be read, else empty.
+
+    Args:
+        runs: runs that finished a round.
+        table: the built-in strategies, which say what they choose.
     """
     first_runs = list({run.strategy: run for run in reversed(runs) if not run.full_label}.values())[::-1]
-    each = min(6, MOST_PICTURES // (2 * max(1, len(first_runs))))
+    each = min(EACH, MOST_PICTURES // (2 * max(1, len(first_runs))))
     if not first_runs or not each:
         return [], ""
     try:
-        read = _reader(first_runs[0])
-        built = [_gallery(run, read, each) for run in first_runs]
+        read = image_reader(first_runs[0])
+        show = cache(lambda image: thumbnail(read(image)))  # strategies choose the same images
+        built = [_gallery(run, show, each, purpose(run, table)) for run in first_runs]
         return [gallery for gallery in built if gallery is not None], ""
     except (AlloopError, OSError) as error:
         return [], f"The images could not be read: {error}"
 
 
-def _reader(run: Run) -> Read:
-    """Return what reads an image of the pool, also where the data were moved together with the run.
-
-    Annotations are not read: the ledger has the name and the hash of each file, and the boxes that were paid for.
-    """
-    data = data_of(run.facts, run.folder)
-    if data is None:
-        msg = "the config of the run names no data"
-        raise DataError(msg)
-    if data.digit_scenes is not None:
-        parameters = digit_scenes_parameters(data.digit_scenes, "data.digit_scenes.")
-        return lambda image: digit_pixels(parameters, "pool", image[0])
-    folder = ImageFolder(image_folders(data)["train"])
-
-    def read(image: HashedImage) -> UInt8[np.ndarray, "h w 3"]:
-        return decode(folder.verified(*image), f"{folder.root / image[1]} (image {image[0]})")
-
-    return read
-
-
-def _gallery(run: Run, read: Read, each: int) -> Gallery | None:
+def _gallery(run: Run, show: Show, each: int, why: str) -> Gallery | None:
     """Return the gallery of one run with up to `each` pictures of a purchase; None where nothing was bought."""
     with read_ledger(run.folder) as ledger:
-        selections = ledger.selections()
+        selections: list[Chosen] = ledger.selections()
         if not selections:
             return None
-        last_round = selections[-1][0]
-        first = [chosen for chosen in selections if chosen[0] == selections[0][0]][:each]
-        last = [chosen for chosen in selections if chosen[0] == last_round][-each:]
-        shown = [image_id for _, _, image_id, _, _ in (*first, *last)]
+        purchases = [[one for one in selections if one[0] == selections[end][0]] for end in (0, -1)]
+        parts = (purchases[0][:each], purchases[1][-each:])
+        shown = [one[2] for part in parts for one in part]
         truths, images = ledger.annotations(shown), pool_images(ledger, shown)
-    pictures = [
-        [_picture(image_id, read(images[image_id]), utility, truths[image_id]) for _, _, image_id, utility, _ in part]
-        for part in (first, last)
-    ]
-    return Gallery(run.strategy, run.name, *pictures)
+    names = run.facts.classes or ()
+    first, last = (
+        [_picture(one, len(purchase), images[one[2]], show, _boxes(truths[one[2]], names)) for one in part]
+        for part, purchase in zip(parts, purchases, strict=True)
+    )
+    return Gallery(run.strategy, run.name, first, last, why)
 
 
-def _picture(image_id: ImageId, pixels: UInt8[np.ndarray, "h w 3"], utility: float, truth: Annotations) -> Picture:
-    uri = f"data:image/jpeg;base64,{base64.b64encode(drawn(pixels, truth.boxes)).decode()}"
-    boxes = f"{len(truth)} box{'' if len(truth) == 1 else 'es'}"
-    return Picture(uri, f"image {image_id} with {boxes}", f"{image_id}: {boxes}, {utility:.3g}")
+def _picture(chosen: Chosen, among: int, image: HashedImage, show: Show, boxes: tuple[PictureBox, ...]) -> Picture:
+    round_, rank, image_id, utility, _ = chosen
+    value = "" if utility is None else f"; utility {utility:.3g}"
+    lines = (f"round {round_}, choice {rank + 1} of {among}{value}", *counted_classes(boxes))
+    return Picture(show(image), boxes, image[1], lines, f"image {image_id} with {counted_boxes(boxes)}")
 
 
-def drawn(pixels: UInt8[np.ndarray, "h w 3"], boxes: Iterable[np.ndarray], side: int = SIDE) -> bytes:
-    """Return a JPEG whose long side has `side` pixels, with boxes drawn on it; they are xyxy in pixels of the image."""
-    height, width = pixels.shape[:2]
-    scale = side / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
-    draw = ImageDraw.Draw(picture)
-    for box in boxes:
-        x1, y1, x2, y2 = (float(corner) * scale for corner in box)
-        x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
-        draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=_HALO, width=4)
-        draw.rectangle((x1, y1, x2, y2), outline=_INK, width=2)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=80, subsampling=0)  # halved colour would smear the thin boxes
-    return buffer.getvalue()
+def _boxes(truth: Annotations, names: Sequence[str]) -> tuple[PictureBox, ...]:
+    """Return the boxes of an annotation; a crowd says that it is one."""
+    return tuple(
+        PictureBox(box.tolist(), f"{class_name(names, label)}{' (crowd)' if crowd else ''}")
+        for box, label, crowd in zip(truth.boxes, truth.labels, truth.crowd, strict=True)
+    )
+
+
+def class_name(names: Sequence[str], label: int) -> str:
+    """Return the name of a class, or its number where the run recorded no names."""
+    return names[label] if label < len(names) else f"class {label}"

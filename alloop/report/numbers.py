@@ -15,6 +15,8 @@ from alloop.results.names import METRICS, Metric, columns
 from alloop.results.runs import Run
 from alloop.tables import csv_text
 
+UNKNOWN = "\N{EN DASH}"  # in a table of the page; a file has an empty cell there
+
 _COLUMNS = ("strategy", "random_seed", "label_using", "round", "images", "boxes")
 
 

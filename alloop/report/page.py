@@ -5,7 +5,6 @@ from pathlib import Path
 
 from alloop.budget.prices import BOXES, IMAGES
 from alloop.files import atomic_write
-from alloop.report.curve import draw
 from alloop.report.numbers import classes_json, dumps, to_csv, to_json
 from alloop.report.panel import PageData, Panel, anchored
 from alloop.report.panels import (
@@ -14,6 +13,8 @@ from alloop.report.panels import (
     bought_by_class,
     boxes_per_image,
     curves,
+    curves_by_part,
+    detections,
     diagnostics,
     gallery,
     notes,
@@ -40,10 +41,12 @@ PANELS: tuple[Panel, ...] = (
     boxes_per_image.PANEL,
     people.PANEL,
     bought_by_class.PANEL,
+    curves_by_part.PANEL,
     ap_by_class.PANEL,
     training.PANEL,
     pseudo_labels.PANEL,
     gallery.PANEL,
+    detections.PANEL,
     repeated_images.PANEL,
     rounds.PANEL,
     diagnostics.PANEL,
@@ -73,7 +76,7 @@ def write_report(
         path: render(data, title).encode(errors="backslashreplace"),  # a folder may have any name
         path.with_suffix(".csv"): to_csv(comparison).encode(),
         path.with_suffix(".json"): dumps(numbers).encode(),
-        path.with_suffix(".png"): png(draw(comparison, comparison.metric)),
+        path.with_suffix(".png"): png(data.curve),
     }
     for file, content in files.items():
         atomic_write(file, content)

@@ -7,13 +7,15 @@ Every value is escaped, except drawings, which matplotlib has escaped.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from markupsafe import Markup, escape
 
-from alloop.report.numbers import counted
+from alloop.report.curve import draw
+from alloop.report.downloads import csv_link, svg_link, with_file_names
+from alloop.report.numbers import UNKNOWN, counted
 from alloop.report.style import svg
 from alloop.results.class_balance import ClassBalance, class_balance
 from alloop.results.compare import Comparison
@@ -21,8 +23,6 @@ from alloop.results.runs import Run
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-UNKNOWN = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class PageData:
         """What was bought of each class; None where the runs did not record their classes."""
         return class_balance(self.comparison)
 
+    @cached_property
+    def curve(self) -> Any:
+        """The drawing of the metric of the verdicts, for the page and for the file beside it."""
+        return draw(self.comparison, self.comparison.metric)
+
     @property
     def unit(self) -> str:
         """The unit of the cost in words."""
@@ -84,7 +89,8 @@ def anchored(sections: Iterable[Section]) -> dict[str, Section]:
     named: dict[str, Section] = {}
     for section in sections:
         candidates = (section.anchor, *(f"{section.anchor}-{number}" for number in range(2, len(named) + 3)))
-        named[next(name for name in candidates if name not in named)] = section
+        name = next(name for name in candidates if name not in named)
+        named[name] = replace(section, body=with_file_names(section.body, name))
     return named
 
 
@@ -156,7 +162,8 @@ class HtmlTable:
         names = " ".join(["striped"] * self.striped + ["upright"] * self.upright)
         css = Markup(' class="{}"').format(names) if names else Markup()
         head = Markup("<thead><tr>{}</tr></thead>\n").format(heads) if self.heads else Markup()
-        return Markup('<div class="scroll"><table{}>\n{}<tbody>{}</tbody></table></div>').format(css, head, rows)
+        table = Markup('<div class="scroll"><table{}>\n{}<tbody>{}</tbody></table></div>').format(css, head, rows)
+        return table + csv_link(self.heads, [[cell_text(cell) for cell in row] for row in self.rows])
 
     def _head(self, head: str) -> Markup:
         title = Markup(' title="{}"').format(self.tooltips[head]) if head in self.tooltips else Markup()
@@ -168,6 +175,11 @@ class HtmlTable:
         return Markup("<tr>{}</tr>").format(Markup().join(map(_cell, row)))
 
 
+def cell_text(cell: str | Cell) -> str:
+    """Return the text of a cell."""
+    return cell if isinstance(cell, str) else cell.text
+
+
 def _cell(cell: str | Cell) -> Markup:
     if isinstance(cell, str):
         return Markup("<td>{}</td>").format(cell)
@@ -177,8 +189,13 @@ def _cell(cell: str | Cell) -> Markup:
 
 
 def drawing(figure: Any, name: str) -> Markup:
-    """Return a matplotlib figure as SVG for a template."""
-    return Markup(svg(figure, name))  # noqa: S704  matplotlib escapes its texts
+    """Return a matplotlib figure as SVG for a template, with a link that saves it."""
+    return saved_drawing(Markup(svg(figure, name)))  # noqa: S704  matplotlib escapes its texts
+
+
+def saved_drawing(drawn: Markup) -> Markup:
+    """Return a drawing as SVG with a link that saves it."""
+    return drawn + svg_link(drawn)
 
 
 def number(value: float | None, form: str = ".3f") -> str:

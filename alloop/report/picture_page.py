@@ -10,7 +10,7 @@ import numpy as np
 
 from alloop.data.splits import Split
 from alloop.files import atomic_write
-from alloop.report.gallery import drawn
+from alloop.report.drawn_boxes import drawn
 from alloop.tables import Table, html
 from alloop.values import ImageId
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from alloop.plugins import load_class
 from alloop.results.runs import Run, config_of
 from alloop.strategy import describe
 
@@ -42,6 +43,14 @@ def _settings(run: Run, table: Mapping[str, str]) -> StrategySettings:
     (row,) = describe({name: table[name]})
     defaults = {key: value for key, value in row["parameters"].items() if key not in given}
     return StrategySettings(run.strategy, given, defaults)
+
+
+def purpose(run: Run, table: Mapping[str, str]) -> str:
+    """Return in a sentence which images the strategy of a run chooses; empty for one that is not built in."""
+    name = config_of(run).get("strategy", {}).get("name", "")
+    if name not in table:
+        return ""
+    return (load_class("strategy", name, table).__doc__ or "").partition("\n")[0]
 
 
 @dataclass(frozen=True, slots=True)

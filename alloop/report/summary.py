@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from alloop.budget.prices import BOXES
 from alloop.report.numbers import amount, counted, mean_rows, priced_columns
-from alloop.report.text import p_value, range_words, saving_words
+from alloop.report.text import detection, p_value, range_words, saving_words
 from alloop.results.compare import Comparison, Versus
+from alloop.results.forecasts import forecast_of
 from alloop.results.names import columns, metric_title
 from alloop.results.statistics import LEVEL
 
@@ -117,14 +119,10 @@ def _why_inconclusive(versus: Versus, noise: float | None, comparisons: int) -> 
 
 def _could_find(versus: Versus) -> str:
     """Return the sentence about the smallest difference that such a study finds; empty where it is unknown."""
-    if versus.interval is None:
-        return ""
-    if versus.detectable is None or versus.detectable_interval is None:
-        return f" With {versus.seeds} seeds this test gives no verdict, however large the difference."
-    if not versus.detectable:
-        return ""
-    low, high = versus.detectable_interval
-    return f" {FINDS} {versus.detectable:.3f} ({low:.3f} to {high:.3f}, as far as {versus.seeds} seeds tell)."
+    none = " With {seeds} seeds this test gives no verdict, however large the difference."
+    return detection(
+        versus, none, f" {FINDS} {{found:.3f}} ({{low:.3f}} to {{high:.3f}}, as far as {{seeds}} seeds tell)."
+    )
 
 
 def ends(comparison: Comparison) -> Iterator[StrategyResult]:
@@ -143,6 +141,16 @@ def ends(comparison: Comparison) -> Iterator[StrategyResult]:
         yield StrategyResult(
             strategy, "", f"{_listed(measured) or 'no AP'} after round {row['round']}, trained on {paid}{seeds}."
         )
+
+
+def outlook(comparison: Comparison) -> str:
+    """Return in a sentence how the curve of a single run is expected to go on; empty where that cannot be said."""
+    if len(comparison.runs) != 1 or comparison.cost != BOXES:
+        return ""
+    expected = forecast_of(comparison.runs[0], comparison.metric)
+    if expected is None or expected.curve is None:
+        return ""
+    return f"Forecast: {metric_title(comparison.metric)} {expected.after(None)}, twice the boxes paid."
 
 
 def _listed(parts: list[str]) -> str:

@@ -177,15 +177,27 @@ def _spread(versus: Versus) -> str:
 
 def _detection(versus: Versus) -> str:
     """Return what difference would have got a verdict, with the range that so few seeds leave open."""
+    none = " ({seeds} seeds are too few for a verdict of this test, however large the difference)"
+    known = "{low:.3f} to {high:.3f}, as the spread is known from {seeds} seeds"
+    return detection(versus, none, f" (a verdict needs a difference of about {{found:.3f}}; {known})")
+
+
+def detection(versus: Versus, none: str, some: str) -> str:
+    """Return in words what difference the study could have found; empty where that is unknown.
+
+    Args:
+        versus: a strategy against random.
+        none: the words where no difference gets a verdict, with a place for `seeds`.
+        some: the words with places for `found`, `low`, `high` and `seeds`.
+    """
     if versus.interval is None:
         return ""
     if versus.detectable is None or versus.detectable_interval is None:
-        return f" ({versus.seeds} seeds are too few for a verdict of this test, however large the difference)"
+        return none.format(seeds=versus.seeds)
     if not versus.detectable:
         return ""
     low, high = versus.detectable_interval
-    known = f"{low:.3f} to {high:.3f}, as the spread is known from {versus.seeds} seeds"
-    return f" (a verdict needs a difference of about {versus.detectable:.3f}; {known})"
+    return some.format(found=versus.detectable, low=low, high=high, seeds=versus.seeds)
 
 
 def p_value(value: float) -> str:

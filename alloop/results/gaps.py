@@ -15,11 +15,14 @@ Their gap is then read at the first purchase behind its end.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from alloop.results.monotone_cubic import MonotoneCubic
 from alloop.results.names import Metric
 from alloop.results.runs import Run
 
@@ -27,7 +30,8 @@ UNEQUAL = 0.02  # relative difference of two costs above which a curve has to be
 GRID = 101  # costs in a range at which curves and gaps are averaged
 
 
-class Curve(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Curve:
     """AP against what was paid.
 
     Attributes:
@@ -37,6 +41,17 @@ class Curve(NamedTuple):
 
     cost: Float[np.ndarray, " n"]
     ap: Float[np.ndarray, "*curves n"]
+
+    @cached_property
+    def least(self) -> float:
+        """Where a seed set that cost nothing is placed: half of the first purchase."""
+        least = float(self.cost[self.cost > 0].min(initial=np.inf)) / 2
+        return least if np.isfinite(least) else 1.0
+
+    @cached_property
+    def cubic(self) -> MonotoneCubic:
+        """The monotone cubic through at least two points, in the logarithm of the cost."""
+        return MonotoneCubic(log_cost(self.cost, self), self.ap)
 
 
 class Range(NamedTuple):
@@ -112,19 +127,15 @@ def with_unequal_single_purchases(runs: Sequence[Run], metric: Metric) -> list[R
 
 def ap_between(curve: Curve, cost: Float[np.ndarray, " m"]) -> Float[np.ndarray, "*curves m"]:
     """Return a curve at costs between its ends, by a monotone cubic in the logarithm of the cost."""
-    from scipy.interpolate import PchipInterpolator  # noqa: PLC0415  slow to import
-
     if len(curve.cost) == 1:
         return np.repeat(curve.ap, len(cost), axis=-1)
-    cubic = PchipInterpolator(log_cost(curve.cost, curve), curve.ap, axis=-1)
-    values: np.ndarray = cubic(log_cost(cost, curve))
+    values: np.ndarray = curve.cubic(log_cost(cost, curve))
     return values
 
 
 def log_cost(cost: Float[np.ndarray, " m"], curve: Curve) -> Float[np.ndarray, " m"]:
     """Return the logarithm of costs; a seed set that cost nothing is placed at half of the first purchase."""
-    least = curve.cost[curve.cost > 0].min(initial=np.inf) / 2
-    logarithms: np.ndarray = np.log(np.maximum(cost, least if np.isfinite(least) else 1.0))
+    logarithms: np.ndarray = np.log(np.maximum(cost, curve.least))
     return logarithms
 
 
@@ -138,7 +149,7 @@ def _gap_where_measured(
     one: Curve, other: Curve, rows: Bool[np.ndarray, " n"], grid: Float[np.ndarray, " g"]
 ) -> Float[np.ndarray, "*curves g"]:
     gaps = one.ap[..., rows] - ap_between(other, one.cost[rows])
-    points = log_cost(one.cost[rows], one)
-    weights = [np.interp(log_cost(grid, one), points, unit) for unit in np.eye(len(points))]
+    points, places = log_cost(one.cost[rows], one), log_cost(grid, one)
+    weights = [np.interp(places, points, unit) for unit in np.eye(len(points))]
     between: np.ndarray = gaps @ np.array(weights)
     return between

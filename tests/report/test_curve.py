@@ -1,11 +1,13 @@
 """The curve as a drawing."""
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from alloop.report.curve import draw
 from alloop.report.numbers import to_json
 from alloop.results.compare import compare_runs, compared
+from alloop.results.forecasts import forecast_of
 from tests.support.runs import run, write_run
 
 
@@ -20,6 +22,44 @@ def test_the_curve_of_a_run_marks_where_it_was_expected(tmp_path):
     (marks,) = (line for line in axes.lines if line.get_label() == "boxes as predicted")
     assert marks.get_xdata().tolist() == [boxes[0] + 3.0, boxes[1] + 3.0]
     assert marks.get_ydata().tolist() == [0.2, 0.3]
+
+
+RISING = ([10, 20, 40, 80], [0.1, 0.2, 0.28, 0.33])
+
+
+def bands(figure):
+    return {band.get_label(): band.get_paths()[0].vertices for band in figure.axes[0].collections}
+
+
+def test_the_curve_of_a_single_run_goes_on_as_forecast_and_that_of_a_study_does_not():
+    alone = compared([run("entropy", *RISING)], "ap")
+    figure = draw(alone, "ap")
+    (line,) = (line for line in figure.axes[0].lines if line.get_label() == "forecast")
+    assert line.get_xdata()[[0, -1]] == pytest.approx([80, 160])
+    expected = forecast_of(alone.runs[0], "ap").curve
+    assert line.get_ydata()[-1] == pytest.approx(expected.ap(160).median)
+    (band,) = bands(figure).values()
+    last = band[np.isclose(band[:, 0], 160), 1]
+    assert (last.min(), last.max()) == pytest.approx((expected.ap(160).low, expected.ap(160).high))
+    study = compared([run("entropy", *RISING), run("random", *RISING)], "ap")
+    assert "forecast" not in [line.get_label() for line in draw(study, "ap").axes[0].lines]
+
+
+def test_without_a_forecast_nothing_is_drawn():
+    short = compared([run("entropy", [10, 20], [0.1, 0.2])], "ap")
+    assert "forecast" not in [line.get_label() for line in draw(short, "ap").axes[0].lines]
+
+
+def test_the_noise_between_replicates_is_drawn_around_random():
+    runs = [run("random", *RISING), run("entropy", *RISING)]
+    again = run("random", RISING[0], [value + 0.03 for value in RISING[1]], replicate=1)
+    comparison = compared([*runs, again], "ap")
+    assert comparison.replicate_noise == pytest.approx(0.03)
+    band = bands(draw(comparison, "ap"))["random ± replicate noise"]
+    for boxes, value in zip(*RISING, strict=True):
+        ends = band[np.isclose(band[:, 0], boxes), 1]
+        assert (ends.min(), ends.max()) == pytest.approx((value - 0.03, value + 0.03))
+    assert not bands(draw(compared(runs, "ap"), "ap"))
 
 
 @pytest.mark.parametrize("name", ["entropy", "entropy (aggregation=max, belief=score, score_threshold=0.25)"])

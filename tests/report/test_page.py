@@ -40,7 +40,8 @@ def test_every_link_of_the_contents_leads_to_a_section_and_every_section_has_one
     assert len(set(sections)) == len(sections) > 5
     assert sections[0] == "summary"
     assert all(re.fullmatch("[a-z0-9-]+", name) for name in sections)
-    assert len(re.findall("href=", page)) == page.count('href="#'), "a page links to itself alone"
+    own = page.count('href="#') + page.count('href="data:')
+    assert len(re.findall('href="', page)) == own, "a page links to itself alone"
 
 
 def test_the_page_follows_dark_mode_width_and_paper(tmp_path):
@@ -48,7 +49,7 @@ def test_the_page_follows_dark_mode_width_and_paper(tmp_path):
     page = write_report(compare_runs([tmp_path / "s"]), tmp_path / "r.html", "a run")[0].read_text()
     assert "prefers-color-scheme: dark" in page
     paper = page[page.index("@media print {") : page.index("</style>")]
-    assert "nav, details { display: none; }" in paper
+    assert "nav, details, .save { display: none; }" in paper
     breaking = [rule.partition("{")[0] for rule in paper.split("}") if "anywhere" in rule or "break-all" in rule]
     assert [selector.strip() for selector in breaking] == ["pre"], "numbers in tables never break inside"
 

@@ -3,8 +3,9 @@
 import jinja2
 from markupsafe import Markup
 
+from alloop.report.numbers import UNKNOWN
 from alloop.report.page import PANELS
-from alloop.report.panel import UNKNOWN, Cell, HtmlTable, PageData, Panel, Section, anchored, number
+from alloop.report.panel import Cell, HtmlTable, PageData, Panel, Section, anchored, number
 from alloop.results.compare import compared
 from tests.support.runs import run
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from alloop.report.summary import ends, headline, measure, results
+from alloop.budget.prices import IMAGES
+from alloop.report.summary import ends, headline, measure, outlook, results
 from alloop.results.compare import Versus, compare_runs, compared
 from tests.support.runs import run, stored_study, write_run, write_study
 
@@ -139,3 +140,13 @@ def test_means_over_seeds_say_so(tmp_path):
     (random,) = ends(whole)
     assert random.text.startswith("AP 0.205 and AP50 0.205 after round 1, ")
     assert random.text.endswith(", mean over 2 seeds.")
+
+
+def test_a_single_run_says_how_it_goes_on_and_others_do_not():
+    one = run("entropy", [10, 20, 40, 80], [0.1, 0.2, 0.28, 0.33])
+    text = outlook(compared([one], "ap50"))
+    assert text.startswith("Forecast: AP50 0.")
+    assert text.endswith(" after 160 boxes, twice the boxes paid.")
+    assert outlook(compared([one], "ap50", cost=IMAGES)) == ""
+    assert outlook(compared([run("entropy", [10, 20], [0.1, 0.2])], "ap50")) == ""
+    assert outlook(compared([one, run("random", [10, 20, 40], [0.1, 0.2, 0.3])], "ap50")) == ""

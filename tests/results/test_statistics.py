@@ -18,6 +18,7 @@ from alloop.results.statistics import (
     sign_flip_p,
     significance,
     spread_factors,
+    t_band,
     t_interval,
     wilcoxon_p,
 )
@@ -131,3 +132,10 @@ def test_the_bootstrap_interval_agrees_with_scipy():
     random = np.random.default_rng(0)
     expected = stats.bootstrap((values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=random)
     assert bootstrap_interval(values) == pytest.approx(tuple(expected.confidence_interval), abs=1e-12)
+
+
+def test_a_band_is_the_interval_at_each_point():
+    curves = np.random.default_rng(0).normal(size=(5, 7))
+    expected = np.array([t_interval(column.tolist())[0] for column in curves.T]).T
+    assert t_band(curves) == pytest.approx(expected)
+    assert np.array_equal(t_band(np.full((3, 2), 0.5)), np.full((2, 2), 0.5)), "without spread the band is the line"

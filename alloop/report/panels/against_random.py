@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from alloop.report.panel import UNKNOWN, Cell, HtmlTable, PageData, Panel, number
+from alloop.report.numbers import UNKNOWN
+from alloop.report.panel import Cell, HtmlTable, PageData, Panel, number
 from alloop.report.text import p_value, range_words
 from alloop.results.compare import Versus
 

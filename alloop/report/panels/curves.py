@@ -5,15 +5,18 @@ from typing import Any
 
 from alloop.report.curve import draw
 from alloop.report.panel import PageData, Panel, drawing
+from alloop.report.summary import outlook
 from alloop.results.names import Metric, metric_title
 
 
 def _sections(data: PageData) -> Iterator[dict[str, Any]]:
     first = data.comparison.metric
     second: Metric = "ap50" if first == "ap" else "ap"
+    foreseen = bool(outlook(data.comparison))
     for metric in (first, second):
-        picture = drawing(draw(data.comparison, metric), metric)
-        yield {"metric": metric_title(metric), "drawing": picture, "explained": metric == first}
+        picture = drawing(data.curve if metric == first else draw(data.comparison, metric), metric)
+        notes = {"explained": metric == first, "noise": bool(data.comparison.replicate_noise), "single": foreseen}
+        yield {"metric": metric_title(metric), "drawing": picture, **notes}
 
 
 PANEL = Panel(
@@ -23,6 +26,9 @@ PANEL = Panel(
 <figure>{{ drawing }}</figure>
 {% if explained %}<p class="muted">Lines are means over seeds. Bands are 95 % intervals of the mean (Student&rsquo;s t)
 and are drawn from three seeds on and for at most twelve strategies; of two seeds each curve is drawn thin. What was
-paid is what the ledger charged.</p>{% endif %}""",
+paid is what the ledger charged.
+{% if noise %}The hatched band shows by how much a run and its replicate differ at most.{% endif %}
+{% if single %}The dashed line goes on as the rounds so far suggest, with a 95 % interval; a single training differs
+from it by chance.{% endif %}</p>{% endif %}""",
     width="half",
 )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from alloop.report.numbers import UNKNOWN
 from alloop.report.panel import HtmlTable, PageData, Panel, drawing
 from alloop.report.training_log import draw_training_log
 
@@ -31,7 +32,7 @@ def _table(last: Mapping[str, Any], names: Sequence[str]) -> HtmlTable:
         columns |= {key: [f"{count}" for count in last[key]] for key in ("pseudo", "right", "true")}
     rows = [[name, *(cells[k] for cells in columns.values())] for k, name in enumerate(names)]
     if "class_weights" in last:
-        rows.append(["background", columns["weight"][-1], *["-"] * (len(columns) - 1)])
+        rows.append(["background", columns["weight"][-1], *[UNKNOWN] * (len(columns) - 1)])
     return HtmlTable(["class", *columns], rows)
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from alloop.report.numbers import mean_rows
-from alloop.report.panel import UNKNOWN, HtmlTable, PageData, Panel, number
+from alloop.report.numbers import UNKNOWN, mean_rows
+from alloop.report.panel import HtmlTable, PageData, Panel, number
 from alloop.results.names import columns, metric_title
 
 _HEADS = ("strategy", "round", "seeds", "images", "boxes", "boxes per image")

@@ -5,7 +5,7 @@ from typing import Any
 
 from alloop.report.curve import styles_of
 from alloop.report.panel import PageData, Panel
-from alloop.report.summary import ends, headline, measure, results
+from alloop.report.summary import ends, headline, measure, outlook, results
 from alloop.report.text import noise_sentence
 
 
@@ -18,6 +18,7 @@ def _sections(data: PageData) -> Iterator[dict[str, Any]]:
         "results": [*results(comparison), *ends(comparison)],
         "colours": {name: style.colour for name, style in styles_of(comparison).items()},
         "noise": noise,
+        "outlook": outlook(comparison),
     }
 
 
@@ -30,5 +31,6 @@ PANEL = Panel(
 <i style="background: {{ colours.get(result.strategy, 'currentColor') }}"></i>\
 <strong>{{ result.strategy }}</strong>: {{ result.text }}</li>
 {% endfor %}</ul>
+{% if outlook %}<p>{{ outlook }}</p>{% endif %}
 {% if noise %}<p>{{ noise }}.</p>{% endif %}""",
 )
