@@ -17,7 +17,7 @@ MOST_PICTURES = 160  # on a page, so that it stays small
 EACH = 6  # of one purchase, at most
 
 Show = Callable[[HashedImage], Thumbnail]
-Chosen = tuple[int, int, ImageId, float, float]
+Chosen = tuple[int, int, ImageId, float, float | None]
 """Round, rank from 0, image, utility and predicted boxes."""
 
 
