@@ -13,8 +13,12 @@ from alloop.ledger.store import read_ledger
 from alloop.progress import duration
 from alloop.report.curve import draw
 from alloop.report.losses import draw_losses, draw_terms
+<<<<<<< HEAD
 from alloop.report.numbers import UNKNOWN
 from alloop.report.panel import HtmlTable, Section, anchored, drawing, number
+=======
+from alloop.report.panel import UNKNOWN, Cell, HtmlTable, Section, anchored, drawing, number
+>>>>>>> w-h1
 from alloop.results.compare import Comparison
 from alloop.results.losses import Losses, read_losses
 from alloop.results.names import METRICS, metric_title
@@ -136,7 +140,7 @@ def _rounds_table(one: WatchedRun) -> HtmlTable:
 
 
 def _runs_table(watched: Watched) -> HtmlTable:
-    rows = []
+    rows: list[list[str | Cell]] = []
     for one in watched.runs:
         status = one.status
         ap = next((record.metrics["ap"] for record in reversed(status.rounds)), None) if status else None
@@ -146,5 +150,5 @@ def _runs_table(watched: Watched) -> HtmlTable:
         left = f"{status.left}" if status and status.left else ""
         spent = [f"{status.spent.images}", f"{status.spent.boxes}"] if status else [UNKNOWN, UNKNOWN]
         done = f"{len(status.rounds)} of {one.planned}" if status else UNKNOWN
-        rows.append([one.folder.name, one.state, done, *spent, number(ap), what, left])
-    return HtmlTable(["run", "state", "rounds", "images", "boxes", "AP", "last report", "left"], rows)
+        rows.append([one.folder.name, one.state, done, *spent, number(ap), left, Cell(what, css="wide")])
+    return HtmlTable(["run", "state", "rounds", "images", "boxes", "AP", "left", "last report"], rows)

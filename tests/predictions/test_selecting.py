@@ -43,7 +43,7 @@ def query():
 
 @pytest.mark.parametrize("name", SERVED)
 def test_files_give_the_choice_of_the_detector_itself(query, tmp_path, name):
-    files = files_of(query, tmp_path, sigmas=SIGMAS)
+    files = files_of(query, tmp_path, sigmas=SIGMAS, regions=True)
     chosen = select(files, name, TABLE, images=9, random_seed=5)
     asked = make_strategy(name, {}, TABLE).select(query)
     assert chosen.image_ids == asked.image_ids
@@ -52,11 +52,14 @@ def test_files_give_the_choice_of_the_detector_itself(query, tmp_path, name):
 
 
 def test_vectors_of_boxes_that_do_not_fit_are_refused(query, tmp_path):
-    files = files_of(query, tmp_path)
+    files = files_of(query, tmp_path, regions=True)
     with pytest.raises(ConfigError, match="--labeled-regions: strategies that use --regions compare with the labeled"):
         select(dataclasses.replace(files, labeled_regions=None), "csod", TABLE, images=1)
+    rows = json.loads(files.predictions[0].read_text())
+    halves = [[one for one in rows if one["image_id"] % 2 == k] for k in range(2)]
+    two = tuple(write_results(tmp_path / f"half{k}.json", half) for k, half in enumerate(halves))
     with pytest.raises(ConfigError, match=r"--regions: .* give --predictions FILE once"):
-        select(dataclasses.replace(files, predictions=files.predictions * 2), "csod", TABLE, images=1)
+        select(dataclasses.replace(files, predictions=two), "csod", TABLE, images=1)
     with pytest.raises(StrategyError, match=r"csod needs vectors of predicted and labeled boxes \(--regions FILE.npy"):
         select(dataclasses.replace(files, regions=None), "csod", TABLE, images=1)
     vectors = np.load(files.labeled_regions)

@@ -88,7 +88,7 @@ def write_yolo(folder, results):
     return folder
 
 
-def files_of(query, folder: Path, *, posteriors=True, sigmas=()):
+def files_of(query, folder: Path, *, posteriors=True, sigmas=(), regions=False):
     """Write what a query over the fake detector sees, and return the files."""
     ids = sorted([*query.unlabeled, *query.labeled])
     detector = query.detector
@@ -105,7 +105,7 @@ def files_of(query, folder: Path, *, posteriors=True, sigmas=()):
         predictions=(write_results(folder / "predictions.json", predictions),),
         embeddings=folder / "embeddings.npy",
         noisy=noisy,
-        **_regions_of(query, ids, folder),
+        **(_regions_of(query, ids, folder) if regions else {}),
     )
 
 
