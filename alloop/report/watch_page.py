@@ -13,12 +13,8 @@ from alloop.ledger.store import read_ledger
 from alloop.progress import duration
 from alloop.report.curve import draw
 from alloop.report.losses import draw_losses, draw_terms
-<<<<<<< HEAD
 from alloop.report.numbers import UNKNOWN
-from alloop.report.panel import HtmlTable, Section, anchored, drawing, number
-=======
-from alloop.report.panel import UNKNOWN, Cell, HtmlTable, Section, anchored, drawing, number
->>>>>>> w-h1
+from alloop.report.panel import Cell, HtmlTable, Section, anchored, drawing, number
 from alloop.results.compare import Comparison
 from alloop.results.losses import Losses, read_losses
 from alloop.results.names import METRICS, metric_title
