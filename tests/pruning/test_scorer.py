@@ -12,6 +12,7 @@ from alloop.config.reading import scorer_of
 from alloop.errors import ConfigError
 from alloop.ledger.store import read_ledger
 from alloop.loop.engine import run_experiment
+from alloop.loop.scorer import scoring_detector
 from alloop.pruning.study import PruneStudy
 from strategies import TABLE
 from tests.support import small_tree
@@ -82,6 +83,23 @@ def test_a_subset_depends_on_the_scorer_and_not_on_the_training_of_the_subsets(t
     assert subset(longer) != subset(tree())
     assert subset(tree(**{"training.iterations": 3})) == subset(tree())
     assert subset({**tree(), "scorer": None}) != subset(tree())
+
+
+def test_the_scorer_is_trained_on_all_labels_and_its_file_is_the_same_detector(tmp_path):
+    config = parse_config(tree())
+    scorer = scoring_detector(config, tmp_path / "scorer", TABLE)
+    with read_ledger(tmp_path / "scorer") as ledger:
+        recorded, labeled = yaml.safe_load(ledger.facts().config), sorted(ledger.labeled())
+    assert (recorded["detector"]["name"], recorded["training"]["iterations"]) == ("faster_rcnn", 5)
+    assert len(labeled) == 12
+    (weights,) = (tmp_path / "scorer").rglob("models/*.safetensors")
+    scored = {**tree(), "scorer": {"detector": tree()["scorer"]["detector"], "weights": str(weights)}}
+    read = scoring_detector(parse_config(scored), tmp_path / "read", TABLE)
+    pairs = list(zip(scorer.detections(labeled), read.detections(labeled), strict=True))
+    assert sum(len(before) for before, _ in pairs) > 0
+    for before, now in pairs:
+        assert before.scores.tolist() == now.scores.tolist()
+        assert before.boxes.tolist() == now.boxes.tolist()
 
 
 def test_weights_that_are_trained_already_are_not_trained(tmp_path):
