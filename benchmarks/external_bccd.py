@@ -32,9 +32,9 @@ CHANNELS, CONVOLUTIONS = 96, 2
 
 
 def network(classes: int) -> FCOS:
-    """Return FCOS over a pyramid of an ImageNet MobileNetV2 whose first two stages are frozen."""
+    """Return FCOS over a pyramid of an ImageNet MobileNetV2 that is frozen up to stride 8."""
     features = torchvision.models.mobilenet_v2(weights="IMAGENET1K_V1", norm_layer=FrozenBatchNorm2d).features
-    for layer in features[:4]:  # up to stride 4
+    for layer in features[:7]:  # up to stride 8, as alloop does for a MobileNet
         layer.requires_grad_(requires_grad=False)
     levels = {"6": "0", "13": "1", "17": "2"}  # the last blocks at strides 8, 16 and 32
     widths = [32, 96, 320]
