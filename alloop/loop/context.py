@@ -48,7 +48,8 @@ class RunContext:
         splits = self.experiment.splits
         names = ((splits.train, "pool"), (splits.test, "test split"), (splits.reference, "reference split"))
         name = next((f" of the {name}" for known, name in names if known is split), "")
-        return lambda task, done, total: self.progress.step(f"{task}{name}", done, total)
+        step = self.progress.step  # not the context: a strategy's detector holds what is returned, and no hidden label
+        return lambda task, done, total: step(f"{task}{name}", done, total)
 
 
 @dataclass

@@ -112,7 +112,7 @@ def test_studies_begin_from_the_command_line(tmp_path):
     command += ["--vary", "training.lr=0.001,0.002", "--out", str(tmp_path / "out")]
     told = CliRunner().invoke(app, command)
     assert told.exit_code == 0, told.output
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"lr=0.001", "lr=0.002", "shared", "cache"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"lr=0.001", "lr=0.002", "shared", "cache", "log.txt"}
     assert "lr=0.001" in told.output
     assert (tmp_path / "out" / "lr=0.002" / "report.html").is_file()
     assert CliRunner().invoke(app, [*command[:-4], "--vary", "training.lrr=1"]).exit_code == 2
