@@ -74,7 +74,7 @@ def test_names_are_data_and_nothing_is_loaded_from_elsewhere(run):
     page = page_of(run)
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-    assert not re.findall(r"(?:src|href)=[\"'](?!#)", re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL))
+    assert not re.findall(r"(?:src|href)=[\"'](?!#|data:)", re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL))
     assert "default-src 'none'" in page
     assert "prefers-color-scheme: dark" in page
 
