@@ -43,7 +43,8 @@ def network(classes: int) -> FCOS:
     anchors = torchvision.models.detection.anchor_utils.AnchorGenerator(((8,), (16,), (32,)), ((1.0,),) * 3)
     head = FCOSHead(CHANNELS, 1, classes, num_convs=CONVOLUTIONS)
     short_side, long_side = SIZE
-    return FCOS(backbone, classes, short_side, long_side, anchor_generator=anchors, head=head, score_thresh=0.02)
+    limits = {"score_thresh": math.sqrt(0.05), "nms_thresh": 0.5}  # torchvision's score is the root of alloop's
+    return FCOS(backbone, classes, short_side, long_side, anchor_generator=anchors, head=head, **limits)
 
 
 def train(model: FCOS, ask: Ask) -> dict[str, Tensor]:
@@ -79,7 +80,7 @@ def rate(step: int) -> float:
     """Return the share of the learning rate: from a tenth up during the warm-up, then a cosine to 0."""
     if step < WARM:
         return 0.1 + 0.9 * step / WARM
-    return 0.5 * (1 + math.cos(math.pi * (step - WARM) / (STEPS - WARM)))
+    return 0.5 * (1 + math.cos(math.pi * step / STEPS))
 
 
 def main(ask: Ask, tell: Tell) -> None:
