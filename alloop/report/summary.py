@@ -57,7 +57,7 @@ def measure(comparison: Comparison) -> str:
     seeds = sorted({versus.seeds for versus in comparison.versus})
     text = (
         f"Differences are in {name} at equal {unit}, means over {range_words(comparison)} and over "
-        f"{_listed([f'{number}' for number in seeds])} seed{'' if seeds == [1] else 's'}, with 95 % intervals."
+        f"{_listed([f'{number}' for number in seeds])} seed{'' if seeds == [1] else 's, with 95 % intervals'}."
     )
     comparisons = comparison_count(comparison)
     return f"{text} p is corrected by Holm for {comparisons} comparisons." if comparisons > 1 else text
