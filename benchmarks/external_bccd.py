@@ -7,8 +7,8 @@ r"""Blood cells by torchvision's FCOS outside: the program of a round, written w
 
 The network and the recipe are those of `configs/bccd_fcos.yaml`; nothing of alloop is imported. So both studies
 should have one curve, within the noise of the training: the weights of the heads and the order of the images differ.
-AP50 is one curve; AP is not yet (`benchmarks/results/studies.md`). Known to differ are the threshold of non-maximum
-suppression, which is torchvision's 0.6 here and 0.5 there, and images made smaller without antialiasing here.
+Known to differ is how images are made smaller: without antialiasing here. `benchmarks/results/studies.md` has what
+other differences cost while there were some.
 """
 
 import math
