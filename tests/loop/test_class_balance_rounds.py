@@ -204,7 +204,9 @@ def test_a_retraining_under_way_does_not_train_again(tmp_path, monkeypatch):
             run(tmp_path / "stopped", block)
     assert trained == [1]
     with read_ledger(tmp_path / "stopped") as ledger:
-        assert [step for *_, step in ledger.files(0)] == [6], "four steps of the training, two of the retraining"
+        assert [step for *_, step in ledger.files(0) if step] == [6], (
+            "four steps of the training, two of the retraining"
+        )
     run(tmp_path / "stopped", block)
     assert trained == [1]
     run(tmp_path / "straight", block)

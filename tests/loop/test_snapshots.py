@@ -27,6 +27,7 @@ def test_states_are_those_the_training_went_through(tmp_path):
     assert Need.SNAPSHOTS in detector.gives
     with read_ledger(tmp_path / "a") as ledger:
         assert [path for path, _, _ in ledger.files(0)] == [
+            "losses/round_000.csv",
             "models/round_000.safetensors",
             "snapshots/round_000_step_00000002.safetensors",
             "snapshots/round_000_step_00000004.safetensors",
