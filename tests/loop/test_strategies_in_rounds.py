@@ -6,6 +6,7 @@ from typing import ClassVar
 import pytest
 
 from alloop.config import parse_config
+from alloop.detectors.fitted import FittedTorchDetector
 from alloop.errors import ConfigError
 from alloop.ledger.store import read_ledger
 from alloop.loop.engine import run_experiment
@@ -87,3 +88,15 @@ def test_masks_needed_of_a_box_detector_are_refused_at_once(tmp_path):
     tree = small_tree(strategy={"name": "csod", "features": "classifier"})
     with pytest.raises(ConfigError, match="needs classifier_features"):
         run_experiment(parse_config(tree), tmp_path / "b", TABLE)
+
+
+@pytest.mark.parametrize(("name", "scores"), [("random", False), ("entropy", True)])
+def test_random_scores_no_image_of_the_pool_in_a_simulation(tmp_path, monkeypatch, name, scores):
+    scored, original = set(), FittedTorchDetector.detections
+    monkeypatch.setattr(FittedTorchDetector, "detections", lambda self, ids: scored.update(ids) or original(self, ids))
+    run_experiment(parse_config(small_tree(**{"loop.rounds": 2, "strategy.name": name})), tmp_path, TABLE)
+    with read_ledger(tmp_path) as ledger:
+        pool = ledger.image_hashes().keys()
+        predicted = [boxes for *_, boxes in ledger.selections()]
+    assert bool(scored & pool) == scores
+    assert [boxes is None for boxes in predicted] == [not scores] * 4
