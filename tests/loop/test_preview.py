@@ -25,12 +25,12 @@ def bought(folder):
         return {(round_, image_id): utility for round_, _, image_id, utility, _ in ledger.selections()}
 
 
-def killed_in_round_0(config, folder, monkeypatch):
+def killed_in_round_0(config, folder, monkeypatch, before="choice"):
     def kill(*_args):
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "choice", kill)
+        patch.setattr(engine, before, kill)
         with pytest.raises(KilledError):
             run_experiment(config, folder, TABLE)
 
@@ -85,6 +85,14 @@ def test_where_nothing_is_left_it_says_so(tmp_path):
         preview(tmp_path / "run", TABLE)
     with pytest.raises(ConfigError, match="found none"):
         preview(tmp_path / "elsewhere", TABLE)
+
+
+def test_in_the_last_round_nothing_is_trained_for_it(tmp_path, monkeypatch):
+    config = parse_config(small_tree(**{"loop.rounds": 1}))
+    killed_in_round_0(config, tmp_path / "run", monkeypatch, before="trained_and_evaluated")
+    with pytest.raises(ConfigError, match="nothing is left to ask for"):
+        preview(tmp_path / "run", TABLE)
+    assert not (tmp_path / "run" / "models").exists()
 
 
 def test_the_command_prints_the_images_and_writes_a_page(tmp_path, monkeypatch):
