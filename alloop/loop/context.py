@@ -54,7 +54,7 @@ class RunContext:
 
 @dataclass
 class Timings:
-    """Seconds by step of one round; `begin` is told of each step when it begins."""
+    """Seconds by step of one round; `begin` is called with each step when it begins."""
 
     begin: Callable[[str], None] = lambda _: None
     seconds: dict[str, float] = field(default_factory=dict)

@@ -71,9 +71,9 @@ class WatchPage:
             return []
         kept = _kept(one)
         sections = []
-        told = [] if status.open_round is None else status.log.losses(status.open_round)
-        if len(told) > 1 and status.open_round not in [losses.round for losses in kept]:
-            steps, values = zip(*told, strict=True)
+        reported = [] if status.open_round is None else status.log.losses(status.open_round)
+        if len(reported) > 1 and status.open_round not in [losses.round for losses in kept]:
+            steps, values = zip(*reported, strict=True)
             now = Losses(status.open_round or 0, steps, values, {})
             picture = self._picture("loss now", (now.round, steps), lambda: draw_terms(now))
             sections.append(Section(_title(one, f"loss in round {now.round}, which is training"), picture, "half"))

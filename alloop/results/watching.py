@@ -76,9 +76,9 @@ class Watched:
         """The finished rounds and all that are to be: a study reports how many, with those of runs not begun yet."""
         done = sum(run.done for run in self.runs)
         known = sum(run.planned for run in self.runs)
-        told = [found for line in self.log.lines if (found := _ROUNDS.search(line.text))] if self.is_study else []
+        counts = [found for line in self.log.lines if (found := _ROUNDS.search(line.text))] if self.is_study else []
         never = sum(run.planned - run.done for run in self.runs if run.ended)  # as when the budget is spent
-        return done, max(known, int(told[-1][2]) if told else 0) - never
+        return done, max(known, int(counts[-1][2]) if counts else 0) - never
 
     @property
     def ended(self) -> bool:
