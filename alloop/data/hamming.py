@@ -15,8 +15,6 @@ from math import comb
 
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt64
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 BITS = 64
 _WIDEST = 22  # bits of a block: the table of its values takes 32 MB
@@ -191,6 +189,9 @@ def _expanded(rows: np.ndarray, begin: np.ndarray, end: np.ndarray) -> Iterator[
 
 def _merged(labels: np.ndarray, edges: Sequence[tuple[np.ndarray, np.ndarray]]) -> Int64[np.ndarray, " n"]:
     """Return labels in which the groups at both ends of each edge are one."""
+    from scipy.sparse import coo_array  # noqa: PLC0415  slow to import, and only groups need it
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+
     if not edges:
         return labels
     first, second = (np.concatenate(ends) for ends in zip(*edges, strict=True))

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from alloop.budget.prices import BOXES
-from alloop.report.numbers import counted
+from alloop.report.hints import hint
+from alloop.report.numbers import amount, counted
 from alloop.report.style import GRAY, INK, Style, finish_y_axis, new_figure, place_axes, strategy_styles, style_axes
 from alloop.results.compare import Comparison, mean_curve, replicate_noise
 from alloop.results.forecast import BEYOND
@@ -29,7 +30,14 @@ Curve = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
 def draw(comparison: Comparison, metric: Metric) -> Any:
     """Draw a metric against what was paid: for each strategy the mean over its seeds, with its 95 % interval."""
     figure, axes = _figure(comparison, f"{metric_title(metric)} on the test split")
-    _lines(axes, comparison, lambda run: run.curve(metric), bands=True)
+    title, unit = metric_title(metric), counted(comparison.cost)
+    _lines(
+        axes,
+        comparison,
+        lambda run: run.curve(metric),
+        lambda x, y: f"{title} {y:.3f} at {amount(x)} {unit}",
+        bands=True,
+    )
     _noise(axes, comparison, metric)
     if comparison.cost == BOXES and len(comparison.runs) == 1:
         _predicted(axes, comparison.runs[0], metric)
@@ -82,7 +90,7 @@ def draw_boxes_per_image(comparison: Comparison) -> Any:
     figure, axes = _figure(comparison, "boxes per image bought")
     axes.set_xlabel("round that trained on them first (0: the seed set)", color=INK)
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    _lines(axes, comparison, _boxes_per_image, bands=False)
+    _lines(axes, comparison, _boxes_per_image, lambda x, y: f"{y:.2f} boxes per image in round {x:.0f}", bands=False)
     finish_y_axis(axes)
     _legend(figure, axes)
     return figure
@@ -125,8 +133,23 @@ def styles_of(comparison: Comparison) -> dict[str, Style]:
     return {name: styles[name] for name in sorted(names, key=lambda name: name != "random")}
 
 
-def _lines(axes: Any, comparison: Comparison, curve: Callable[[Run], Curve], *, bands: bool) -> None:
-    """Draw one line for each strategy; the line ends with the seed that has the fewest rounds."""
+def _lines(
+    axes: Any,
+    comparison: Comparison,
+    curve: Callable[[Run], Curve],
+    words: Callable[[float, float], str],
+    *,
+    bands: bool,
+) -> None:
+    """Draw one line for each strategy; the line ends with the seed that has the fewest rounds.
+
+    Args:
+        axes: where to draw.
+        comparison: the runs.
+        curve: returns the curve of a run.
+        words: returns what is said of a point of a curve on hover.
+        bands: whether to draw the intervals.
+    """
     styles = styles_of(comparison)
     for name, style in styles.items():
         members = [run for run in comparison.runs if run.strategy == name and len(curve(run)[0])]
@@ -140,7 +163,9 @@ def _lines(axes: Any, comparison: Comparison, curve: Callable[[Run], Curve], *, 
         mean_y = np.mean([y[:length] for _, y in curves], axis=0)
         label = f"{name} (uses labels)" if any(run.label_using for run in members) else name
         line = {"color": style.colour, "marker": style.marker, "linestyle": style.dash}
-        axes.plot(mean_x, mean_y, **line, linewidth=1.8, markersize=5, label=label)
+        (drawn,) = axes.plot(mean_x, mean_y, **line, linewidth=1.8, markersize=5, label=label)
+        seeds = f", mean of {len(members)} seeds" if len(members) > 1 else ""
+        hint(drawn, [f"{name}{seeds}: {words(x, y)}" for x, y in zip(mean_x, mean_y, strict=True)])
 
 
 def _interval(axes: Any, curves: Sequence[Curve], style: Style) -> None:

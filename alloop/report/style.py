@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from alloop.report.hints import numbered, with_hints
+
 # Colours of Okabe and Ito, which colour-blind readers can tell apart; markers and dashes differ as well
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B5A2B", "#6A3D9A")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -89,9 +91,10 @@ def svg(figure: Any, name: str) -> str:
 
     buffer, no_metadata = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": f"alloop-{name}", **_FONT}
+    hints = numbered(figure, name)
     with mpl.rc_context(settings):
         figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
-    text = buffer.getvalue().replace(INK, "currentColor")
+    text = with_hints(buffer.getvalue().replace(INK, "currentColor"), hints)
     return text[text.index("<svg") :]
 
 

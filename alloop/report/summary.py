@@ -13,14 +13,15 @@ from alloop.results.statistics import LEVEL
 
 FINDS = "With a probability of 80 %, such a study finds a true difference of"
 _ORDER = ("better", "worse", "inconclusive")
+_FOLDED = 4  # inconclusive strategies from which one sentence names them all
 
 
 @dataclass(frozen=True, slots=True)
 class StrategyResult:
-    """What is to be said about one strategy.
+    """What is to be said about one strategy, or about all those that are inconclusive.
 
     Attributes:
-        strategy: its name.
+        strategy: its name, or how many they are.
         verdict: `better`, `worse` or `inconclusive`; empty where the strategy is not compared.
         text: the sentences that follow its name.
     """
@@ -78,9 +79,27 @@ def _why_uncompared(comparison: Comparison) -> str:
 
 
 def results(comparison: Comparison) -> list[StrategyResult]:
-    """Return what is known of each strategy against random, the best first."""
+    """Return what is known of each strategy against random, the best first; many inconclusive ones in one sentence."""
     ordered = sorted(comparison.versus, key=lambda versus: (_ORDER.index(versus.verdict), -versus.difference))
-    return [StrategyResult(versus.strategy, versus.verdict, _sentences(versus, comparison)) for versus in ordered]
+    unclear = [versus for versus in ordered if versus.verdict == "inconclusive" and versus.interval is not None]
+    folded = unclear if len(unclear) >= _FOLDED else []
+    one_by_one = [
+        StrategyResult(versus.strategy, versus.verdict, _sentences(versus, comparison))
+        for versus in ordered
+        if versus not in folded
+    ]
+    return [
+        *one_by_one,
+        *([StrategyResult(f"{len(folded)} strategies", "inconclusive", _folded(folded))] * bool(folded)),
+    ]
+
+
+def _folded(unclear: Sequence[Versus]) -> str:
+    """Return the differences of inconclusive strategies, and what such a study finds."""
+    differences = ", ".join(f"{versus.strategy} {versus.difference:+.3f}" for versus in unclear)
+    found = [versus.detectable for versus in unclear if versus.detectable]
+    could_find = f" {FINDS} {min(found):.3f} to {max(found):.3f}, by strategy." if found else ""
+    return f"inconclusive. {differences}.{could_find} Their intervals are in the table Against random."
 
 
 def _sentences(versus: Versus, comparison: Comparison) -> str:

@@ -83,8 +83,8 @@ def _label_lines(axes: Any) -> None:
 
 def apart(values: Float[np.ndarray, " n"], gap: float) -> Float[np.ndarray, " n"]:
     """Return the positions closest to rising values (least squares) that are at least a gap apart."""
-    from sklearn.isotonic import isotonic_regression  # noqa: PLC0415
+    from scipy.optimize import isotonic_regression  # noqa: PLC0415  slow to import
 
     steps = gap * np.arange(len(values))
-    positions: Float[np.ndarray, " n"] = isotonic_regression(values - steps) + steps
+    positions: Float[np.ndarray, " n"] = isotonic_regression(values - steps).x + steps
     return positions

@@ -18,6 +18,7 @@ from alloop.report.panel import Cell, HtmlTable, Section, anchored, drawing, num
 from alloop.results.compare import Comparison
 from alloop.results.losses import Losses, read_losses
 from alloop.results.names import METRICS, metric_title
+from alloop.results.pairs import CurvesBySeed
 from alloop.results.runs import Run, read_run
 from alloop.results.watching import Watched, WatchedRun
 
@@ -61,7 +62,7 @@ class WatchPage:
         key = tuple((run.name, run.paid, tuple(run.curve("ap")[1])) for run in runs)
         if not any(values for _, _, values in key):
             return []
-        picture = self._picture("AP", key, lambda: draw(Comparison(tuple(runs), (), {}, "ap"), "ap"))
+        picture = self._picture("AP", key, lambda: draw(_without_verdicts(runs), "ap"))
         return [Section(Markup("AP over boxes so far"), picture, "half")]
 
     def _losses(self, one: WatchedRun) -> list[Section]:
@@ -87,6 +88,10 @@ class WatchPage:
         if name not in self._drawn or self._drawn[name][0] != key:
             self._drawn[name] = key, _FIGURE.format(drawing(draw_it(), f"watch {name}"))
         return self._drawn[name][1]
+
+
+def _without_verdicts(runs: list[Run]) -> Comparison:
+    return Comparison(tuple(runs), (), "ap", "t", CurvesBySeed.of_runs(runs, "ap"))
 
 
 def _title(one: WatchedRun, text: str) -> Markup:

@@ -8,8 +8,9 @@ when the interval contains zero, when the corrected p-value exceeds 5 %, or when
 noise: the largest gap between a run and a replicate of it. Where there is a verdict, `savings` says what it is worth.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any, get_args
@@ -66,33 +67,44 @@ class Versus:
     detectable_interval: Interval | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Comparison:
     """Everything that `alloop compare` shows.
 
     Attributes:
         runs: all runs but the replicates.
         versus: one comparison with random for each other strategy.
-        penalty_matrix: entry [a][b] is 1 where a is clearly better than b, else 0.
         metric: the metric of the curves.
         test: the significance test.
-        areas: mean of each strategy's curve over the same ranges, under the seeds that all strategies have.
+        curves: the curves by random seed and strategy, and the costs between which they are compared.
         cost: what the curves are drawn against.
         replicates: runs that repeat another run.
         replicate_noise: the largest gap between a run and a replicate of it; None without replicates.
-        ranges: by random seed, the costs between which its runs are compared.
     """
 
     runs: tuple[Run, ...]
     versus: tuple[Versus, ...]
-    penalty_matrix: dict[str, dict[str, float]]
     metric: Metric
-    test: Test = "t"
-    areas: dict[str, float] = field(default_factory=dict)
+    test: Test
+    curves: CurvesBySeed = field(repr=False)
     cost: CostModel = BOXES
     replicates: tuple[Run, ...] = ()
     replicate_noise: float | None = None
-    ranges: dict[int, Range] = field(default_factory=dict)
+
+    @property
+    def ranges(self) -> Mapping[int, Range]:
+        """By random seed, the costs between which its runs are compared."""
+        return self.curves.ranges
+
+    @cached_property
+    def areas(self) -> dict[str, float]:
+        """The mean of each strategy's curve over the ranges, under the seeds that all strategies have."""
+        return self.curves.areas()
+
+    @cached_property
+    def penalty_matrix(self) -> dict[str, dict[str, float]]:
+        """A matrix whose entry [a][b] is 1 where a is clearly better than b, else 0."""
+        return penalty_matrix(self.curves, self.test)
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with a row for each round of every run.
@@ -162,11 +174,7 @@ def compared(runs: Sequence[Run], metric: Metric, test: Test = "t", cost: CostMo
     comparisons = max(1, sum(p is not None for p in p_values))
     verdicts = [_verdict(one, p, noise) for one, p in zip(versus, p_values, strict=True)]
     concluded = [_concluded(one, comparisons, pairs[one.strategy], test) for one in verdicts]
-    matrix = penalty_matrix(curves, test)
-    noisy = tuple(replicates), noise
-    return Comparison(
-        tuple(first), tuple(concluded), matrix, metric, test, curves.areas(), cost, *noisy, dict(curves.ranges)
-    )
+    return Comparison(tuple(first), tuple(concluded), metric, test, curves, cost, tuple(replicates), noise)
 
 
 def flips(one: Comparison, other: Comparison) -> list[tuple[Versus, Versus]]:

@@ -150,6 +150,5 @@ def _gap_where_measured(
 ) -> Float[np.ndarray, "*curves g"]:
     gaps = one.ap[..., rows] - ap_between(other, one.cost[rows])
     points, places = log_cost(one.cost[rows], one), log_cost(grid, one)
-    weights = [np.interp(places, points, unit) for unit in np.eye(len(points))]
-    between: np.ndarray = gaps @ np.array(weights)
-    return between
+    between = [np.interp(places, points, values) for values in gaps.reshape(-1, len(points))]
+    return np.reshape(between, (*gaps.shape[:-1], len(grid)))

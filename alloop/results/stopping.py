@@ -45,16 +45,16 @@ def gain_per_1000_boxes(boxes: Sequence[float], ap: Sequence[float]) -> Gain | N
 
     Return None for fewer rounds, where nothing was paid between them, and where the line cannot be computed.
     """
-    from scipy import stats  # noqa: PLC0415  slow to import
+    from scipy.special import stdtrit  # noqa: PLC0415  slow to import, and scipy.stats is four times as slow
 
     x, y = np.asarray(boxes[-WINDOW:], dtype=np.float64) / 1000, np.asarray(ap[-WINDOW:], dtype=np.float64)
     if len(x) < WINDOW or x[0] == x[-1]:
         return None
-    line = stats.linregress(x, y)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 2)) * float(line.stderr)
-    if not (math.isfinite(line.slope) and math.isfinite(half)):
+    (slope, _), covariance = np.polyfit(x, y, 1, cov=True)
+    half = float(stdtrit(len(x) - 2, (1 + LEVEL) / 2)) * float(np.sqrt(covariance[0, 0]))
+    if not (math.isfinite(slope) and math.isfinite(half)):
         return None
-    return Gain(float(line.slope), (float(line.slope) - half, float(line.slope) + half), len(x))
+    return Gain(float(slope), (float(slope) - half, float(slope) + half), len(x))
 
 
 def advice(boxes: Sequence[float], ap: Sequence[float], upcoming: NextRound | None) -> str:

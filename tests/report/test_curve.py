@@ -1,11 +1,14 @@
 """The curve as a drawing."""
 
+from xml.etree import ElementTree as ET
+
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from alloop.report.curve import draw
 from alloop.report.numbers import to_json
+from alloop.report.style import svg
 from alloop.results.compare import compare_runs, compared
 from alloop.results.forecasts import forecast_of
 from tests.support.runs import run, write_run
@@ -22,6 +25,23 @@ def test_the_curve_of_a_run_marks_where_it_was_expected(tmp_path):
     (marks,) = (line for line in axes.lines if line.get_label() == "boxes as predicted")
     assert marks.get_xdata().tolist() == [boxes[0] + 3.0, boxes[1] + 3.0]
     assert marks.get_ydata().tolist() == [0.2, 0.3]
+
+
+def test_each_point_of_a_line_says_on_hover_what_it_shows():
+    runs = [
+        run(name, [10, 20], [0.1, top], seed=seed) for name, top in (("random", 0.2), ("a<b", 0.3)) for seed in (0, 1)
+    ]
+    page = svg(draw(compared(runs, "ap"), "ap"), "ap")
+    titles = [title.text for title in ET.fromstring(page).iter("{http://www.w3.org/2000/svg}title")]
+    assert titles == [
+        "random, mean of 2 seeds: AP 0.100 at 10 boxes",
+        "random, mean of 2 seeds: AP 0.200 at 20 boxes",
+        "a<b, mean of 2 seeds: AP 0.100 at 10 boxes",
+        "a<b, mean of 2 seeds: AP 0.300 at 20 boxes",
+    ]
+    uses = [mark for mark in ET.fromstring(page).iter("{http://www.w3.org/2000/svg}use") if len(mark)]
+    heights = [float(mark.get("y")) for mark in uses]
+    assert heights[3] < heights[1] < heights[0] == heights[2], "the title of a point is on its marker"
 
 
 RISING = ([10, 20, 40, 80], [0.1, 0.2, 0.28, 0.33])

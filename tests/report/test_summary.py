@@ -37,6 +37,21 @@ def text_of(versus, **settings):
     return result.text
 
 
+def test_many_inconclusive_strategies_are_one_sentence():
+    unclear = replace(VERSUS, verdict="inconclusive", interval=(-0.01, 0.1), saving=None, saving_interval=None)
+    names = ["a", "b", "c", "d"]
+    some = [replace(unclear, strategy=name, difference=0.01 * n, detectable=0.1 * n) for n, name in enumerate(names, 1)]
+    first, folded = results(comparison(VERSUS, *some))
+    assert (first.strategy, folded.strategy, folded.verdict) == ("entropy", "4 strategies", "inconclusive")
+    assert folded.text == (
+        "inconclusive. d +0.040, c +0.030, b +0.020, a +0.010. With a probability of 80 %, such a study finds a true "
+        "difference of 0.100 to 0.400, by strategy. Their intervals are in the table Against random."
+    )
+    assert len(results(comparison(VERSUS, *some[:3]))) == 4, "three are named one by one"
+    alone = [replace(one, interval=None, detectable=None) for one in some]
+    assert len(results(comparison(*alone))) == 4, "what no interval supports is not put into one sentence"
+
+
 def test_a_verdict_has_its_difference_interval_p_seeds_and_saving():
     assert text_of(VERSUS) == (
         "better than random, +0.052 AP50 (+0.020 to +0.084; p = 0.012; 5 seeds). "
