@@ -3,7 +3,7 @@
     python benchmarks/pool_start.py [--images N] [--before CHECKOUT] [--out FOLDER]
     python benchmarks/pool_start.py --images 1000000 --memory
 
-The pool is a COCO file with 3 boxes an image, and hard links to 64 generated JPEG files of 320 x 240 pixels. Hashing is
+The pool is a COCO file with 3 boxes per image, and hard links to 64 generated JPEG files of 320 x 240. Hashing is
 compared with its floor in the same process: opening and reading each file, its sha256, and decoding it at reduced
 scale, in one thread. `--before` measures another checkout as well, in turns with this one. `--memory` runs two rounds
 of a simulated run with a detector and a strategy that do nothing, and reads no image: it prints the peak memory, and

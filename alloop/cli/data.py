@@ -1,6 +1,7 @@
 """The commands about annotation files."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -58,9 +59,7 @@ def check_data(
     refuse_missing(annotations)
     if is_config(annotations):
         others = {"--images": images, "--from": from_, "--against": against, "--config": config, "--group": group}
-        if given := [name for name, value in {**others, "--duplicates": duplicates}.items() if value]:
-            msg = f"{given[0]}: it is about annotations, and {annotations} is a config, which names its own"
-            raise ConfigError(msg)
+        _refuse_given(annotations, {**others, "--duplicates": duplicates})
         check_experiment(annotations, strategies, as_json=format_ == "json")
         return
     if strategies:
@@ -82,6 +81,13 @@ def check_data(
     print(json.dumps(tree, indent=2) if format_ == "json" else "\n".join(lines))
     if refused:
         raise AlloopError(f"{annotations}: {refused} findings make it unusable; they are listed above as refused")
+
+
+def _refuse_given(config: Path, options: Mapping[str, object]) -> None:
+    """Check that no option about annotations is given with a config."""
+    if given := [name for name, value in options.items() if value]:
+        msg = f"{given[0]}: it is about annotations, and {config} is a config, which names its own"
+        raise ConfigError(msg)
 
 
 def _validated(annotations: Path, images: Path | None, from_: str | None) -> tuple[list[str], dict[str, Any], int]:

@@ -22,7 +22,7 @@ def forecast(
     metric: Annotated[Metric, typer.Option(help="Metric of the curve.")] = "ap",
     output: Annotated[Literal["table", "json"], typer.Option("--format", help="Print a table or JSON.")] = "table",
 ) -> None:
-    """Say how AP goes on: after how many boxes it reaches a target, or how high it is after so many boxes.
+    """Say how AP goes on: after how many boxes it reaches a target, or how high it is after a number of boxes.
 
     A curve with a ceiling is fitted to the rounds of each run. Such forecasts were tested on recorded curves, up to
     twice the boxes paid; beyond that, only a lower bound is given.

@@ -71,10 +71,7 @@ def select(
     from alloop.predictions.selecting import select as choose  # noqa: PLC0415
     from alloop.progress import Progress  # noqa: PLC0415
 
-    for path in filter(None, (out, tasks)):
-        if path.exists():
-            msg = f"{path}: exists already; nothing is overwritten"
-            raise DataError(msg)
+    _refuse_existing(out, tasks)
     files = Files(
         pool,
         tuple(predictions),
@@ -103,8 +100,21 @@ def select(
     atomic_write(out, chosen.to_csv().encode())
     for note in chosen.notes:
         print(f"noted: {note}")
+    print(f"{out}: {_summary(chosen)}{'' if tasks is None else f'; tasks in {tasks}'}")
+
+
+def _refuse_existing(*paths: Path | None) -> None:
+    """Check that nothing is overwritten."""
+    for path in filter(None, paths):
+        if path.exists():
+            msg = f"{path}: exists already; nothing is overwritten"
+            raise DataError(msg)
+
+
+def _summary(chosen: "Chosen") -> str:
+    """Return in words how much was chosen."""
     expected = "" if chosen.predicted_boxes is None else f", {sum(chosen.predicted_boxes):g} boxes predicted on them"
-    print(f"{out}: {len(chosen.images)} images{expected}{'' if tasks is None else f'; tasks in {tasks}'}")
+    return f"{len(chosen.images)} images{expected}"
 
 
 def _parameters(overrides: list[str]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class ExperimentConfig(Block):
             msg = "oracle: people need image files; digit_scenes has none (alloop export-digits writes them)"
             raise ValueError(msg)
         if self.loop.seed_images is None and self.loop.seed_set.unit == "boxes":
-            msg = "loop.seed_set: give a number of images; nobody knows yet how many boxes an image has"
+            msg = "loop.seed_set: give a number of images; the number of boxes is unknown before images are annotated"
             raise ValueError(msg)
         if self.strategy.parameters.get("annotations") == "true":
             msg = "strategy.annotations: true needs labels that people have not drawn yet; use predicted"

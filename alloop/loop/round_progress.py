@@ -11,7 +11,7 @@ REFRESH = 1.0  # seconds between two estimates
 
 
 class RoundProgress(Progress):
-    """Reports as another progress does. `begin` is told which step of the round follows."""
+    """Reports as another progress does. `begin` takes the step of the round that follows."""
 
     def __init__(self, shown: Progress, ledger: Ledger, round_: int, planned: int) -> None:
         """Report nothing yet."""

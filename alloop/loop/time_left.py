@@ -32,7 +32,7 @@ class Doing:
 
 
 def whole_training(seconds: float, first: float, last: float) -> float | None:
-    """Return how long a training takes that got from one share to another in so many seconds.
+    """Return how long a training takes that got from one share to another in `seconds`.
 
     None where that is too little to say it. A resumed training does not begin at a share of 0.
     """

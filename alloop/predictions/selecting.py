@@ -111,7 +111,7 @@ def select(
         strategy: its name in the table, or an import path.
         table: strategies by name, for example `strategies.TABLE`.
         images: how many images; give this or `boxes`.
-        boxes: how many boxes; images are taken in ranking order until so many are predicted on them.
+        boxes: how many boxes; images are taken in ranking order until that many are predicted on them.
         parameters: those of the strategy.
         random_seed: source of all randomness.
         count_above: score from which on a detection counts as a box. By default it is the score at which there are as

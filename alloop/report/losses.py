@@ -55,7 +55,7 @@ def draw_terms(losses: Losses) -> Any:
 
 
 def thinned(line: Line, most: int) -> Line:
-    """Return a line with at most so many points; each is the mean of its neighbours, and the last step stays."""
+    """Return a line thinned to a number of points; each is the mean of its neighbours, and the last step stays."""
     steps, values = line
     parts = np.array_split(np.arange(len(steps)), min(most, len(steps)))
     return [steps[part[-1]] for part in parts], [float(np.mean([values[k] for k in part])) for part in parts]

@@ -46,7 +46,7 @@ def write_pictures(path: Path, title: str, lines: Sequence[str], figures: Sequen
 
 def class_counts(labels: Sequence[int], class_names: Sequence[str]) -> str:
     """Return how many boxes each class has, after a colon; empty where there is no box."""
-    counts = ", ".join(f"{number} × {class_names[label]}" for label, number in sorted(Counter(labels).items()))
+    counts = ", ".join(f"{number} x {class_names[label]}" for label, number in sorted(Counter(labels).items()))
     return f": {counts}" if counts else ""
 
 

@@ -35,7 +35,7 @@ class WatchPage:
     _drawn: dict[str, tuple[Hashable, Markup]] = field(default_factory=dict)
 
     def render(self, watched: Watched, every: float) -> str:
-        """Return the HTML; it loads itself again after so many seconds, until all has ended."""
+        """Return the HTML; it loads itself again every few seconds, until all has ended."""
         import jinja2  # noqa: PLC0415  slow to import
 
         environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)

@@ -19,7 +19,7 @@ class LossHistory:
     """
 
     def __init__(self, steps: int) -> None:
-        """Prepare for a training of so many steps."""
+        """Prepare for a training with a number of steps."""
         self._steps, self._every = steps, -(-steps // ROWS)
         self._rows: list[tuple[int, dict[str, float]]] = []  # finished steps, and the mean of each term
         self._sums: dict[str, tuple[float, int]] = {}  # of the row that has not ended yet

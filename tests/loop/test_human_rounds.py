@@ -356,7 +356,7 @@ def test_configs_that_cannot_ask_people_are_refused(files, tmp_path):
         with pytest.raises(ConfigError, match=words):
             parse_config(small_tree(**changes))
     tree = tree_of(files, tmp_path, loop={"seed_set": "9 boxes", "query_size": 4, "rounds": 2})
-    with pytest.raises(ConfigError, match="nobody knows yet"):
+    with pytest.raises(ConfigError, match="the number of boxes is unknown"):
         parse_config(tree)
     tree = tree_of(files, tmp_path, strategy={"name": "csod", "annotations": "true"})
     with pytest.raises(ConfigError, match="have not drawn yet"):

@@ -64,7 +64,7 @@ def mended(path: Path, data: bytes, error: Exception | None, hints: Hints, notes
     Args:
         path: the file, for messages.
         data: its bytes.
-        error: what the typed decoder said, if it refused the file.
+        error: the message of the typed decoder, if it refused the file.
         hints: the images, where they are known.
         notes: grows.
 

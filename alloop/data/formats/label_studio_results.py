@@ -16,7 +16,7 @@ from alloop.geometry.boxes import Corners, corners_from_xywh, extent_of_rotated,
 UNUSABLE = (ValueError, TypeError, AttributeError, KeyError, OverflowError)  # raised by a result of another shape
 FAR_OVER = 150  # per cent; a box that ends there is in another unit, one that ends at 105 reaches over the edge
 SHOWN = 60  # characters of garbage that a message shows
-MANY = 4  # one box of so many that is far over is many
+MANY = 4  # boxes are in pixels, not in per cent, if at least one in four is far over 100 per cent
 ROUNDING = 1e-6  # per cent
 Size = tuple[int, int]  # (width, height) of an image in pixels as displayed
 _LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
