@@ -97,7 +97,7 @@ class Scenes:
 
 
 @functools.cache
-def _originals() -> tuple[Float[np.ndarray, "1797 8 8"], Int64[np.ndarray, " 1797"]]:
+def digit_originals() -> tuple[Float[np.ndarray, "1797 8 8"], Int64[np.ndarray, " 1797"]]:
     """Return the digits as float32 in 0..1 and their labels, in the fixed order by which they are divided."""
     rows = np.loadtxt(_scikit_learn() / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     rows = rows[rng(0, "digit_scenes", "originals").permutation(len(rows))]
@@ -194,7 +194,7 @@ def _lay_digits(
     random: np.random.Generator, parameters: DigitScenes, part: Part, canvas: Float[np.ndarray, "h w 3"]
 ) -> tuple[Float[np.ndarray, "h w 3"], list[VisibleDigit]]:
     """Lay digits on a background one after the other; those that would cover too much of another are left out."""
-    originals, labels = _originals()
+    originals, labels = digit_originals()
     is_dark_ink = canvas.mean() > 0.5
     laid: list[VisibleDigit] = []
     count = 0 if random.random() < parameters.empty else int(random.integers(1, parameters.max_digits + 1))
