@@ -46,11 +46,17 @@ class NormalizeOnly(GeneralizedRCNNTransform):  # type: ignore[misc]
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Use eval mode and no gradients; the mode of every submodule comes back, also after an exception."""
+    with in_eval_mode(module), torch.no_grad():
+        yield
+
+
+@contextmanager
+def in_eval_mode(module: nn.Module) -> Iterator[None]:
+    """Use eval mode; the mode of every submodule comes back, also after an exception."""
     modes = {name: child.training for name, child in module.named_modules()}
     module.eval()
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for name, child in module.named_modules():
             child.training = modes[name]
