@@ -39,27 +39,47 @@ class ImageClassifier:
 
     def classify(self, images: list[Tensor]) -> Float[Tensor, "batch k"]:
         """Return the probability of each class, without gradient, and leave the mode of the module as it was."""
-        with evaluating(self.module):
-            logits: Tensor = self.module(torch.stack(images))
-        return logits.float().softmax(dim=1)
+        return self.cached_features(images).probabilities()
 
     def embed(self, images: list[Tensor]) -> Float[Tensor, "batch d"]:
         """Return the features that the last layer reads, without gradient."""
         with evaluating(self.module):
             return self.module.features(torch.stack(images))
 
-    def losses_of_weights(self, images: list[Tensor], targets: Sequence[Target]) -> LossOfWeights:
+    def cached_features(self, images: list[Tensor]) -> "CachedImages":
+        """Return the images themselves: ISAL differentiates every layer, so nothing lies below the last one."""
+        return CachedImages(self.module, torch.stack(images))
+
+
+class CachedImages:
+    """A batch of images, whose losses are functions of all weights. It is `CachedFeatures` of a classifier."""
+
+    def __init__(self, module: StagedClassifier, batch: Float[Tensor, "n 3 h w"]) -> None:
+        self._module, self._batch = module, batch
+
+    @property
+    def graph_bytes(self) -> int:
+        """Approximate memory of the graph of the losses' second derivatives: about 24 numbers for each activation."""
+        cells = self._batch.shape[0] * self._batch.shape[-2] * self._batch.shape[-1]
+        return 24 * 4 * cells * sum(self._module.backbone.widths)
+
+    def probabilities(self) -> Float[Tensor, "n k"]:
+        """Return the probability of each class, without gradient."""
+        with evaluating(self._module):
+            logits: Tensor = self._module(self._batch)
+        return logits.float().softmax(dim=1)
+
+    def losses(self, targets: Sequence[Target], seeds: Sequence[int]) -> LossOfWeights:  # noqa: ARG002  nothing is drawn
         """Return the loss of each image, as if trained on alone, as a function of the weights of `last_layers`.
 
         Batch norm uses its running statistics, so an image does not depend on its batch.
         """
-        batch = torch.stack(images)
 
-        def losses(weights: Mapping[str, Tensor]) -> Tensor:
-            with in_eval_mode(self.module):
-                return _cross_entropy(functional_call(self.module, dict(weights), (batch,)), targets)
+        def of_weights(weights: Mapping[str, Tensor]) -> Tensor:
+            with in_eval_mode(self._module):
+                return _cross_entropy(functional_call(self._module, dict(weights), (self._batch,)), targets)
 
-        return losses
+        return of_weights
 
 
 def _cross_entropy(logits: Float[Tensor, "n k"], targets: Sequence[Target]) -> Float[Tensor, " n"]:

@@ -8,7 +8,6 @@ from torch.nn import functional
 from alloop.detectors import last_layers as derivatives
 from alloop.detectors.classification.classifier import ImageClassifier
 from alloop.detectors.classification.networks import build_resnet, build_tiny
-from alloop.detectors.protocol import LastLayerDetector
 
 CLASSES = 4
 
@@ -63,7 +62,7 @@ def test_probabilities_do_not_depend_on_the_batch_or_the_mode(classifier):
 
 def test_gradient_and_slopes_are_those_of_autograd(classifier):
     images, targets = batch(3)
-    loss, weights = classifier.losses_of_weights(images, targets), weights_of(classifier)
+    loss, weights = classifier.cached_features(images).losses(targets, [0] * len(images)), weights_of(classifier)
     direction = {name: torch.randn_like(weight) for name, weight in weights.items()}
     slopes = derivatives.slopes(loss, weights, direction)
     gradient = derivatives.gradient(loss, weights)
@@ -81,7 +80,7 @@ def test_gradient_and_slopes_are_those_of_autograd(classifier):
 
 def test_the_curvature_product_is_that_of_double_backward(classifier):
     images, targets = batch(2)
-    loss, weights = classifier.losses_of_weights(images, targets), weights_of(classifier)
+    loss, weights = classifier.cached_features(images).losses(targets, [0] * len(images)), weights_of(classifier)
     torch.manual_seed(3)
     vector = {name: torch.randn_like(weight) for name, weight in weights.items()}
     product, kept = derivatives.curvature_product(loss, weights, vector), derivatives.curvature(loss, weights)(vector)
@@ -102,9 +101,13 @@ def test_the_expectation_over_all_classes_has_no_slope_in_the_last_layer(classif
     images, targets = batch(3)
     probabilities = classifier.classify(images).double()
     soft = [{**target, "posteriors": row[None]} for target, row in zip(targets, probabilities, strict=True)]
-    gradient = derivatives.gradient(classifier.losses_of_weights(images, soft), weights_of(classifier))
+    gradient = derivatives.gradient(
+        classifier.cached_features(images).losses(soft, [0] * len(images)), weights_of(classifier)
+    )
     assert gradient["head.weight"].abs().max() < 1e-6
-    hard = derivatives.gradient(classifier.losses_of_weights(images, targets), weights_of(classifier))
+    hard = derivatives.gradient(
+        classifier.cached_features(images).losses(targets, [0] * len(images)), weights_of(classifier)
+    )
     assert hard["head.weight"].abs().max() > 1e-2
 
 
@@ -126,4 +129,3 @@ def test_the_stem_of_cifar_keeps_the_size_of_small_images(stem, side, cells):
 def test_a_resnet_with_the_stem_of_cifar_has_the_known_number_of_weights():
     network = build_resnet("resnet18", 10, "cifar")
     assert sum(p.numel() for p in network.parameters()) == 11_173_962  # of the widely used ResNet-18 for CIFAR-10
-    assert not isinstance(ImageClassifier(network), LastLayerDetector), "it gives its losses in another way"
