@@ -118,6 +118,36 @@ class Annotations:
         return len(self.boxes)
 
 
+@dataclass(frozen=True, slots=True)
+class ClassLabel:
+    """The class of one image by an oracle. `len()` is the one label that is paid for.
+
+    Attributes:
+        label: class index.
+    """
+
+    label: int
+
+    def __len__(self) -> int:
+        """Return the number of paid labels."""
+        return 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassProbabilities:
+    """What a classifier says of one image.
+
+    Attributes:
+        probabilities: of each class; they sum to 1.
+    """
+
+    probabilities: Float32[np.ndarray, " k"]
+
+    def __post_init__(self) -> None:
+        """Freeze the array; raise AlloopError on a wrong shape or numbers that are not finite."""
+        _freeze(self, "probabilities", self.probabilities, np.float32, (None,))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
     """The detections on one image, most confident first.

@@ -1,48 +1,26 @@
 """A trained detector as strategies and the evaluation see it: images by id in, arrays out."""
 
-import copy
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Float32
-from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from alloop.detectors.fitted_derivatives import DifferentiableStream
+from alloop.detectors.fitted_network import FittedNetwork, unserved
 from alloop.detectors.kept_scores import Arrays
-from alloop.detectors.loss_prediction import attached_module, predicted_losses
-from alloop.detectors.protocol import (
-    Detector,
-    EmbeddingDetector,
-    Image,
-    MaskDetector,
-    PyramidDetector,
-    RegionClassifier,
-    RegionFeatureDetector,
-)
-from alloop.errors import StrategyError
+from alloop.detectors.protocol import Image, MaskDetector, RegionClassifier, RegionFeatureDetector
 from alloop.randomness import derive_seed
 from alloop.values import Annotations, Detections, ImageId, MaskPixels
 
 Boxes = Mapping[ImageId, Float32[np.ndarray, "_ 4"]]
 
 
-class FittedTorchDetector(DifferentiableStream):
-    """A trained network behind `alloop.query.FittedDetector`.
+class FittedTorchDetector(FittedNetwork):
+    """A trained detector behind `alloop.query.FittedDetector`.
 
-    Embeddings are kept for the round, detections are not. A method whose need the network does not serve raises
-    StrategyError.
+    A method whose need the network does not serve raises StrategyError.
     """
-
-    @cached_property
-    def _embedded(self) -> dict[ImageId, np.ndarray]:
-        return {}
-
-    @cached_property
-    def _snapshots(self) -> dict[int, Detector]:
-        return {}
 
     def detections(self, image_ids: Sequence[ImageId]) -> list[Detections]:
         """Return the detections of each image in pixels of the image as displayed."""
@@ -66,26 +44,11 @@ class FittedTorchDetector(DifferentiableStream):
             results = _on_cpu(self.detector.detect(images))
         return {i: self._detections(i, result) for i, result in zip(ids, results, strict=True)}
 
-    def embeddings(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, "n d"]:
-        """Return one feature vector per image."""
-        detector = self.detector
-        if not isinstance(detector, EmbeddingDetector):
-            raise _unserved("embeddings", "`embed`", detector)
-
-        def embedded(ids: Sequence[ImageId], images: list[Image]) -> dict[ImageId, Arrays]:
-            with self._autocast():
-                vectors = detector.embed(images).float().cpu().numpy()
-            return {image_id: {"vector": vector} for image_id, vector in zip(ids, vectors, strict=True)}
-
-        found = self._scored("embeddings", [i for i in image_ids if i not in self._embedded], embedded)
-        self._embedded.update({image_id: arrays["vector"] for image_id, arrays in found.items()})
-        return np.stack([self._embedded[i] for i in image_ids])
-
     def region_features(self, image_ids: Sequence[ImageId], boxes: Boxes) -> list[Float32[np.ndarray, "_ d"]]:
         """Return one feature vector per box, for each image."""
         detector = self.detector
         if not isinstance(detector, RegionFeatureDetector):
-            raise _unserved("region_features", "`region_features`", detector)
+            raise unserved("region_features", "`region_features`", detector)
         features: dict[ImageId, np.ndarray] = {}
         for ids, images in self._batches("region features", image_ids):
             with self._autocast():
@@ -99,7 +62,7 @@ class FittedTorchDetector(DifferentiableStream):
         """Return for each image the classifier's input features and its class probabilities, background last."""
         detector = self.detector
         if not isinstance(detector, RegionClassifier):
-            raise _unserved("classifier_outputs", "a second stage (`classifier_outputs`)", detector)
+            raise unserved("classifier_outputs", "a second stage (`classifier_outputs`)", detector)
         outputs: dict[ImageId, tuple[np.ndarray, np.ndarray]] = {}
         for ids, images in self._batches("classifier features", image_ids):
             with self._autocast():
@@ -108,18 +71,13 @@ class FittedTorchDetector(DifferentiableStream):
                 outputs[image_id] = features.float().cpu().numpy(), probabilities.float().cpu().numpy()
         return [outputs[i] for i in image_ids]
 
-    @property
-    def snapshots(self) -> int:
-        """Number of known states of the training; the last one is the trained detector."""
-        return len(self._states) + 1
-
     def mask_pixels(
         self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations], snapshot: int
     ) -> list[MaskPixels]:
         """Return the mask logits inside the trainable boxes of each image, at one state of the training."""
         detector = self._at(snapshot)
         if not isinstance(detector, MaskDetector):
-            raise _unserved("mask_pixels", "a mask head (`mask_outputs`)", detector)
+            raise unserved("mask_pixels", "a mask head (`mask_outputs`)", detector)
         pixels: dict[ImageId, MaskPixels] = {}
         for ids, images in self._batches("masks", image_ids):
             targets = [self._target(i, annotations[i]) for i in ids]
@@ -128,30 +86,6 @@ class FittedTorchDetector(DifferentiableStream):
                 tensors = (logits.float(), target["labels"], truth)
                 pixels[image_id] = MaskPixels(*(tensor.cpu().numpy() for tensor in tensors))
         return [pixels[i] for i in image_ids]
-
-    def _at(self, snapshot: int) -> Detector:
-        """Return the detector at a state of its training; only the state that was used last is kept."""
-        if snapshot == len(self._states):
-            return self.detector
-        if snapshot not in self._snapshots:
-            detector = copy.deepcopy(self._trained)
-            detector.module.load_state_dict(load_safetensors(self._states[snapshot]()))
-            self._snapshots.clear()
-            self._snapshots[snapshot] = self._scoring(detector)
-        return self._snapshots[snapshot]
-
-    def loss_predictions(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, " n"]:
-        """Return the predicted loss of each image."""
-        detector = self.detector
-        if not isinstance(detector, PyramidDetector) or attached_module(detector) is None:
-            raise _unserved("loss_predictions", "a loss prediction module trained beside it", detector)
-
-        def predicted(ids: Sequence[ImageId], images: list[Image]) -> dict[ImageId, Arrays]:
-            losses = predicted_losses(detector, images).float().cpu().numpy()
-            return {image_id: {"loss": loss} for image_id, loss in zip(ids, losses[:, None], strict=True)}
-
-        found = self._scored("predicted losses", image_ids, predicted)
-        return np.array([found[i]["loss"][0] for i in image_ids], dtype=np.float32)
 
 
 def _on_cpu(results: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
@@ -164,7 +98,3 @@ def _moved(parts: Sequence[Tensor]) -> list[Tensor]:
     if len({part.shape[1:] for part in parts}) > 1:  # masks of images of several sizes
         return [part.detach().cpu() for part in parts]
     return list(torch.split(torch.cat(list(parts)).detach().cpu(), [len(part) for part in parts]))
-
-
-def _unserved(method: str, requirement: str, detector: Detector) -> StrategyError:
-    return StrategyError(f"{method}: expected a detector with {requirement}, found {type(detector).__name__}")

@@ -101,13 +101,17 @@ class DifferentiableStream(StreamingDetector):
         results: dict[ImageId, tuple[float, int]] = {}
         for ids, images in self._batches("influence", image_ids):
             cached = self._cached(images)
-            targets = [pseudo_target(detections, score_threshold, labels) for detections in cached.detections()]
+            targets = self._pseudo_targets(cached, score_threshold, labels)
             loss = cached.losses(targets, [sampling_seed(i) for i in ids])
             slopes = derivatives.slopes(loss, weights, tangent).tolist()
-            counts = [len(target["boxes"]) for target in targets]
+            counts = [len(target["labels"]) for target in targets]
             results |= zip(ids, zip(slopes, counts, strict=True), strict=True)
         pairs = np.array([results[i] for i in image_ids], dtype=np.float32).reshape(-1, 2)
         return pairs[:, 0], pairs[:, 1]
+
+    def _pseudo_targets(self, cached: CachedFeatures, score_threshold: float, labels: PseudoLabels) -> list[Target]:
+        """Return what a batch is trained on where nobody has labeled it."""
+        return [pseudo_target(detections, score_threshold, labels) for detections in cached.detections()]
 
     @property
     def _network(self) -> LastLayerDetector:
