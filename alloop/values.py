@@ -128,9 +128,23 @@ class ClassLabel:
 
     label: int
 
+    @property
+    def labels(self) -> Int64[np.ndarray, "1"]:
+        """The label as the only one of its image."""
+        return read_only(np.array([self.label], dtype=np.int64))
+
+    @property
+    def trainable(self) -> Bool[np.ndarray, "1"]:
+        """Whether it is trained on: always."""
+        return read_only(np.ones(1, dtype=np.bool_))
+
     def __len__(self) -> int:
         """Return the number of paid labels."""
         return 1
+
+
+Truth = Annotations | ClassLabel
+"""What an oracle says of one image. `len()` is what is paid for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from alloop.detectors.fitted_network import FittedNetwork, unserved
 from alloop.detectors.kept_scores import Arrays
-from alloop.detectors.protocol import Image, MaskDetector, RegionClassifier, RegionFeatureDetector
+from alloop.detectors.protocol import Detector, Image, MaskDetector, RegionClassifier, RegionFeatureDetector
 from alloop.randomness import derive_seed
 from alloop.values import Annotations, Detections, ImageId, MaskPixels
 
@@ -40,8 +40,11 @@ class FittedTorchDetector(FittedNetwork):
         return [Detections(**found[i]) for i in image_ids]
 
     def _detected(self, ids: Sequence[ImageId], images: list[Image]) -> dict[ImageId, Arrays]:
+        detector = self.detector
+        if not isinstance(detector, Detector):
+            raise unserved("detections", "`detect`", detector)
         with self._autocast():
-            results = _on_cpu(self.detector.detect(images))
+            results = _on_cpu(detector.detect(images))
         return {i: self._detections(i, result) for i, result in zip(ids, results, strict=True)}
 
     def region_features(self, image_ids: Sequence[ImageId], boxes: Boxes) -> list[Float32[np.ndarray, "_ d"]]:

@@ -10,11 +10,11 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from alloop.detectors import last_layers as derivatives
-from alloop.detectors.protocol import CachedFeatures, Image, LastLayerDetector, LossOfWeights, Target
+from alloop.detectors.protocol import CachedFeatures, CachedLosses, Image, LastLayerDetector, LossOfWeights, Target
 from alloop.detectors.streaming import StreamingDetector
 from alloop.errors import StrategyError
 from alloop.query import PseudoLabels, Weights
-from alloop.values import Annotations, ImageId
+from alloop.values import ImageId, Truth
 
 KEPT_BYTES = 1 << 30  # memory for the curvature of labeled images, which influence visits again and again
 KEPT_SHARE = 1 / 8  # of the memory of a GPU, where that is more
@@ -52,7 +52,7 @@ class DifferentiableStream(StreamingDetector):
     """
 
     @cached_property
-    def _kept(self) -> OrderedDict[tuple[ImageId, Annotations], tuple[Product, int]]:
+    def _kept(self) -> OrderedDict[tuple[ImageId, Truth], tuple[Product, int]]:
         """Curvature of labeled images with its size in bytes, the one that was used last at the end."""
         return OrderedDict()
 
@@ -61,7 +61,7 @@ class DifferentiableStream(StreamingDetector):
         """Names of the weights that can be differentiated, with their scales in ISAL's released code."""
         return dict(self._network.last_layers)
 
-    def loss_gradient(self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations]) -> Weights:
+    def loss_gradient(self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Truth]) -> Weights:
         """Return the gradient of the images' summed losses, summed in float64."""
         weights = self._weights()
         total = {name: np.zeros(weight.shape, dtype=np.float64) for name, weight in weights.items()}
@@ -72,7 +72,7 @@ class DifferentiableStream(StreamingDetector):
         return total
 
     def curvature_product(
-        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations], vector: Weights
+        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Truth], vector: Weights
     ) -> Weights:
         """Return the Hessian of the images' summed losses times a vector, one image at a time."""
         tangent = self._tensors(vector)
@@ -83,7 +83,7 @@ class DifferentiableStream(StreamingDetector):
         return total
 
     def loss_slopes(
-        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations], direction: Weights
+        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Truth], direction: Weights
     ) -> Float32[np.ndarray, " n"]:
         """Return the derivative of each image's loss along a direction."""
         weights, tangent = self._weights(), self._tensors(direction)
@@ -109,8 +109,9 @@ class DifferentiableStream(StreamingDetector):
         pairs = np.array([results[i] for i in image_ids], dtype=np.float32).reshape(-1, 2)
         return pairs[:, 0], pairs[:, 1]
 
-    def _pseudo_targets(self, cached: CachedFeatures, score_threshold: float, labels: PseudoLabels) -> list[Target]:
-        """Return what a batch is trained on where nobody has labeled it."""
+    def _pseudo_targets(self, cached: CachedLosses, score_threshold: float, labels: PseudoLabels) -> list[Target]:
+        """Return the network's own predictions of a batch as training targets."""
+        assert isinstance(cached, CachedFeatures)
         return [pseudo_target(detections, score_threshold, labels) for detections in cached.detections()]
 
     @property
@@ -123,7 +124,7 @@ class DifferentiableStream(StreamingDetector):
             raise StrategyError(msg)
         return self.detector
 
-    def _cached(self, images: list[Image]) -> CachedFeatures:
+    def _cached(self, images: list[Image]) -> CachedLosses:
         return self._network.cached_features(images)
 
     def _weights(self) -> dict[str, Tensor]:
@@ -134,12 +135,12 @@ class DifferentiableStream(StreamingDetector):
         return {name: torch.from_numpy(np.asarray(vector[name])).to(weight) for name, weight in self._weights().items()}
 
     def _losses(
-        self, cached: CachedFeatures, ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations]
+        self, cached: CachedLosses, ids: Sequence[ImageId], annotations: Mapping[ImageId, Truth]
     ) -> LossOfWeights:
         targets = [self._target(i, annotations[i]) for i in ids]
         return cached.losses(targets, [sampling_seed(i) for i in ids])
 
-    def _curvature(self, image_id: ImageId, truth: Annotations) -> Product:
+    def _curvature(self, image_id: ImageId, truth: Truth) -> Product:
         """Return the curvature of one labeled image, kept from an earlier call where memory allows."""
         key = (image_id, truth)
         if key in self._kept:

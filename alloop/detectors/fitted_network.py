@@ -11,7 +11,7 @@ from safetensors.torch import load as load_safetensors
 from alloop.detectors.fitted_derivatives import DifferentiableStream
 from alloop.detectors.kept_scores import Arrays
 from alloop.detectors.loss_prediction import attached_module, predicted_losses
-from alloop.detectors.protocol import Detector, EmbeddingDetector, Image, PyramidDetector
+from alloop.detectors.protocol import EmbeddingDetector, Image, Network, PyramidDetector
 from alloop.errors import StrategyError
 from alloop.values import ImageId
 
@@ -27,7 +27,7 @@ class FittedNetwork(DifferentiableStream):
         return {}
 
     @cached_property
-    def _snapshots(self) -> dict[int, Detector]:
+    def _snapshots(self) -> dict[int, Network]:
         return {}
 
     def embeddings(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, "n d"]:
@@ -50,7 +50,7 @@ class FittedNetwork(DifferentiableStream):
         """Number of known states of the training; the last one is the trained detector."""
         return len(self._states) + 1
 
-    def _at(self, snapshot: int) -> Detector:
+    def _at(self, snapshot: int) -> Network:
         """Return the detector at a state of its training; only the state that was used last is kept."""
         if snapshot == len(self._states):
             return self.detector
@@ -75,6 +75,6 @@ class FittedNetwork(DifferentiableStream):
         return np.array([found[i]["loss"][0] for i in image_ids], dtype=np.float32)
 
 
-def unserved(method: str, requirement: str, detector: Detector) -> StrategyError:
+def unserved(method: str, requirement: str, detector: Network) -> StrategyError:
     """Return the error of a network that does not serve a need."""
     return StrategyError(f"{method}: expected a detector with {requirement}, found {type(detector).__name__}")

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from alloop.detectors.protocol import Detector, Image, PyramidDetector, Target
+from alloop.detectors.protocol import Image, Network, PyramidDetector, Target
 from alloop.detectors.torchvision.features import batch_of, evaluating, pooled_levels
 from alloop.strategy import LossPrediction
 
@@ -67,14 +67,14 @@ def attach_module(detector: PyramidDetector, settings: LossPrediction) -> None:
     detector.module.add_module(NAME, module)
 
 
-def attached_module(detector: Detector) -> LossPredictionModule | None:
+def attached_module(detector: Network) -> LossPredictionModule | None:
     """Return the loss prediction module that was added to a network, None where there is none."""
     children = dict(detector.module.named_children())
     module = children.get(NAME)
     return module if isinstance(module, LossPredictionModule) else None
 
 
-def training_losses(detector: Detector, images: list[Image], targets: Sequence[Target]) -> dict[str, Tensor]:
+def training_losses(detector: Network, images: list[Image], targets: Sequence[Target]) -> dict[str, Tensor]:
     """Return the detector's loss terms, and the ranking loss of its loss prediction module where it has one.
 
     The module sees the features that the detector computes for its own losses.

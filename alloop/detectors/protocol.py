@@ -63,8 +63,8 @@ class Target(TypedDict, total=False):
 
 
 @runtime_checkable
-class Detector(Protocol):
-    """A trainable detector (`Need.DETECTIONS`, also under noise)."""
+class Network(Protocol):
+    """A trainable network of any task."""
 
     module: nn.Module
 
@@ -73,6 +73,19 @@ class Detector(Protocol):
 
         The module is in train mode. Sampling draws from torch's global generator.
         """
+
+
+@runtime_checkable
+class Classifier(Network, Protocol):
+    """A network that gives an image one class."""
+
+    def classify(self, images: list[Image]) -> Float[Tensor, "batch k"]:
+        """Return the probability of each class, without gradient, and leave the mode of the module as it was."""
+
+
+@runtime_checkable
+class Detector(Network, Protocol):
+    """A trainable detector (`Need.DETECTIONS`, also under noise)."""
 
     def detect(self, images: list[Image]) -> list[dict[str, Tensor]]:
         """Return the detections of each image, highest score first, and leave the mode of the module as it was.
@@ -126,7 +139,7 @@ class FrozenFeatureDetector(Detector, Protocol):
 
 
 @runtime_checkable
-class EmbeddingDetector(Detector, Protocol):
+class EmbeddingDetector(Network, Protocol):
     """A detector that describes an image by a vector (`Need.EMBEDDINGS`)."""
 
     def embed(self, images: list[Image]) -> Float[Tensor, "batch d"]:
@@ -161,7 +174,7 @@ class MaskDetector(Detector, Protocol):
 
 
 @runtime_checkable
-class PyramidDetector(Detector, Protocol):
+class PyramidDetector(Network, Protocol):
     """A detector beside which a loss prediction module can be trained (`Need.LOSS_PREDICTIONS`).
 
     `module.backbone` returns a dict of feature maps with `out_channels` channels each.
@@ -171,19 +184,12 @@ class PyramidDetector(Detector, Protocol):
 
 
 @runtime_checkable
-class CachedFeatures(Protocol):
-    """The features of a batch of images below the last layers, computed once and without gradient.
-
-    Detections and losses as functions of the last layers' weights start from here, so neither
-    repeats the work of the backbone.
-    """
+class CachedLosses(Protocol):
+    """The features of a batch of images below the last layers, computed once and without gradient."""
 
     @property
     def graph_bytes(self) -> int:
         """Approximate memory of the features and of the graph of the losses' second derivatives on them."""
-
-    def detections(self) -> list[dict[str, Tensor]]:
-        """Return what `Detector.detect` returns."""
 
     def losses(self, targets: Sequence[Target], seeds: Sequence[int]) -> LossOfWeights:
         """Return the loss `[batch]` of each image, as if trained on alone, as a function of the last layers' weights.
@@ -193,7 +199,19 @@ class CachedFeatures(Protocol):
 
 
 @runtime_checkable
-class LastLayerDetector(Detector, Protocol):
+class CachedFeatures(CachedLosses, Protocol):
+    """The cached features of a detector.
+
+    Detections and losses as functions of the last layers' weights start from here, so neither
+    repeats the work of the backbone.
+    """
+
+    def detections(self) -> list[dict[str, Tensor]]:
+        """Return what `Detector.detect` returns."""
+
+
+@runtime_checkable
+class LastLayerDetector(Network, Protocol):
     """A detector whose losses can be differentiated in its last layers (`Need.LAST_LAYERS`).
 
     Attributes:
@@ -202,7 +220,7 @@ class LastLayerDetector(Detector, Protocol):
 
     last_layers: Mapping[str, float]
 
-    def cached_features(self, images: list[Image]) -> CachedFeatures:
+    def cached_features(self, images: list[Image]) -> CachedLosses:
         """Compute the features of images below the last layers."""
 
 

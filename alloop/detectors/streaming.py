@@ -14,11 +14,11 @@ from alloop.data.images import ImageSource
 from alloop.data.pixels import PixelCache, Read
 from alloop.detectors.frozen_features import FrozenFeatureCache
 from alloop.detectors.kept_scores import Arrays, KeptScores
-from alloop.detectors.protocol import Detector, Image, PaddingDetector, ScoringDetector, Target
+from alloop.detectors.protocol import Image, Network, PaddingDetector, ScoringDetector, Target
 from alloop.detectors.transfer import to_tensors
 from alloop.geometry.masks import scaled_masks
 from alloop.query import Need
-from alloop.values import Annotations, ImageId
+from alloop.values import Annotations, ImageId, Truth
 
 Results = Mapping[ImageId, Arrays]
 
@@ -32,7 +32,7 @@ class StreamingDetector:
 
     def __init__(
         self,
-        detector: Detector,
+        detector: Network,
         source: ImageSource,
         cache: PixelCache,
         class_names: tuple[str, ...],
@@ -76,11 +76,11 @@ class StreamingDetector:
         return self._gives
 
     @cached_property
-    def detector(self) -> Detector:
+    def detector(self) -> Network:
         """The network in the form in which it scores fastest."""
         return self._scoring(self._trained)
 
-    def _scoring(self, detector: Detector) -> Detector:
+    def _scoring(self, detector: Network) -> Network:
         return detector.scoring_copy() if isinstance(detector, ScoringDetector) else detector
 
     def _batches(self, task: str, image_ids: Sequence[ImageId]) -> Iterator[tuple[list[ImageId], list[Image]]]:
@@ -182,8 +182,9 @@ class StreamingDetector:
         displayed: np.ndarray = masks.numpy()
         return displayed
 
-    def _target(self, image_id: ImageId, truth: Annotations) -> Target:
+    def _target(self, image_id: ImageId, truth: Truth) -> Target:
         """Return the trainable annotations of an image as a training target in pixels of the cached image."""
+        assert isinstance(truth, Annotations)
         trainable = truth.trainable
         target = Target(
             boxes=self._boxes(image_id, truth.boxes[trainable]),

@@ -52,7 +52,7 @@ class ImageClassifier:
 
 
 class CachedImages:
-    """A batch of images, whose losses are functions of all weights. It is `CachedFeatures` of a classifier."""
+    """A batch of images, whose losses are functions of all weights. It is the `CachedLosses` of a classifier."""
 
     def __init__(self, module: StagedClassifier, batch: Float[Tensor, "n 3 h w"]) -> None:
         self._module, self._batch = module, batch

@@ -1,16 +1,15 @@
 """A trained classifier as strategies and the evaluation see it: images by id in, arrays out."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from torch import Tensor
 
+from alloop.detectors.classification.classifier import CachedImages
 from alloop.detectors.fitted_network import FittedNetwork, unserved
 from alloop.detectors.kept_scores import Arrays
-from alloop.detectors.protocol import CachedFeatures, Image, Target
+from alloop.detectors.protocol import CachedLosses, Classifier, Image, Target
 from alloop.query import PseudoLabels
-from alloop.values import ClassLabel, ClassProbabilities, ImageId
+from alloop.values import ClassLabel, ClassProbabilities, ImageId, Truth
 
 
 class FittedTorchClassifier(FittedNetwork):
@@ -18,8 +17,8 @@ class FittedTorchClassifier(FittedNetwork):
 
     def class_probabilities(self, image_ids: Sequence[ImageId]) -> list[ClassProbabilities]:
         """Return the probability of each class, for each image."""
-        network: Any = self.detector
-        if not hasattr(network, "classify"):
+        network = self.detector
+        if not isinstance(network, Classifier):
             raise unserved("class_probabilities", "`classify`", network)
 
         def classified(ids: Sequence[ImageId], images: list[Image]) -> dict[ImageId, Arrays]:
@@ -30,19 +29,19 @@ class FittedTorchClassifier(FittedNetwork):
         found = self._scored("probabilities", image_ids, classified)
         return [ClassProbabilities(**found[i]) for i in image_ids]
 
-    def _target(self, image_id: ImageId, truth: Any) -> Target:  # noqa: ARG002
+    def _target(self, image_id: ImageId, truth: Truth) -> Target:  # noqa: ARG002
         """Return the class of an image as a training target."""
         assert isinstance(truth, ClassLabel)
         return Target(labels=torch.tensor([truth.label], device=self._device))
 
-    def _pseudo_targets(self, cached: CachedFeatures, score_threshold: float, labels: PseudoLabels) -> list[Target]:
+    def _pseudo_targets(self, cached: CachedLosses, score_threshold: float, labels: PseudoLabels) -> list[Target]:
         """Return the most probable class of each image, or the probabilities of all that reach the threshold.
 
         Source: ISAL's expected gradient. With all classes its slope in the last layer is 0, since the sum of
         p_c (p - e_c) is; so the least probable ones are left out.
         """
-        network: Any = cached
-        probabilities: Tensor = network.probabilities()
+        assert isinstance(cached, CachedImages)
+        probabilities = cached.probabilities()
         targets = [Target(labels=row.argmax()[None]) for row in probabilities]
         if labels == "posterior":
             for target, row in zip(targets, probabilities, strict=True):

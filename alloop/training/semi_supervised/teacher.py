@@ -69,7 +69,9 @@ class Teacher:
 
     def features(self, images: list[Image]) -> CachedFeatures:
         """Return the features of images, from which detections and classified regions are computed."""
-        return self._detector.cached_features(images)
+        features = self._detector.cached_features(images)
+        assert isinstance(features, CachedFeatures)  # of a detector
+        return features
 
     def base_thresholds(self) -> Float[Tensor, " k"]:
         """Return the score above which a detection is a pseudo-box, the same for each class."""
