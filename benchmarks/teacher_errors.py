@@ -16,7 +16,8 @@ from semi_supervised import SEEDS, Job, finish, run_folder, table, trained
 from torch import Tensor
 
 from alloop.config import load_config
-from alloop.detectors.protocol import CachedFeatures, PseudoBoxes
+from alloop.detectors.protocol import CachedFeatures
+from alloop.detectors.region_protocol import PseudoBoxes
 from alloop.geometry.boxes import pairwise_iou
 from alloop.loop import fitting
 from alloop.training.semi_supervised.objective import SemiSupervisedObjective

@@ -47,8 +47,8 @@ class PseudoLabelPlugin(DetectorPlugin, Protocol):
     Attributes:
         classification_terms: names of those terms of the network's losses that classify. They alone are trained on
             pseudo-labels by the style `unbiased_teacher`, which does not trust the boxes.
-        classifies_regions: whether the network is an `alloop.detectors.protocol.PseudoLabelDetector`, whose regions
-            can be weighted, regressed and classified by another loss one by one.
+        classifies_regions: whether the network is an `alloop.detectors.region_protocol.PseudoLabelDetector`, whose
+            regions can be weighted, regressed and classified by another loss one by one.
     """
 
     classification_terms: ClassVar[frozenset[str]]
@@ -60,7 +60,7 @@ class BalancedPlugin(DetectorPlugin, Protocol):
     """A detector whose classes can be balanced (`training.class_balance`).
 
     Attributes:
-        balances_classes: whether the network is an `alloop.detectors.protocol.BalancedDetector`.
+        balances_classes: whether the network is an `alloop.detectors.region_protocol.BalancedDetector`.
     """
 
     balances_classes: ClassVar[bool]

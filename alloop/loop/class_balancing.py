@@ -6,7 +6,8 @@ import torch
 
 from alloop.config.class_balance import ClassifierRetraining, EqualizationLoss, LogitAdjustment, Method
 from alloop.config.training import TrainingConfig
-from alloop.detectors.protocol import BalancedDetector, Detector
+from alloop.detectors.protocol import Detector
+from alloop.detectors.region_protocol import BalancedDetector
 from alloop.errors import ConfigError
 from alloop.loop.round_files import Checkpoints
 from alloop.randomness import RoundSeed

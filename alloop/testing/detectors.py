@@ -31,7 +31,8 @@ def check_parameters(plugin: DetectorPlugin) -> None:
 
 def check_capabilities(plugin: DetectorPlugin) -> None:
     """Refuse a detector that declares what its network does not implement, or a need that is not its to give."""
-    from alloop.detectors.protocol import CAPABILITIES, PseudoLabelDetector  # noqa: PLC0415  imports torch
+    from alloop.detectors.protocol import CAPABILITIES  # noqa: PLC0415  imports torch
+    from alloop.detectors.region_protocol import PseudoLabelDetector  # noqa: PLC0415
 
     assert Need.DETECTIONS in plugin.gives, "expected `gives` to hold Need.DETECTIONS, which every detector serves"
     network = _network(plugin)
@@ -91,7 +92,7 @@ def check_class_balance(plugin: DetectorPlugin) -> None:
         return
     from torch import nn  # noqa: PLC0415
 
-    from alloop.detectors.protocol import BalancedDetector  # noqa: PLC0415
+    from alloop.detectors.region_protocol import BalancedDetector  # noqa: PLC0415
 
     network, (images, _) = _network(plugin), _batch()
     assert isinstance(network, BalancedDetector), "balances_classes: expected the network to be a BalancedDetector"

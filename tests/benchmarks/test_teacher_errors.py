@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from alloop.detectors.protocol import PseudoBoxes
+from alloop.detectors.region_protocol import PseudoBoxes
 from alloop.training.semi_supervised.objective import SemiSupervisedObjective
 from alloop.values import Annotations
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from alloop.detectors.protocol import PseudoLabelDetector
+from alloop.detectors.region_protocol import PseudoLabelDetector
 from alloop.query import Need
 from alloop.testing import detector_checks
 from tests.support.detectors import KINDS, NAMES, plugin

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from alloop.detectors.protocol import PseudoBoxes
+from alloop.detectors.region_protocol import PseudoBoxes
 from alloop.detectors.seeding import seeded
 from alloop.training.semi_supervised.gradient_balance import SHIFT, focal_loss
 from tests.support.semi_supervised import semi

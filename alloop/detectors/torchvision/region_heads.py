@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection.roi_heads import RoIHeads, project_masks_on_boxes
 
-from alloop.detectors.protocol import PseudoBoxes, RegionLoss
+from alloop.detectors.region_protocol import PseudoBoxes, RegionLoss
 from alloop.detectors.torchvision.loss_sums import LossSums, rows_by_image, smooth_distance, summed_by_image
 from alloop.detectors.torchvision.region_logits import SOFTMAX, LogitReading
 from alloop.detectors.torchvision.sampling import Truth, overlaps, random_keys, sampled

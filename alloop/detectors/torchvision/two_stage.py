@@ -10,7 +10,8 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredict
 from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
-from alloop.detectors.protocol import CachedRegions, Detector, Image, PseudoBoxes, RegionLoss, Target
+from alloop.detectors.protocol import Detector, Image, Target
+from alloop.detectors.region_protocol import CachedRegions, PseudoBoxes, RegionLoss
 from alloop.detectors.torchvision.backbones import Pyramid, build_backbone, build_c4_backbone
 from alloop.detectors.torchvision.cached_regions import LAST_LAYERS, CachedRegionFeatures, last_weights
 from alloop.detectors.torchvision.detector import TorchvisionDetector

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from alloop.detectors.protocol import BalancedDetector
+from alloop.detectors.region_protocol import BalancedDetector
 from alloop.errors import TrainingError
 
 

@@ -21,7 +21,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from alloop.config.training import TrainingConfig
-from alloop.detectors.protocol import BalancedDetector
+from alloop.detectors.region_protocol import BalancedDetector
 from alloop.detectors.seeding import seeded
 from alloop.errors import TrainingError
 from alloop.randomness import RoundSeed, derive_seed

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from alloop.detectors.protocol import BalancedDetector
+from alloop.detectors.region_protocol import BalancedDetector
 from alloop.training.objective import TrainingObjective
 from alloop.values import ImageId
 

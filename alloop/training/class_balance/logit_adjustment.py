@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 
-from alloop.detectors.protocol import BalancedDetector
+from alloop.detectors.region_protocol import BalancedDetector
 from alloop.training.class_balance.classification_layer import class_rows, classification_layer
 
 

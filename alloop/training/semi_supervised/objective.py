@@ -19,15 +19,8 @@ from torch import Tensor
 
 from alloop.config.training import TrainingConfig
 from alloop.detectors.loss_prediction import training_losses
-from alloop.detectors.protocol import (
-    CachedFeatures,
-    Detector,
-    LastLayerDetector,
-    PseudoBoxes,
-    PseudoLabelDetector,
-    RegionLoss,
-    Target,
-)
+from alloop.detectors.protocol import CachedFeatures, Detector, LastLayerDetector, Target
+from alloop.detectors.region_protocol import PseudoBoxes, PseudoLabelDetector, RegionLoss
 from alloop.errors import TrainingError
 from alloop.training.batches import TrainingBatches, UnlabeledBatches
 from alloop.training.semi_supervised.epoch_log import EpochLog, rounded

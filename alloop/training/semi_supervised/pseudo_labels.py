@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from alloop.detectors.protocol import PseudoBoxes
+from alloop.detectors.region_protocol import PseudoBoxes
 from alloop.geometry.boxes import pairwise_iou
 from alloop.values import Annotations
 

@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from alloop.config.training import SemiSupervisedConfig
-from alloop.detectors.protocol import PseudoBoxes
+from alloop.detectors.region_protocol import PseudoBoxes
 from alloop.training.repeat_factors import class_frequencies, pseudo_labeled_repeats
 
 

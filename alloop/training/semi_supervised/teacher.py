@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from alloop.config.training import SemiSupervisedConfig
-from alloop.detectors.protocol import CachedFeatures, CachedRegions, Image, LastLayerDetector, PseudoBoxes
+from alloop.detectors.protocol import CachedFeatures, Image, LastLayerDetector
+from alloop.detectors.region_protocol import CachedRegions, PseudoBoxes
 from alloop.training.semi_supervised.class_thresholds import class_thresholds, updated_confidence
 from alloop.training.semi_supervised.pseudo_labels import INITIAL, box_variance, filtered_boxes
 

@@ -15,7 +15,7 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
-from alloop.detectors.protocol import PseudoBoxes
+from alloop.detectors.region_protocol import PseudoBoxes
 from alloop.detectors.torchvision import proposal_network, region_pooling
 from alloop.detectors.torchvision.suppression import best_together
 from tests.support.detectors import NAMES, make
