@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from alloop.class_values import Truth
 from alloop.detectors import last_layers as derivatives
 from alloop.detectors.protocol import CachedFeatures, CachedLosses, Image, LastLayerDetector, LossOfWeights, Target
 from alloop.detectors.streaming import StreamingDetector
 from alloop.errors import StrategyError
 from alloop.query import PseudoLabels, Weights
-from alloop.values import ImageId, Truth
+from alloop.values import ImageId
 
 KEPT_BYTES = 1 << 30  # memory for the curvature of labeled images, which influence visits again and again
 KEPT_SHARE = 1 / 8  # of the memory of a GPU, where that is more

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
+from alloop.class_values import Truth
 from alloop.data.images import ImageSource
 from alloop.data.pixels import PixelCache, Read
 from alloop.detectors.frozen_features import FrozenFeatureCache
@@ -18,7 +19,7 @@ from alloop.detectors.protocol import Image, Network, PaddingDetector, ScoringDe
 from alloop.detectors.transfer import to_tensors
 from alloop.geometry.masks import scaled_masks
 from alloop.query import Need
-from alloop.values import Annotations, ImageId, Truth
+from alloop.values import Annotations, ImageId
 
 Results = Mapping[ImageId, Arrays]
 

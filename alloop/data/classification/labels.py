@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Int64
 
+from alloop.class_values import ClassLabel
 from alloop.data.classification.classified import UNLABELED, ClassifiedImages
 from alloop.data.image_index import index_of_folder
 from alloop.errors import DataError
-from alloop.values import ClassLabel, ImageId, ImageRecord, read_only
+from alloop.values import ImageId, ImageRecord, read_only
 
 ID_BITS = 52
 

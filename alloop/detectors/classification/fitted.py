@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import torch
 
+from alloop.class_values import ClassLabel, ClassProbabilities, Truth
 from alloop.detectors.classification.classifier import CachedImages
 from alloop.detectors.fitted_network import FittedNetwork, unserved
 from alloop.detectors.kept_scores import Arrays
 from alloop.detectors.protocol import CachedLosses, Classifier, Image, Target
 from alloop.query import PseudoLabels
-from alloop.values import ClassLabel, ClassProbabilities, ImageId, Truth
+from alloop.values import ImageId
 
 
 class FittedTorchClassifier(FittedNetwork):

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alloop.class_values import ClassLabel
 from alloop.data.classification import labels as module
 from alloop.data.classification.class_folders import read_class_folders
 from alloop.data.classification.classified import ClassifiedImages
 from alloop.data.classification.labels import ID_BITS, image_id_of, labels_of, records_of
 from alloop.errors import DataError
-from alloop.values import ClassLabel, ImageId
+from alloop.values import ImageId
 
 
 def write(folder, *names):

@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch.nn import functional
 
+from alloop.class_values import ClassLabel
 from alloop.data.pixels import PixelCache
 from alloop.detectors.classification.classifier import ImageClassifier
 from alloop.detectors.classification.fitted import FittedTorchClassifier
 from alloop.detectors.classification.networks import build_tiny
 from alloop.query import Need
-from alloop.values import ClassLabel, ImageId
+from alloop.values import ImageId
 from tests.support.detectors import Source
 
 CLASSES = ("a", "b", "c")

@@ -1,0 +1,60 @@
+"""The values of image classification: what an oracle and a classifier say of one image."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from alloop.errors import AlloopError
+from alloop.values import Annotations, read_only
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLabel:
+    """The class of one image by an oracle. `len()` is the one label that is paid for.
+
+    Attributes:
+        label: class index.
+    """
+
+    label: int
+
+    @property
+    def labels(self) -> Int64[np.ndarray, "1"]:
+        """The label as the only one of its image."""
+        return read_only(np.array([self.label], dtype=np.int64))
+
+    @property
+    def trainable(self) -> Bool[np.ndarray, "1"]:
+        """Whether it is trained on: always."""
+        return read_only(np.ones(1, dtype=np.bool_))
+
+    def __len__(self) -> int:
+        """Return the number of paid labels."""
+        return 1
+
+
+Truth = Annotations | ClassLabel
+"""What an oracle says of one image. `len()` is what is paid for."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassProbabilities:
+    """What a classifier says of one image.
+
+    Attributes:
+        probabilities: of each class; they sum to 1.
+    """
+
+    probabilities: Float32[np.ndarray, " k"]
+
+    def __post_init__(self) -> None:
+        """Freeze the array.
+
+        Raises:
+            AlloopError: numbers that are not finite.
+        """
+        if not np.isfinite(self.probabilities).all():
+            msg = "ClassProbabilities.probabilities: expected finite numbers, found NaN or infinity"
+            raise AlloopError(msg)
+        read_only(self.probabilities)
