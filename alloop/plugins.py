@@ -8,6 +8,7 @@ import dataclasses
 import importlib
 import sys
 from collections.abc import Collection, Mapping
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -16,10 +17,34 @@ import pydantic
 from alloop.errors import ConfigError, nearest
 
 
+class _FolderFinder:
+    """Finds modules in the folders of configs, when every other finder of Python has failed.
+
+    A folder on `sys.path` would hide packages that are installed in editable form, whose finder comes after the path.
+    """
+
+    def __init__(self) -> None:
+        self.folders: list[str] = []
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002
+        """Return where a module is; submodules are found by their package."""
+        return PathFinder.find_spec(name, self.folders) if path is None else None
+
+
+_FINDER = _FolderFinder()
+
+
 def look_in(folder: Path) -> None:
-    """Let import paths be found in a folder as well, after everything that is installed."""
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
+    """Let import paths be found in a folder as well, after everything that is installed, in this process."""
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.append(_FINDER)
+    if str(folder) not in _FINDER.folders:
+        _FINDER.folders.append(str(folder))
+
+
+def looked_in() -> list[Path]:
+    """Return the folders of `look_in`, in which a process that is started must look as well."""
+    return [Path(folder) for folder in _FINDER.folders]
 
 
 def load_class(kind: str, name: str, table: Mapping[str, str]) -> Any:

@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import spec_from_file_location
 from pathlib import Path
 
 import pytest
 
+from alloop.plugins import look_in
 from tests.support.projects import write_project
 
 ROOT = Path(__file__).parents[2]
@@ -67,3 +70,23 @@ def test_an_installed_module_goes_before_one_beside_the_config(project, tmp_path
     (tmp_path / "numpy.py").write_text("raise RuntimeError('this is not numpy')")
     ended = alloop("check-data", project, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_package_in_editable_form_goes_before_one_beside_the_config(tmp_path, monkeypatch):
+    """Its finder comes after the path, so the folder of the config must come after all finders."""
+    name = f"late_{tmp_path.name.replace('-', '_')}"
+    for folder, text in (("installed", "HERE = 'installed'"), ("beside", "HERE = 'beside'")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.py").write_text(text)
+    (tmp_path / "beside" / f"own_{name}.py").write_text("HERE = 'beside'")
+
+    class EditableFinder:
+        @staticmethod
+        def find_spec(wanted, _path=None, _target=None):
+            file = tmp_path / "installed" / f"{wanted}.py"
+            return spec_from_file_location(wanted, file) if wanted == name else None
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, EditableFinder])
+    look_in(tmp_path / "beside")
+    assert import_module(name).HERE == "installed"
+    assert import_module(f"own_{name}").HERE == "beside"
