@@ -8,6 +8,7 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 
 import pytest
+import yaml
 
 from alloop.plugins import look_in
 from tests.support.projects import write_project
@@ -54,7 +55,8 @@ def test_a_strategy_beside_the_config_is_found_from_anywhere(project, tmp_path_f
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     ended = alloop("run", project, "--out", elsewhere / "run", cwd=elsewhere)
     assert ended.returncode == 0, ended.stderr
-    grid = ["--strategies", "random", "--seeds", "0", "--workers", "2", "--out", elsewhere / "study"]
+    own = yaml.safe_load(project.read_text())["strategy"]["name"]
+    grid = ["--strategies", own, "--seeds", "0", "--workers", "2", "--out", elsewhere / "study"]
     ended = alloop("study", project, *grid, cwd=elsewhere)
     assert ended.returncode == 0, ended.stderr
 
