@@ -25,7 +25,8 @@ def watch(
 
     The page has what is being done, about how long it still takes, AP over boxes so far, the losses of the trainings
     and the last lines of log.txt. It reads only: the run is not slowed down, and may be started, stopped and resumed
-    meanwhile. The command ends when the run is finished or waits for people.
+    meanwhile. The command ends when the run is finished or waits for people; until then it writes the page again and
+    again. Put & behind it to go on in the same terminal, or write the page once with --once.
 
     Example: alloop watch runs/cells --serve
     """

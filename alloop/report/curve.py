@@ -178,4 +178,5 @@ def _interval(axes: Any, curves: Sequence[Curve], style: Style) -> None:
         return
     grid = np.linspace(low, high, GRID)
     values = np.array([np.interp(grid, x, y) for x, y in curves])
-    axes.fill_between(grid, *t_band(values), color=style.colour, alpha=0.13, linewidth=0)
+    band = np.clip(t_band(values), 0.0, 1.0)  # few seeds that differ much have an interval beyond what AP can be
+    axes.fill_between(grid, *band, color=style.colour, alpha=0.13, linewidth=0)

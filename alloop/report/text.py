@@ -10,9 +10,9 @@ from alloop.results.class_balance import ClassBalance
 from alloop.results.compare import Comparison, Versus, compared, flips, mean_curve
 from alloop.results.curves import ap_at, boxes_to_reach
 from alloop.results.gaps import with_unequal_single_purchases
-from alloop.results.limits import study_limits
 from alloop.results.names import columns, metric_title
 from alloop.results.runs import decoded_whole, scored_by_root
+from alloop.results.study_limits import study_limits
 from alloop.tables import Table, figure, plain
 
 
@@ -99,8 +99,7 @@ def one_purchase_lines(comparison: Comparison) -> list[str]:
 
 def limit_lines(comparison: Comparison) -> list[str]:
     """Say what keeps a study from an answer."""
-    name = metric_title(comparison.metric)
-    return [f"{name}: {line[0].lower()}{line[1:]}" for line in study_limits(comparison.runs, comparison.metric)]
+    return study_limits(comparison.runs, comparison.metric)
 
 
 def noise_sentence(comparison: Comparison) -> str:

@@ -1,80 +1,128 @@
-"""Signs that the rounds of a run or a study cannot answer the question, and what to change. Each is one sentence."""
+"""Signs that the rounds of a run cannot answer the question, and what to change. Each is one sentence."""
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
 
-import numpy as np
-
-from alloop.ledger.store import RoundRecord
-from alloop.results.names import Metric
-
-if TYPE_CHECKING:
-    from alloop.results.runs import Run  # `alloop status` needs none
+from alloop.ledger.shared_utilities import SharedUtility, shared_utilities
+from alloop.ledger.store import Ledger, RoundRecord
+from alloop.results.losses import Losses, read_losses
 
 NOISE = 0.01  # AP by which equal trainings differ, about
 MOSTLY = 0.5  # share of the chosen images with one utility above which it is reported
-NEARLY_ALL = 0.8  # share of the pool that is so large that its AP is close to that of all labels anyway
+STALLED = 0.1  # share of a training at its end in which a loss that learns is never constant
+FEWEST = 5  # steps at the end of a training without which a constant loss says nothing
+
+Point = tuple[int, float]  # boxes paid for and AP
 
 
-def run_limits(rounds: Sequence[RoundRecord], utilities: Sequence[tuple[int, float]]) -> list[str]:
+class Sign(Enum):
+    """What a limit was seen by."""
+
+    STALLED = "a loss that no longer changes"
+    NOTHING_FOUND = "AP is 0"
+    FALLEN = "AP falls"
+    TIED = "one utility for most images"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What limits one run, in a sentence without its full stop."""
+
+    sign: Sign
+    sentence: str
+
+
+def run_limits(ledger: Ledger, rounds: Sequence[RoundRecord]) -> list[Limit]:
+    """Return what limits one run; the losses are read of those rounds alone whose AP is suspiciously low.
+
+    Raises:
+        DamagedFileError: losses differ from their record.
+    """
+    read = (read_losses(ledger, round_) for round_ in low_rounds(rounds))
+    return limits(rounds, shared_utilities(ledger), [losses for losses in read if losses is not None])
+
+
+def limits(
+    rounds: Sequence[RoundRecord], shared: Sequence[SharedUtility] = (), losses: Sequence[Losses] = ()
+) -> list[Limit]:
     """Return what limits one run.
 
     Args:
         rounds: the finished rounds.
-        utilities: (round, utility) of each image that the strategy chose; a seed set is not among them.
+        shared: the utility that most of the images chosen in each query share; a seed set has none.
+        losses: of the rounds in `low_rounds`; those of others are looked at as well.
     """
-    points = [(record, value) for record in rounds if (value := record.metrics["ap"]) is not None]
-    return [*_nothing_found(points), *_fallen(points), *_tied(utilities)]
+    stalled = {one.round: found for one in losses if (found := stalled_loss(one)) is not None}
+    points = [(r.boxes, value) for r in rounds if r.round not in stalled and (value := r.metrics["ap"]) is not None]
+    return [*_stalled(stalled), *_nothing_found(points), *fallen(points), *_tied(shared)]
 
 
-def _nothing_found(points: Sequence[tuple[RoundRecord, float]]) -> Iterator[str]:
+def low_rounds(rounds: Sequence[RoundRecord]) -> list[int]:
+    """Return the rounds with an AP of 0, or with one that is lower than an earlier one by more than noise."""
+    best, low = 0.0, []
+    for record in rounds:
+        value = record.metrics["ap"]
+        if value is not None and (value == 0 or _lower(value, best)):
+            low.append(record.round)
+        best = max(best, value or 0.0)
+    return low
+
+
+def stalled_loss(losses: Losses) -> tuple[str, float, int] | None:
+    """Return name, value and first step of a loss that stayed the same until the end of a training, but not at 0.
+
+    A loss through which no gradient reaches a weight is such a loss: a box head that ends in a ReLU, as that of
+    torchvision's FCOS, predicts boxes of size 0 for ever once all its outputs are negative.
+    """
+    least = max(FEWEST, round(STALLED * len(losses.steps)))
+    for name, values in {**losses.terms, "the total": losses.total}.items():
+        end, steps = values[-1:], _same_at_end(values)
+        if steps >= least and end[0]:
+            return name, end[0], losses.steps[-steps]
+    return None
+
+
+def _same_at_end(values: Sequence[float | None]) -> int:
+    """Return how many of the last values are the last one."""
+    return next((n for n, value in enumerate(reversed(values)) if value != values[-1]), len(values))
+
+
+def _lower(value: float, best: float) -> bool:
+    return value < best - 2 * NOISE
+
+
+def _stalled(found: Mapping[int, tuple[str, float, int]]) -> Iterator[Limit]:
+    for round_, (name, value, step) in found.items():
+        what = f"the training of round {round_} failed: its loss {name} stayed at {value:.4g} from step {step} on"
+        change = "AP of this round says nothing about its labels; lower training.lr, or warm up longer"
+        yield Limit(Sign.STALLED, f"{what}, so {change}")
+
+
+def _nothing_found(points: Sequence[Point]) -> Iterator[Limit]:
     if points and not any(value for _, value in points):
+        what = "AP is 0 in every round, so the detector finds nothing and a strategy has nothing to go by"
         change = "train longer (training.iterations), on larger images, or from pretrained weights"
-        yield f"AP is 0 in every round, so the detector finds nothing and a strategy has nothing to go by; {change}"
+        yield Limit(Sign.NOTHING_FOUND, f"{what}; {change}")
 
 
-def _fallen(points: Sequence[tuple[RoundRecord, float]]) -> Iterator[str]:
+def fallen(points: Sequence[Point]) -> Iterator[Limit]:
     """Say where AP fell by more than equal trainings differ, although labels were added."""
     if len(points) < 2:
         return
-    last, now = points[-1]
-    best, then = max(points[:-1], key=lambda point: point[1])
-    if now < then - 2 * NOISE and last.boxes > best.boxes:
-        fell = f"AP fell from {then:.3f} to {now:.3f} while boxes rose from {best.boxes} to {last.boxes}"
-        yield f"{fell}: this training does not make use of more labels; raise training.iterations, or give epochs"
+    boxes, now = points[-1]
+    fewer, then = max(points[:-1], key=lambda point: point[1])
+    if _lower(now, then) and boxes > fewer:
+        fell = f"AP fell from {then:.3f} to {now:.3f} while boxes rose from {fewer} to {boxes}"
+        change = "raise training.iterations, or give epochs"
+        yield Limit(Sign.FALLEN, f"{fell}: this training does not make use of more labels; {change}")
 
 
-def _tied(utilities: Sequence[tuple[int, float]]) -> Iterator[str]:
+def _tied(shared: Sequence[SharedUtility]) -> Iterator[Limit]:
     """Say in which last round most of the chosen images had one utility, so that chance decided among them."""
-    line = None
-    for round_, group in groupby(utilities, key=lambda row: row[0]):
-        values, counts = np.unique([utility for _, utility in group], return_counts=True)
-        most, total = int(counts.max()), int(counts.sum())
-        if total > 1 and most > MOSTLY * total:
-            value = values[counts.argmax()]
-            line = f"{most} of the {total} images chosen after round {round_} have the utility {value:.3g}"
-    if line is not None:
-        yield f"{line}: among them chance decided; look at the parameters of the strategy, or train longer"
-
-
-def study_limits(runs: Sequence["Run"], metric: Metric) -> list[str]:
-    """Return what limits a study that also trained on all labels: random's last round is hardly worse."""
-    random, full = (_ends(runs, strategy, metric) for strategy in ("random", "full_label"))
-    if not random or not full:
-        return []
-    (images, some), (all_images, every) = (np.mean(ends, axis=0) for ends in (random, full))
-    share = images / all_images
-    if share > NEARLY_ALL or every - some > NOISE:
-        return []
-    figures = (
-        f"With all labels it is {every:.3f}, and random's last round has {some:.3f} with {share:.0%} of the images"
-    )
-    change = "compare with fewer labels, or train for more steps"
-    return [f"{figures}: more labels hardly help this training, so no strategy can gain much at its end; {change}."]
-
-
-def _ends(runs: Sequence["Run"], strategy: str, metric: Metric) -> list[tuple[int, float]]:
-    """Return images and metric of the last round of each run of a strategy."""
-    ends = [run.rounds[-1] for run in runs if run.strategy == strategy and run.rounds]
-    return [(end.images, value) for end in ends if (value := end.metrics[metric]) is not None]
+    for one in reversed(shared):
+        if one.chosen > 1 and one.images > MOSTLY * one.chosen:
+            what = f"{one.images} of the {one.chosen} images chosen after round {one.round} have the utility"
+            change = "among them chance decided; look at the parameters of the strategy, or train longer"
+            yield Limit(Sign.TIED, f"{what} {one.utility:.3g}: {change}")
+            return

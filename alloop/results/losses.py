@@ -3,11 +3,14 @@
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from alloop.errors import DamagedFileError
 from alloop.ledger.store import Ledger, read_ledger
 from alloop.loop.round_files import losses_path
-from alloop.results.runs import Run
+
+if TYPE_CHECKING:
+    from alloop.results.runs import Run  # `alloop status` needs none
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ def read_losses(ledger: Ledger, round_: int) -> Losses | None:
         raise DamagedFileError(msg) from error
 
 
-def kept_losses(run: Run) -> list[Losses]:
+def kept_losses(run: "Run") -> list[Losses]:
     """Return the losses of all rounds of a run that kept them."""
     with read_ledger(run.folder) as ledger:
         found = [read_losses(ledger, record.round) for record in run.rounds]

@@ -19,6 +19,7 @@ from alloop.errors import ConfigError
 from alloop.ledger.facts import RunFacts
 from alloop.ledger.store import RoundRecord, read_ledger, run_folders
 from alloop.plugins import load_class, plain_parameters, sibling_parameters
+from alloop.results.limits import Limit, run_limits
 from alloop.results.names import Metric
 
 # may differ between runs that are compared; what `seed_images` names is compared as the seed set, a file of weights
@@ -31,7 +32,8 @@ class Run:
     """One run as its ledger records it, priced by a cost model.
 
     `strategy` is the name under which the run is compared: that of the strategy, with its parameters where one strategy
-    was run with several settings, or `full_label` for a run on the whole pool.
+    was run with several settings, or `full_label` for a run on the whole pool. `limits` says what keeps the run from an
+    answer.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Run:
     charged: tuple[RoundCharges, ...] = ()
     folder: Path = Path()
     cost: CostModel = field(default=BOXES)
+    limits: tuple[Limit, ...] = ()
 
     @property
     def replicate(self) -> int:
@@ -139,6 +142,7 @@ def read_run(folder: Path) -> Run | None:
     """Return one run from its ledger; None when it never began."""
     with read_ledger(folder) as ledger:
         facts, rounds, pool, charged = ledger.facts(), ledger.rounds(), ledger.pool_size(), ledger.charged()
+        limits = run_limits(ledger, rounds)
     if facts is None:
         return None
     full = pool > 0 and bool(charged) and charged[0].images == pool
@@ -153,6 +157,7 @@ def read_run(folder: Path) -> Run | None:
         pool_images=pool,
         charged=tuple(charged),
         folder=folder,
+        limits=tuple(limits),
     )
 
 

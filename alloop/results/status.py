@@ -17,7 +17,7 @@ from alloop.loop.time_left import TimeLeft, time_left
 from alloop.progress import duration
 from alloop.results.forecast import forecast
 from alloop.results.forecast_words import RunForecast
-from alloop.results.limits import run_limits
+from alloop.results.limits import Limit, run_limits
 from alloop.results.run_log import RunLog, read_log
 from alloop.results.stopping import WORTH, NextRound, advice
 from alloop.tables import Table
@@ -42,7 +42,7 @@ class RunStatus:
         charged: the charges of each round.
         asks_program: the folder in which another program, which trains, has not answered the open round; or None.
         gain_worth_having: AP that the next round should gain.
-        utilities: (round, utility) of each image that the strategy chose.
+        limits: what keeps the run from an answer.
         amendments: what was changed about the run after it began.
         corrections: (round, images, boxes, cost) of the corrected labels that were taken in.
         log: what was reported last.
@@ -62,7 +62,7 @@ class RunStatus:
     asks_program: Path | None = None
     gain_worth_having: float = WORTH
     content: tuple[int, str] | None = None
-    utilities: Sequence[tuple[int, float]] = ()
+    limits: Sequence[Limit] = ()
     amendments: Sequence[Amendment] = ()
     corrections: Sequence[tuple[int, int, int, float]] = ()
     log: RunLog = field(default_factory=RunLog)
@@ -117,7 +117,7 @@ class RunStatus:
             *self._requested(),
             *([f"program  asked in {self.asks_program / 'ask'}"] if self.asks_program else []),
             *self._forecast(),
-            *(f"limit    {line}" for line in run_limits(self.rounds, self.utilities)),
+            *(f"limit    {limit.sentence}" for limit in self.limits),
             *([f"advice   {self.advice()}"] if self.rounds and (self.answers or self.requests) else []),
         ]
 
@@ -181,11 +181,11 @@ def read_status(folder: Path, gain_worth_having: float = WORTH) -> RunStatus:
         DamagedFileError: its ledger cannot be read.
     """
     with read_ledger(folder) as ledger:
-        current, requests = ledger.open_round(), AnnotationRequests(ledger)
+        current, rounds, requests = ledger.open_round(), ledger.rounds(), AnnotationRequests(ledger)
         waiting = requests.pending()
         return RunStatus(
             facts=ledger.facts(),
-            rounds=ledger.rounds(),
+            rounds=rounds,
             spent=ledger.spent(),
             pool=ledger.pool_size(),
             open_round=current,
@@ -200,7 +200,7 @@ def read_status(folder: Path, gain_worth_having: float = WORTH) -> RunStatus:
             log=read_log(folder),
             corrections=corrections_by_round(ledger),
             amendments=recorded_amendments(ledger),
-            utilities=[(round_, utility) for round_, _, _, utility, _ in ledger.selections()],
+            limits=run_limits(ledger, rounds),
         )
 
 
