@@ -36,8 +36,7 @@ _FINDER = _FolderFinder()
 
 def look_in(folder: Path) -> None:
     """Let import paths be found in a folder as well, after everything that is installed, in this process."""
-    if _FINDER not in sys.meta_path:
-        sys.meta_path.append(_FINDER)
+    sys.meta_path[:] = [*(finder for finder in sys.meta_path if finder is not _FINDER), _FINDER]
     if str(folder) not in _FINDER.folders:
         _FINDER.folders.append(str(folder))
 

@@ -39,7 +39,9 @@ def test_every_make_target_of_the_documents_exists():
         assert named <= targets, f"{document.name}: {named - targets}"
 
 
-def test_ci_runs_the_test_command_of_the_readme():
+def test_ci_runs_both_commands_of_the_readme():
     commands = re.findall(r"^make (\S+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
-    assert commands == ["check", "wheel", "docs", "label-studio-install", "external-install", "test"]
-    assert "make test " in (ROOT / "README.md").read_text()
+    assert commands == ["check", "wheel", "docs", "label-studio-install", "external-install", "demo", "test"]
+    readme = (ROOT / "README.md").read_text()
+    assert "make demo " in readme
+    assert "make test " in readme
