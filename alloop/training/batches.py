@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
+from alloop.class_values import Truth
 from alloop.config.training import TrainingConfig
 from alloop.data.pixels import PixelCache, Read, Size, resized, scaled_size
 from alloop.detectors.frozen_features import FrozenFeatureCache
@@ -86,7 +87,7 @@ class TrainingBatches:
     def __init__(
         self,
         cache: PixelCache,
-        labeled: Mapping[ImageId, Annotations],
+        labeled: Mapping[ImageId, Truth],
         config: TrainingConfig,
         seed: RoundSeed,
         *,
@@ -172,6 +173,7 @@ class TrainingBatches:
         """Return the target of one image, augmented."""
         record = self._cache.source.records[image_id]
         truth = self._labeled[image_id]
+        assert isinstance(truth, Annotations)
         cached_size = self._cache.size(image_id)
         masks = None
         if self._with_masks:
