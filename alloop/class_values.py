@@ -1,11 +1,10 @@
-"""The values of image classification: what an oracle and a classifier say of one image."""
+"""The value of image classification: what an oracle says of one image."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Int64
 
-from alloop.errors import AlloopError
 from alloop.values import Annotations, read_only
 
 
@@ -36,25 +35,3 @@ class ClassLabel:
 
 Truth = Annotations | ClassLabel
 """What an oracle says of one image. `len()` is what is paid for."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ClassProbabilities:
-    """What a classifier says of one image.
-
-    Attributes:
-        probabilities: of each class; they sum to 1.
-    """
-
-    probabilities: Float32[np.ndarray, " k"]
-
-    def __post_init__(self) -> None:
-        """Freeze the array.
-
-        Raises:
-            AlloopError: numbers that are not finite.
-        """
-        if not np.isfinite(self.probabilities).all():
-            msg = "ClassProbabilities.probabilities: expected finite numbers, found NaN or infinity"
-            raise AlloopError(msg)
-        read_only(self.probabilities)

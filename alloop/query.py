@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from alloop import randomness
+from alloop.class_values import Truth
 from alloop.values import Annotations, Detections, ImageId, MaskPixels, Selection
 
 Weights = Mapping[str, np.ndarray]
@@ -22,9 +23,13 @@ PseudoLabels = Literal["hard", "posterior"]
 
 
 class Need(StrEnum):
-    """What a strategy can need: `REFERENCE` comes from the data, everything else from the detector."""
+    """What a strategy can need: `REFERENCE` comes from the data, everything else from the detector.
+
+    `PREDICTIONS` are those of the task: detections, or the class probabilities of an image.
+    """
 
     EMBEDDINGS = "embeddings"
+    PREDICTIONS = "predictions"
     DETECTIONS = "detections"
     NOISY_DETECTIONS = "noisy_detections"
     REGION_FEATURES = "region_features"
@@ -43,6 +48,14 @@ class Detecting(Protocol):
 
     def detections(self, image_ids: Sequence[ImageId]) -> list[Detections]:
         """Return the detections of each image, in pixels of the image as displayed."""
+
+
+@runtime_checkable
+class Classifying(Protocol):
+    """Gives an image one class (`Need.PREDICTIONS` of classification)."""
+
+    def class_probabilities(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, "n k"]:
+        """Return the probability of each class, for each image."""
 
 
 @runtime_checkable
@@ -131,16 +144,16 @@ class Differentiable(Protocol):
     def last_layers(self) -> Mapping[str, float]:
         """Names of the weights of the last layers, with the scale that ISAL's released code gives each."""
 
-    def loss_gradient(self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations]) -> Weights:
+    def loss_gradient(self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Truth]) -> Weights:
         """Return the gradient of the images' summed losses."""
 
     def curvature_product(
-        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations], vector: Weights
+        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Truth], vector: Weights
     ) -> Weights:
         """Return the Hessian of the images' summed losses, times a vector."""
 
     def loss_slopes(
-        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations], direction: Weights
+        self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Truth], direction: Weights
     ) -> Float32[np.ndarray, " n"]:
         """Return the derivative of each image's loss along a direction."""
 
@@ -163,6 +176,7 @@ class Differentiable(Protocol):
 @runtime_checkable
 class FittedDetector(
     Detecting,
+    Classifying,
     DetectingUnderNoise,
     Embedding,
     EmbeddingRegions,
@@ -174,8 +188,8 @@ class FittedDetector(
 ):
     """The trained detector of a round, which reads images by id and answers in the order of the ids.
 
-    It is every capability at once; a strategy calls only those that its `needs` name, since calling one that is
-    not in `gives` raises StrategyError.
+    It is every capability at once, of detection and of classification; a strategy calls only those that its `needs`
+    name, since calling one that is not in `gives` raises StrategyError.
     """
 
     @property
@@ -187,7 +201,14 @@ class FittedDetector(
         """Names of the classes, in label order."""
 
 
+def unserved(needs: frozenset[Need], gives: frozenset[Need]) -> list[Need]:
+    """Return the needs that a detector or classifier does not serve; detections are predictions."""
+    served = gives | {Need.PREDICTIONS} if Need.DETECTIONS in gives else gives
+    return sorted(needs - served)
+
+
 CAPABILITIES: Mapping[Need, type] = {
+    Need.PREDICTIONS: Classifying,
     Need.EMBEDDINGS: Embedding,
     Need.DETECTIONS: Detecting,
     Need.NOISY_DETECTIONS: DetectingUnderNoise,
@@ -199,7 +220,12 @@ CAPABILITIES: Mapping[Need, type] = {
     Need.LOSS_PREDICTIONS: PredictingLosses,
     Need.SNAPSHOTS: TrainingHistory,
 }
-"""What a fitted detector must implement to serve a need."""
+"""What a fitted detector must implement to serve a need; whoever detects serves `PREDICTIONS` as well."""
+
+
+def boxed(truths: Mapping[ImageId, Truth]) -> Mapping[ImageId, Annotations]:
+    """Return the annotations of a detection task as such: a strategy that needs detections gets no other ones."""
+    return cast("Mapping[ImageId, Annotations]", truths)
 
 
 def no_progress(task: str, done: int, total: int) -> None:
@@ -227,13 +253,13 @@ class Query:
 
     round: int
     unlabeled: tuple[ImageId, ...]
-    labeled: Mapping[ImageId, Annotations]
+    labeled: Mapping[ImageId, Truth]
     detector: FittedDetector
     count: int
     random_seed: int
     sizes: Mapping[ImageId, tuple[int, int]] = field(default_factory=lambda: MappingProxyType({}))
-    truth: Mapping[ImageId, Annotations] = field(default_factory=lambda: MappingProxyType({}))
-    reference: Mapping[ImageId, Annotations] = field(default_factory=lambda: MappingProxyType({}))
+    truth: Mapping[ImageId, Truth] = field(default_factory=lambda: MappingProxyType({}))
+    reference: Mapping[ImageId, Truth] = field(default_factory=lambda: MappingProxyType({}))
     reference_detector: FittedDetector | None = None
     progress: Callable[[str, int, int], None] = no_progress
 

@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from alloop.query import Query
+from alloop.query import Need, Query
 from alloop.values import Detections, Selection, read_only
+from strategies.class_uncertainty import DistributionUncertainty, select_uncertain_classes
 from strategies.streaming import stream_detections
 
 Aggregation = Literal["max", "min", "mean", "sum"]
@@ -80,17 +81,23 @@ def _joined_values(
 def select_uncertain(
     query: Query,
     uncertainty: Uncertainty,
+    class_uncertainty: DistributionUncertainty,
     aggregation: Aggregation,
     score_threshold: float,
 ) -> Selection:
     """Rank by aggregated uncertainty, largest first. Images without detections come last, in random order.
 
+    Where images have one class each, only `class_uncertainty` counts.
+
     Args:
-        query: gives the images and their detections.
+        query: gives the images and their detections, or their class probabilities.
         uncertainty: returns a non-negative number for each detection.
+        class_uncertainty: returns a number for each image, given the probabilities of its classes, a row each.
         aggregation: how the detections of an image become one number; `sum` favours images of many boxes.
         score_threshold: detections of a lower score are left out.
     """
+    if Need.DETECTIONS not in query.detector.gives:
+        return select_uncertain_classes(query, class_uncertainty)
     image_ids = sorted(query.unlabeled)
     utilities, scored = np.zeros(len(image_ids)), np.zeros(len(image_ids), dtype=np.bool_)
     stream = (detections for _, detections in stream_detections(query, image_ids))

@@ -30,7 +30,7 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from alloop.query import Need, Query
+from alloop.query import Need, Query, boxed
 from alloop.strategy import AnnotationSource
 from alloop.values import Annotations, ImageId, Selection
 from strategies.instances import instances_of, known_costs
@@ -214,7 +214,7 @@ class Csod:
         """List the picks in order with their scores; images without an instance come last, in random order."""
         labeled, candidates = sorted(query.labeled), query.candidates()
         predicted = instances_of(query, candidates, self.annotations, self.score_threshold)
-        annotations = {**predicted, **query.labeled}
+        annotations = {**predicted, **boxed(query.labeled)}
         prototypes = self.prototypes(query, [*candidates, *labeled], annotations)
         left_out = self._not_sampled(query, prototypes, len(candidates))
         choose = partial(

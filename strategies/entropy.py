@@ -12,16 +12,22 @@ from alloop.values import Detections, Selection
 from strategies.box_uncertainty import Aggregation, Belief, class_distribution, select_uncertain
 
 
-def detection_entropy(detections: Detections, belief: Belief = "posterior") -> Float[np.ndarray, " n"]:
-    """Return H in nats over the classes and the background, with 0 log 0 = 0."""
-    p = class_distribution(detections, belief)
+def entropy_of(p: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
+    """Return H in nats of each row, with 0 log 0 = 0."""
     entropy: np.ndarray = -(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1)
     return entropy
 
 
+def detection_entropy(detections: Detections, belief: Belief = "posterior") -> Float[np.ndarray, " n"]:
+    """Return H over the classes and the background."""
+    return entropy_of(class_distribution(detections, belief))
+
+
 @dataclass(frozen=True)
 class Entropy:
-    """Choose the images whose detections have the most uncertain class.
+    """Choose the images whose detections, or whose class, are the most uncertain.
+
+    The parameters are those of detections; an image with one class has one distribution.
 
     Attributes:
         aggregation: `max`, `min`, `mean` or `sum` over the detections of an image.
@@ -37,10 +43,10 @@ class Entropy:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Need detections."""
-        return frozenset({Need.DETECTIONS})
+        """Need detections or class probabilities."""
+        return frozenset({Need.PREDICTIONS})
 
     def select(self, query: Query) -> Selection:
         """Rank by aggregated entropy, largest first."""
         entropy = partial(detection_entropy, belief=self.belief)
-        return select_uncertain(query, entropy, self.aggregation, self.score_threshold)
+        return select_uncertain(query, entropy, entropy_of, self.aggregation, self.score_threshold)

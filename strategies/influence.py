@@ -90,8 +90,8 @@ class Influence:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Need detections, derivatives in the last layers, and labeled reference images."""
-        return frozenset({Need.DETECTIONS, Need.LAST_LAYERS, Need.REFERENCE})
+        """Need predictions, derivatives in the last layers, and labeled reference images."""
+        return frozenset({Need.PREDICTIONS, Need.LAST_LAYERS, Need.REFERENCE})
 
     def select(self, query: Query) -> Selection:
         """Rank by influence, smallest first."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from alloop.errors import StrategyError
 from alloop.geometry.masks import encode_mask
-from alloop.query import Query
+from alloop.query import Query, boxed
 from alloop.strategy import AnnotationSource
 from alloop.values import Annotations, Detections, ImageId
 from strategies.streaming import stream_detections
@@ -29,7 +29,7 @@ def instances_of(
             "set strategy.annotations to predicted"
         )
         raise StrategyError(msg)
-    return query.truth
+    return boxed(query.truth)
 
 
 def as_annotations(detections: Detections, score_threshold: float) -> Annotations:

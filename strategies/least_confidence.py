@@ -12,16 +12,23 @@ from alloop.values import Detections, Selection
 from strategies.box_uncertainty import Aggregation, Belief, select_uncertain
 
 
+def doubt_of(p: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
+    """Return 1 - max_k p_k of each row."""
+    doubt: np.ndarray = 1.0 - p.max(axis=1, initial=0.0)
+    return doubt
+
+
 def detection_doubt(detections: Detections, belief: Belief = "posterior") -> Float[np.ndarray, " n"]:
     """Return 1 - max_k p_k over the foreground classes, or 1 - score."""
     confidence = detections.scores[:, None] if belief == "score" else detections.probabilities
-    doubt: np.ndarray = 1.0 - confidence.astype(np.float64).max(axis=1, initial=0.0)
-    return doubt
+    return doubt_of(confidence.astype(np.float64))
 
 
 @dataclass(frozen=True)
 class LeastConfidence:
-    """Choose the images whose detections are least confident.
+    """Choose the images whose detections, or whose class, are least confident.
+
+    The parameters are those of detections; an image with one class has one distribution.
 
     The least, mean and max confidence of ISAL's released code are the aggregations max, mean and min with belief
     `score`.
@@ -40,10 +47,10 @@ class LeastConfidence:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Need detections."""
-        return frozenset({Need.DETECTIONS})
+        """Need detections or class probabilities."""
+        return frozenset({Need.PREDICTIONS})
 
     def select(self, query: Query) -> Selection:
         """Rank by aggregated u, largest first."""
         doubt = partial(detection_doubt, belief=self.belief)
-        return select_uncertain(query, doubt, self.aggregation, self.score_threshold)
+        return select_uncertain(query, doubt, doubt_of, self.aggregation, self.score_threshold)

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float
 
 from alloop.errors import StrategyError
-from alloop.query import Need, Query
+from alloop.query import Need, Query, boxed
 from alloop.strategy import AnnotationSource
 from alloop.values import Annotations, ImageId, Selection
 from strategies.instances import instances_of, known_costs
@@ -109,7 +109,7 @@ class Talisman:
         """List the picks in order with their gains; images without an instance come last, in random order."""
         labeled, candidates = sorted(query.labeled), query.candidates()
         predicted = instances_of(query, candidates, self.annotations, self.score_threshold)
-        annotations = {**predicted, **query.labeled}
+        annotations = {**predicted, **boxed(query.labeled)}
         objects = self._objects(query, candidates, annotations)
         known = self._objects(query, labeled, annotations)
         query.progress("selecting", 0, query.count)

@@ -11,10 +11,10 @@ from alloop.cli.strategies import strategy_table
 from alloop.results.names import Metric, Test
 
 Cost = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="What the curves are drawn against: boxes, images, seconds, booked, draw or extreme_click, "
-        "or prices such as image=.1,box=.6,unit=EUR."
+        help="What the curves are drawn against: boxes (by default; images of classification), images, seconds, "
+        "booked, draw or extreme_click, or prices such as image=.1,box=.6,unit=EUR."
     ),
 ]
 TestName = Annotated[
@@ -96,8 +96,10 @@ def compare(
     at_paid: Annotated[
         float | None, typer.Option("--at", help="Also print the AP after this many boxes (or at this cost).")
     ] = None,
-    metric: Annotated[Metric, typer.Option(help="Metric of the curves.")] = "ap",
-    cost: Cost = "boxes",
+    metric: Annotated[
+        Metric | None, typer.Option(help="Metric of the curves; ap by default, accuracy of classification.")
+    ] = None,
+    cost: Cost = None,
     test: TestName = "t",
     classes: Annotated[bool, typer.Option("--classes", help="Also print boxes and AP of each class.")] = False,
     paper: Paper = None,
@@ -119,7 +121,7 @@ def compare(
     from alloop.results.published import published_table  # noqa: PLC0415
     from alloop.tables import show  # noqa: PLC0415
 
-    comparison = compare_runs(folders, metric, test, cost_model(cost))
+    comparison = compare_runs(folders, metric, test, None if cost is None else cost_model(cost))
     balance = class_balance(comparison) if classes else None
     over = group_intervals(comparison, resamples) if over_groups else None
     if output == "json":
@@ -140,16 +142,18 @@ def compare(
 def report(
     folder: AnyFolder,
     out: Annotated[Path | None, typer.Option(help="HTML file; report.html in the folder by default.")] = None,
-    metric: Annotated[Metric, typer.Option(help="Metric of the verdicts.")] = "ap50",
-    cost: Cost = "boxes",
+    metric: Annotated[
+        Metric | None, typer.Option(help="Metric of the verdicts; ap50 by default, accuracy of classification.")
+    ] = None,
+    cost: Cost = None,
     test: TestName = "t",
 ) -> None:
     """Write one HTML file that needs no network, with the same numbers beside it as CSV and JSON."""
     from alloop.budget.prices import cost_model  # noqa: PLC0415
     from alloop.report.page import write_report  # noqa: PLC0415
-    from alloop.results.compare import compare_runs  # noqa: PLC0415
+    from alloop.results.compare import reported_runs  # noqa: PLC0415
 
-    comparison = compare_runs([folder], metric, test, cost_model(cost))
+    comparison = reported_runs(folder, metric, test, None if cost is None else cost_model(cost))
     page = out or folder / "report.html"
     for path in write_report(comparison, page, f"alloop: {folder.name}", strategy_table()):
         print(path)

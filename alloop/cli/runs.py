@@ -10,7 +10,7 @@ import typer
 from alloop.cli.options import ConfigFile, Overrides, Quiet, Seeds, Workers, names_of, numbers_of
 from alloop.cli.strategies import Strategies, strategy_table
 from alloop.errors import AlloopError, UnreachableError, WaitingError
-from alloop.results.names import METRICS, metric_title
+from alloop.results.names import UNITS, measured, metric_title
 
 if TYPE_CHECKING:
     from alloop.config import ExperimentConfig
@@ -107,25 +107,26 @@ def run(
             progress.say(f"{waiting}")
             time.sleep(WAIT_SECONDS)
         else:
-            return _show_rounds(folder, rounds)
+            return _show_rounds(folder, rounds, experiment.task)
 
 
 def _check_before_torch_is_loaded(config: "ExperimentConfig", folder: Path) -> None:
     """Refuse a config that cannot work, and for a run that has not begun, missing files of data."""
-    from alloop.data.splits import refuse_missing_files  # noqa: PLC0415
     from alloop.ledger.database import FILE  # noqa: PLC0415
     from alloop.loop.checks import check_config  # noqa: PLC0415
+    from alloop.tasks.table import task_of  # noqa: PLC0415
 
     check_config(config, strategy_table())
     if not (folder / FILE).exists():
-        refuse_missing_files(config.data)
+        task_of(config).refuse_missing(config.data)
 
 
-def _show_rounds(folder: Path, rounds: "Sequence[RoundRecord]") -> None:
+def _show_rounds(folder: Path, rounds: "Sequence[RoundRecord]", task: str) -> None:
     from alloop.tables import Table, figure, show  # noqa: PLC0415
 
-    columns = ("round", "images", "boxes", *map(metric_title, METRICS))
-    rows = [(f"{r.round}", f"{r.images}", f"{r.boxes}", *(figure(r.metrics[key]) for key in METRICS)) for r in rounds]
+    metrics = measured(task)
+    columns = ("round", "images", UNITS[task], *map(metric_title, metrics))
+    rows = [(f"{r.round}", f"{r.images}", f"{r.boxes}", *(figure(r.metrics[key]) for key in metrics)) for r in rounds]
     show(Table(columns, rows, left=0), f"Ledger: alloop ledger {folder}   Report: alloop report {folder}")
 
 
@@ -226,10 +227,10 @@ def _show_comparison(folder: Path, title: str) -> None:
     """Print the comparison of a study, and write its report."""
     from alloop.report.page import write_report  # noqa: PLC0415
     from alloop.report.text import comparison_blocks  # noqa: PLC0415
-    from alloop.results.compare import compare_runs  # noqa: PLC0415
+    from alloop.results.compare import reported_runs  # noqa: PLC0415
     from alloop.tables import show  # noqa: PLC0415
 
-    comparison = compare_runs([folder], "ap50")
+    comparison = reported_runs(folder)
     show(*comparison_blocks(comparison))
     write_report(comparison, folder / "report.html", title, strategy_table())
     print(f"\nReport: {folder / 'report.html'}")

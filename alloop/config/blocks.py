@@ -104,17 +104,25 @@ class DataConfig(Block):
     digit_scenes: dict[str, Any] | None = Field(
         None, description="parameters of the embedded scenes of handwritten digits"
     )
+    digits: bool = Field(default=False, description="true for the embedded images of one digit each, to classify")
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the data come with alloop, and no file holds them."""
+        return self.digits or self.digit_scenes is not None
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataConfig":
-        if (self.train is None) == (self.digit_scenes is None):
+        given = (self.train is not None, self.digit_scenes is not None, self.digits)
+        if sum(given) != 1:
             msg = "give either train (with reference or test) or digit_scenes"
             raise ValueError(msg)
         if self.train is not None and self.reference is None and self.test is None:
             msg = "give reference, test or both: AP must be measured on something that is not the pool"
             raise ValueError(msg)
-        if self.digit_scenes is not None and (self.reference or self.test or self.classes):
-            msg = "digit_scenes brings its own reference and test splits, and its classes; remove these keys"
+        if self.train is None and (self.reference or self.test or self.classes):
+            name = "digits" if self.digits else "digit_scenes"
+            msg = f"{name} brings its own reference and test splits, and its classes; remove these keys"
             raise ValueError(msg)
         return self
 

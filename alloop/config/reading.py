@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -22,6 +22,9 @@ from alloop.plugins import look_in
 class ExperimentConfig(Block):
     """One complete experiment."""
 
+    task: Literal["detection", "classification"] = Field(
+        "detection", description="detection pays boxes and measures AP; classification pays labels, measures accuracy"
+    )
     data: DataConfig
     detector: DetectorBlock
     training: TrainingConfig = Field(default_factory=TrainingConfig)
@@ -46,6 +49,29 @@ class ExperimentConfig(Block):
         return self
 
     @model_validator(mode="after")
+    def _fits_the_task(self) -> "ExperimentConfig":
+        if self.task == "detection":
+            if self.data.digits:
+                msg = "data.digits: these images have one class each; set task: classification, or take digit_scenes"
+                raise ValueError(msg)
+            return self
+        unserved = {
+            "data.digit_scenes": self.data.digit_scenes is not None,
+            "training.semi_supervised": self.training.semi_supervised is not None,
+            "training.class_balance": self.training.class_balance is not None,
+            "training.short_sides": bool(self.training.short_sides),
+            "evaluation.keep_detections": self.evaluation.keep_detections,
+            "scorer": self.scorer is not None,
+            "oracle": self.oracle.asks_people,
+            "detector.name: external": self.detector.is_external,
+        }
+        key = next((key for key, is_given in unserved.items() if is_given), None)
+        if key is not None:
+            msg = f"{key}: task classification does not serve it; leave it out"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _groups_are_known(self) -> "ExperimentConfig":
         if self.loop.per_group is not None and self.data.groups is None:
             msg = "loop.per_group: nobody knows the groups; say with data.groups how they are found"
@@ -56,7 +82,7 @@ class ExperimentConfig(Block):
     def _people_can_be_asked(self) -> "ExperimentConfig":
         if not self.oracle.asks_people:
             return self
-        if self.data.digit_scenes is not None:
+        if self.data.is_embedded:
             msg = "oracle: people need image files; digit_scenes has none (alloop export-digits writes them)"
             raise ValueError(msg)
         if self.loop.seed_images is None and self.loop.seed_set.unit == "boxes":

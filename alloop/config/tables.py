@@ -13,7 +13,10 @@ NETWORKS = {
 }
 """The detectors that alloop trains itself."""
 
-DETECTORS = {**NETWORKS, "external": "alloop.detectors.external:External"}
+CLASSIFIERS = {"classifier": "alloop.detectors.classification.catalogue:Classifier"}
+"""The networks that give an image one class (`task: classification`)."""
+
+DETECTORS = {**NETWORKS, **CLASSIFIERS, "external": "alloop.detectors.external:External"}
 
 ORACLES = {
     "simulated": "alloop.oracles.simulated:Simulated",

@@ -64,6 +64,7 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "warmup_shape": "linear",
     "bias_lr_factor": 1.0,
     "bias_decay": True,
+    "crop_padding": 0,
 }
 """Keys of `training` that were added later, with the value under which a training is as it was without them."""
 
@@ -102,6 +103,9 @@ class TrainingConfig(Block):
     gamma: float = Field(0.1, gt=0, le=1, description="factor of each drop")
     clip_norm: float | None = Field(10.0, gt=0, description="gradient norm limit; null for none")
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
+    crop_padding: int = Field(
+        0, ge=0, description="classification: pixels of border from which a window of the image's size is cut at random"
+    )
     short_sides: tuple[int, ...] = Field((), description="multi-scale training: short sides to draw from")
     repeat_threshold: float | None = Field(
         None,

@@ -2,22 +2,31 @@
 
 import hashlib
 import json
+import operator
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from alloop.class_values import ClassLabel, Truth
 from alloop.data.grouped_annotations import GroupedAnnotations
 from alloop.values import Annotations, ImageId
 
 
-def annotation_sha256(truth: Annotations) -> str:
+def annotation_sha256(truth: Truth) -> str:
     """Return the sha256 of one image's annotations; a charge is booked for exactly these."""
+    if isinstance(truth, ClassLabel):
+        return class_label_sha256(truth)
     digest = hashlib.sha256()
     for column in (truth.boxes, truth.labels, truth.crowd, truth.trainable):
         digest.update(column.tobytes())
     for mask in truth.masks:
         digest.update(b"\0" if mask is None else mask)
     return digest.hexdigest()
+
+
+def class_label_sha256(truth: ClassLabel) -> str:
+    """Return the sha256 of the class of one image."""
+    return hashlib.sha256(f"class {truth.label}".encode()).hexdigest()
 
 
 def annotation_hashes(grouped: GroupedAnnotations, image_ids: Iterable[ImageId]) -> Iterator[str]:
@@ -33,8 +42,10 @@ def annotation_hashes(grouped: GroupedAnnotations, image_ids: Iterable[ImageId])
         yield hashlib.sha256(b"".join((*parts, *(b"\0" if mask is None else mask for mask in masks)))).hexdigest()
 
 
-def annotations_to_json(truth: Annotations) -> str:
+def annotations_to_json(truth: Truth) -> str:
     """Encode annotations; `annotations_from_json` restores every number exactly."""
+    if isinstance(truth, ClassLabel):
+        return json.dumps({"labels": [truth.label]})
     return json.dumps(
         {
             "boxes": truth.boxes.tolist(),
@@ -48,13 +59,16 @@ def annotations_to_json(truth: Annotations) -> str:
     )
 
 
-def annotations_from_json(text: str) -> Annotations:
+def annotations_from_json(text: str) -> Truth:
     """Decode what `annotations_to_json` wrote.
 
     Raises:
         ValueError, KeyError, TypeError: any other text.
     """
     tree = json.loads(text)
+    if "boxes" not in tree:
+        (label,) = tree["labels"]
+        return ClassLabel(operator.index(label))
     return Annotations(
         boxes=np.array(tree["boxes"], dtype=np.float32).reshape(-1, 4),
         labels=tree["labels"],

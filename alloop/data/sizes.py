@@ -5,12 +5,13 @@ from collections import Counter
 import numpy as np
 from jaxtyping import Float64
 
+from alloop.data.classification.data_set import ClassifiedDataSet
 from alloop.data.data_set import DataSet
 
 SHARES = (0.1, 0.5, 0.9)  # of the boxes that are smaller
 
 
-def image_sizes(dataset: DataSet) -> str:
+def image_sizes(dataset: DataSet | ClassifiedDataSet) -> str:
     """Return in words how wide and high images are: the one size, or the commonest and both ends by area."""
     sizes = Counter((image.width, image.height) for image in dataset.images.values())
     if not sizes:

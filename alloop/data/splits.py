@@ -6,6 +6,7 @@ from pathlib import Path
 
 from alloop.config.blocks import DataConfig, GroupsConfig, SplitConfig
 from alloop.data.cache_folder import CacheFolder
+from alloop.data.classification.data_set import ClassifiedDataSet
 from alloop.data.common_classes import class_names_of, with_common_classes
 from alloop.data.data_set import DataSet
 from alloop.data.digits import digit_scenes_parameters
@@ -23,9 +24,9 @@ from alloop.files import refuse_missing
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A data set and its pixels."""
+    """A data set of either task, and its pixels."""
 
-    dataset: DataSet
+    dataset: DataSet | ClassifiedDataSet
     images: ImageSource
 
 

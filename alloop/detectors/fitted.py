@@ -7,13 +7,11 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from alloop.detectors.fitted_network import FittedNetwork, unserved
+from alloop.detectors.fitted_network import Boxes, FittedNetwork, unserved
 from alloop.detectors.kept_scores import Arrays
 from alloop.detectors.protocol import Detector, Image, MaskDetector, RegionClassifier, RegionFeatureDetector
 from alloop.randomness import derive_seed
 from alloop.values import Annotations, Detections, ImageId, MaskPixels
-
-Boxes = Mapping[ImageId, Float32[np.ndarray, "_ 4"]]
 
 
 class FittedTorchDetector(FittedNetwork):

@@ -1,7 +1,7 @@
 """What a trained network of any task answers: embeddings, predicted losses, and the states of its training."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -13,13 +13,15 @@ from alloop.detectors.kept_scores import Arrays
 from alloop.detectors.loss_prediction import attached_module, predicted_losses
 from alloop.detectors.protocol import EmbeddingDetector, Image, Network, PyramidDetector
 from alloop.errors import StrategyError
-from alloop.values import ImageId
+from alloop.values import Annotations, Detections, ImageId, MaskPixels
+
+Boxes = Mapping[ImageId, Float32[np.ndarray, "_ 4"]]
 
 
 class FittedNetwork(DifferentiableStream):
-    """A trained network that reads images by id. Embeddings are kept for the round.
+    """A trained network that reads images by id, behind `alloop.query.FittedDetector`.
 
-    A method whose need the network does not serve raises StrategyError.
+    Embeddings are kept for the round. A method whose need the network does not serve raises StrategyError.
     """
 
     @cached_property
@@ -44,6 +46,39 @@ class FittedNetwork(DifferentiableStream):
         found = self._scored("embeddings", [i for i in image_ids if i not in self._embedded], embedded)
         self._embedded.update({image_id: arrays["vector"] for image_id, arrays in found.items()})
         return np.stack([self._embedded[i] for i in image_ids])
+
+    def detections(self, image_ids: Sequence[ImageId]) -> list[Detections]:  # noqa: ARG002
+        """Refuse: this is no detector."""
+        raise unserved("detections", "`detect`", self.detector)
+
+    def noisy_detections(self, image_ids: Sequence[ImageId], sigma: float, random_seed: int) -> list[Detections]:  # noqa: ARG002
+        """Refuse: this is no detector."""
+        raise unserved("noisy_detections", "`detect`", self.detector)
+
+    def class_probabilities(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, "n k"]:  # noqa: ARG002
+        """Refuse: this is no classifier."""
+        raise unserved("class_probabilities", "`classify`", self.detector)
+
+    def region_features(self, image_ids: Sequence[ImageId], boxes: Boxes) -> list[Float32[np.ndarray, "_ d"]]:  # noqa: ARG002
+        """Refuse: this is no detector."""
+        raise unserved("region_features", "`region_features`", self.detector)
+
+    def classifier_outputs(
+        self,
+        image_ids: Sequence[ImageId],  # noqa: ARG002
+        boxes: Boxes,  # noqa: ARG002
+    ) -> list[tuple[Float32[np.ndarray, "_ d"], Float32[np.ndarray, "_ k"]]]:
+        """Refuse: this is no detector."""
+        raise unserved("classifier_outputs", "a second stage (`classifier_outputs`)", self.detector)
+
+    def mask_pixels(
+        self,
+        image_ids: Sequence[ImageId],  # noqa: ARG002
+        annotations: Mapping[ImageId, Annotations],  # noqa: ARG002
+        snapshot: int,  # noqa: ARG002
+    ) -> list[MaskPixels]:
+        """Refuse: this is no detector."""
+        raise unserved("mask_pixels", "a mask head (`mask_outputs`)", self.detector)
 
     @property
     def snapshots(self) -> int:

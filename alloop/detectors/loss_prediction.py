@@ -24,10 +24,10 @@ class LossPredictionModule(nn.Module):
     Each level is pooled and passes one linear layer and ReLU; a last linear layer joins the levels.
     """
 
-    def __init__(self, levels: int, channels: int, settings: LossPrediction) -> None:
+    def __init__(self, widths: Sequence[int], settings: LossPrediction) -> None:
         super().__init__()
-        self.of_level = nn.ModuleList(nn.Linear(channels, settings.hidden) for _ in range(levels))
-        self.join = nn.Linear(levels * settings.hidden, 1)
+        self.of_level = nn.ModuleList(nn.Linear(width, settings.hidden) for width in widths)
+        self.join = nn.Linear(len(widths) * settings.hidden, 1)
         self.settings = settings
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
@@ -63,7 +63,8 @@ def ranking_loss(predicted: Float[Tensor, " n"], losses: Float[Tensor, " n"], ma
 def attach_module(detector: PyramidDetector, settings: LossPrediction) -> None:
     """Add a loss prediction module to a network; its initial weights come from torch's generator."""
     backbone: Any = detector.module.get_submodule("backbone")
-    module = LossPredictionModule(len(detector.levels), backbone.out_channels, settings)
+    widths = getattr(backbone, "widths", None) or [backbone.out_channels] * len(detector.levels)
+    module = LossPredictionModule(widths, settings)
     detector.module.add_module(NAME, module)
 
 

@@ -173,7 +173,8 @@ class MaskDetector(Detector, Protocol):
 class PyramidDetector(Network, Protocol):
     """A detector beside which a loss prediction module can be trained (`Need.LOSS_PREDICTIONS`).
 
-    `module.backbone` returns a dict of feature maps with `out_channels` channels each.
+    `module.backbone` returns a dict of feature maps with `out_channels` channels each, or with `widths` channels in the
+    order of `levels`.
     """
 
     levels: tuple[str, ...]  # the feature maps that the heads read
@@ -221,6 +222,7 @@ class LastLayerDetector(Network, Protocol):
 
 
 CAPABILITIES: Mapping[Need, type] = {
+    Need.PREDICTIONS: Classifier,
     Need.EMBEDDINGS: EmbeddingDetector,
     Need.DETECTIONS: Detector,
     Need.NOISY_DETECTIONS: Detector,

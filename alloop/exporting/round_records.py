@@ -16,6 +16,7 @@ from alloop.ledger.facts import RunFacts
 from alloop.ledger.image_sizes import Size, recorded_image_sizes
 from alloop.ledger.labeled_images import LabeledImage, content_sha256, labeled_images
 from alloop.ledger.store import Ledger
+from alloop.query import boxed
 from alloop.values import Annotations, ImageId, ImageRecord
 
 
@@ -50,14 +51,17 @@ def round_labels(ledger: Ledger, round_: int) -> RoundLabels:
     if facts is None or facts.classes is None:
         msg = f"{ledger.folder}: the run recorded no names of classes, so its labels cannot be exported"
         raise ConfigError(msg)
+    if facts.task != "detection":
+        msg = f"{ledger.folder}: export writes boxes, and this run paid for labels of images; alloop ledger lists them"
+        raise ConfigError(msg)
     for image in images:
         if annotation_sha256(truths[image.image_id]) != image.annotation_sha256:
             msg = f"{ledger.folder}: run.db: the stored annotation of image {image.image_id} differs from its hash"
             raise DamagedFileError(f"{msg}; restore run.db from a copy")
     sizes = recorded_image_sizes(ledger) or _sizes(facts, ledger, images)
-    records = _records(facts, images, truths, sizes)
+    records = _records(facts, images, boxed(truths), sizes)
     dataset = validate(records, f"{ledger.folder}: round {round_}")
-    _refuse_other_contents(dataset, truths, ledger)
+    _refuse_other_contents(dataset, boxed(truths), ledger)
     return RoundLabels(facts, images, records, dataset, content_sha256(facts.classes, images, sizes))
 
 

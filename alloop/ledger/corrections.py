@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alloop.budget.prices import PriceList
+from alloop.class_values import Truth
 from alloop.data.annotation_json import annotation_sha256, annotations_from_json, annotations_to_json
 from alloop.ledger.store import Ledger
 from alloop.oracles.oracle import PreAnnotations, edits
@@ -38,7 +39,7 @@ class Correction:
 def correct(
     ledger: Ledger,
     round_: int,
-    corrected: Mapping[ImageId, Annotations],
+    corrected: Mapping[ImageId, Truth],
     prices: PriceList,
     seconds: Mapping[ImageId, float],
 ) -> list[Correction]:
@@ -74,16 +75,18 @@ def corrections_by_round(ledger: Ledger) -> list[tuple[int, int, int, float]]:
     return [tuple(row) for row in ledger.database.read(sql)]
 
 
-def _versions(ledger: Ledger, image_id: ImageId) -> list[tuple[int, Annotations]]:
+def _versions(ledger: Ledger, image_id: ImageId) -> list[tuple[int, Truth]]:
     """Return the rounds from which each version of the labels of an image holds, and the versions, in order."""
     rows = ledger.database.read("SELECT round, annotation FROM paid WHERE image_id = ? ORDER BY round", int(image_id))
     return [(row["round"], annotations_from_json(row["annotation"])) for row in rows]
 
 
 def _correction(
-    image_id: ImageId, now: Annotations, earlier: Sequence[Annotations], prices: PriceList, seconds: float
+    image_id: ImageId, now: Truth, earlier: Sequence[Truth], prices: PriceList, seconds: float
 ) -> Correction:
     before = earlier[-1]
+    assert isinstance(before, Annotations)  # corrections come from people, who draw boxes
+    assert isinstance(now, Annotations)
     changes = edits(PreAnnotations(before.boxes, before.labels, np.zeros(len(before), np.float32)), now)
     boxes = max(0, len(now) - max(len(version) for version in earlier))
     return Correction(image_id, boxes, seconds, prices.correction(changes, seconds))

@@ -85,6 +85,7 @@ class RunFacts:
         initial_weights: what was loaded from the file of `detector.weights`, in one sentence; empty if it is none.
         warnings: what the user was warned about when the run began, one sentence each.
         leaks: images that two splits share, for each two splits; None where an older version did not look for them.
+        task: what the experiment is about, `detection` or `classification`.
     """
 
     config: str
@@ -111,6 +112,7 @@ class RunFacts:
     initial_weights: str = ""
     warnings: tuple[str, ...] = ()
     leaks: tuple[SplitLeaks, ...] | None = None
+    task: str = "detection"
 
     def rows(self) -> dict[str, str]:
         """Return the rows as they are stored: name and text."""
@@ -137,6 +139,7 @@ class RunFacts:
             "warnings": json.dumps(self.warnings),
             "leaks": json.dumps(None if self.leaks is None else [asdict(leaks) for leaks in self.leaks]),
             **({"fcos_score": json.dumps(self.fcos_score)} if self.fcos_score else {}),
+            **({"task": self.task} if self.task != "detection" else {}),
             **({"initial_weights": json.dumps(self.initial_weights)} if self.initial_weights else {}),
             **{name: _printable(value) for name, value in asdict(self.environment).items()},
         }
@@ -176,6 +179,7 @@ class RunFacts:
             initial_weights=json.loads(rows.get("initial_weights", '""')),
             warnings=_listed(rows, "warnings") or (),
             leaks=_leaks(rows),
+            task=rows.get("task", "detection"),
             environment=Environment(**{f.name: rows[f.name] for f in fields(Environment) if f.name in rows}),
         )
 

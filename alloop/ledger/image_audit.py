@@ -8,7 +8,8 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from alloop.config.blocks import DataConfig
+from alloop.config.blocks import DataConfig, SplitConfig
+from alloop.data.classification.splits import FORMATS, image_folder_of
 from alloop.data.formats.table import annotation_format
 from alloop.data.image_folder import ImageFolder
 from alloop.data.threads import blocks, in_order
@@ -31,7 +32,7 @@ class ImageAudit:
 
 def audit_images(ledger: Ledger, data: DataConfig) -> ImageAudit:
     """Hash every image file whose hash is recorded and whose folder is there."""
-    if data.digit_scenes is not None:
+    if data.is_embedded:
         return ImageAudit(0, [], [])  # drawn, not stored
     recorded, folders = recorded_images(ledger), image_folders(data)
     agreeing, findings, unchecked = 0, [], []
@@ -65,17 +66,21 @@ def changed_images(folder: Path, images: list[HashedImage]) -> list[str]:
 
 
 def image_folders(data: DataConfig) -> dict[str, Path]:
-    """Return the image folder of each split; one that serves as reference and as test appears as `test`."""
+    """Return the image folder of each split that has one; one that is reference and test at once appears as `test`."""
     blocks = {
         "train": data.train,
         "reference": data.reference if data.test else None,
         "test": data.test or data.reference,
     }
-    return {
-        split: block.images or annotation_format(block.format, f"data.{split}.format").image_folder(block.annotations)
-        for split, block in blocks.items()
-        if block is not None
-    }
+    found = {split: _image_folder(block, split) for split, block in blocks.items() if block is not None}
+    return {split: folder for split, folder in found.items() if folder is not None}
+
+
+def _image_folder(block: SplitConfig, split: str) -> Path | None:
+    """Return where the image files of a split are; None where its images are stored otherwise."""
+    if block.format in FORMATS:
+        return image_folder_of(block)
+    return block.images or annotation_format(block.format, f"data.{split}.format").image_folder(block.annotations)
 
 
 def data_of(facts: RunFacts, folder: Path) -> DataConfig | None:

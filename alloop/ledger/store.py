@@ -14,13 +14,14 @@ from typing import Any
 
 from alloop.budget.amounts import Spent
 from alloop.budget.charges import Charge, PassedOver, RoundCharges
+from alloop.class_values import Truth
 from alloop.data.annotation_json import annotation_sha256, annotations_from_json, annotations_to_json
 from alloop.errors import AlloopError
 from alloop.evaluation.metrics import Metrics
 from alloop.files import atomic_copy, atomic_write, read_verified
 from alloop.ledger.database import FORMAT, NEVER, Database, damaged, opened, run_folders
 from alloop.ledger.facts import RunFacts
-from alloop.values import Annotations, ImageId, Selection
+from alloop.values import ImageId, Selection
 
 __all__ = ["Bought", "Ledger", "RoundRecord", "open_ledger", "read_ledger", "run_folders"]
 
@@ -50,7 +51,7 @@ class Bought:
 
     selection: Selection
     predicted_boxes: Sequence[float | None]
-    annotations: Mapping[ImageId, Annotations]
+    annotations: Mapping[ImageId, Truth]
     passed_over: Sequence[PassedOver] = ()
 
 
@@ -80,7 +81,7 @@ class Ledger:
         facts: RunFacts,
         images: Sequence[tuple[ImageId, str, str]],
         seed_set: Sequence[ImageId],
-        annotations: Mapping[ImageId, Annotations],
+        annotations: Mapping[ImageId, Truth],
     ) -> None:
         """Book the pool and the seed set, in one transaction.
 
@@ -137,7 +138,7 @@ class Ledger:
     def charge(
         self,
         round_: int,
-        annotations: Mapping[ImageId, Annotations],
+        annotations: Mapping[ImageId, Truth],
         paid: Mapping[ImageId, tuple[float, float]] | None = None,
     ) -> None:
         """Open a round with what it trains on first.
@@ -191,13 +192,13 @@ class Ledger:
         rows = self.database.read("SELECT round FROM round WHERE metrics IS NULL")
         return int(rows[0]["round"]) if rows else None
 
-    def labeled(self, round_: int | None = None) -> dict[ImageId, Annotations]:
+    def labeled(self, round_: int | None = None) -> dict[ImageId, Truth]:
         """Return what a round trained on, or all there is now: annotations that were paid for, by ascending id."""
         sql = "SELECT image_id, annotation FROM paid WHERE round <= ?1 AND ?1 < until ORDER BY image_id"
         rows = self.database.read(sql, NEVER - 1 if round_ is None else round_)
         return {ImageId(row["image_id"]): annotations_from_json(row["annotation"]) for row in rows}
 
-    def annotations(self, image_ids: Iterable[ImageId]) -> dict[ImageId, Annotations]:
+    def annotations(self, image_ids: Iterable[ImageId]) -> dict[ImageId, Truth]:
         """Return what was paid for some images; raise IndexError for one that is not labeled."""
         sql = "SELECT annotation FROM paid WHERE image_id = ? ORDER BY round DESC LIMIT 1"  # after any correction
         return {i: annotations_from_json(self.database.read(sql, int(i))[0]["annotation"]) for i in image_ids}

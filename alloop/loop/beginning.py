@@ -8,17 +8,16 @@ from typing import Any
 import yaml
 
 from alloop.budget.amounts import buy
+from alloop.class_values import Truth
 from alloop.config import ExperimentConfig, parse_config
 from alloop.config.plugin_blocks import DETECTOR_CHANGES_NO_RESULT
 from alloop.config.reading import changed
 from alloop.config.training import BEFORE_THE_KEY, CHANGES_NO_RESULT
-from alloop.data.splits import Splits
-from alloop.data.summary import note_lines, untrained_boxes, unused_classes
 from alloop.detectors.loaded_weights import InitializedDetector
 from alloop.errors import ConfigError
 from alloop.evaluation.coco_ap import COCO_LIMIT
 from alloop.files import sha256_of
-from alloop.ledger.facts import Environment, RunFacts, SplitLeaks
+from alloop.ledger.facts import Environment, RunFacts
 from alloop.ledger.image_sizes import record_image_sizes
 from alloop.ledger.perceptual_hashes import record_perceptual_hashes
 from alloop.ledger.requests import AnnotationRequests
@@ -34,7 +33,7 @@ from alloop.loop.split_leaks import checked_images, leak_warnings
 from alloop.oracles.oracle import RevealingOracle
 from alloop.strategy import uses_labels
 from alloop.training.schedule import long_warmup
-from alloop.values import Annotations, ImageId
+from alloop.values import ImageId
 
 FCOS_SCORE = "product"  # what FCOS's score is today; see decision 0019
 FREE_KEYS = frozenset(
@@ -79,7 +78,8 @@ def begin_run(context: RunContext, table: Mapping[str, str], replicate: int, *, 
         answers, seed_set, requests = {}, (), first_requests(context, batch)
         first = requests.selection.image_ids
     warnings = (
-        *data_warnings(context.experiment.splits, images.leaks, labels_are_known=not people),
+        *leak_warnings(images.leaks),
+        *context.experiment.task.notes(splits_by_name(context.experiment.splits), labels_are_known=not people),
         *long_warmup(context.experiment.config.training, len(first)),
     )
     for warning in warnings if report_warnings else ():
@@ -106,20 +106,6 @@ def _loaded_weights(experiment: Experiment) -> str:
     network = experiment.new_detector(0)
     loaded = network.loaded_weights if isinstance(network, InitializedDetector) else None
     return str(loaded or "")
-
-
-def data_warnings(splits: Splits, leaks: tuple[SplitLeaks, ...], *, labels_are_known: bool) -> tuple[str, ...]:
-    """Return what a user should know about the data before anything is paid, one sentence each.
-
-    Args:
-        splits: the data.
-        leaks: the images that two splits share.
-        labels_are_known: whether the pool is labeled already and only hidden, as in a simulated run.
-    """
-    noted = [sentence for split in splits_by_name(splits).values() for sentence in note_lines(split.dataset)]
-    pool = splits.train.dataset
-    unused = unused_classes(pool, "the pool") if labels_are_known else []
-    return (*leak_warnings(leaks), *untrained_boxes(pool), *unused, *noted)
 
 
 def refuse_other_config(
@@ -198,7 +184,7 @@ def _named_seed_set(context: RunContext, named: Path) -> Iterable[ImageId]:
     return order
 
 
-def _known_labels(context: RunContext, image_ids: Sequence[ImageId]) -> Mapping[ImageId, Annotations]:
+def _known_labels(context: RunContext, image_ids: Sequence[ImageId]) -> Mapping[ImageId, Truth]:
     """Return the labels of a seed set: as the oracle reveals them, else as the pool's file has them."""
     if isinstance(context.oracle, RevealingOracle):
         return context.oracle.annotate(image_ids)
@@ -229,6 +215,7 @@ def _facts(context: RunContext, replicate: int, seed_set: tuple[ImageId, ...]) -
         pool_class_boxes=None if people else tuple(pool.class_counts()),
         pool_class_images=None if people else tuple(pool.class_images()),
         replicate=replicate,
+        task=config.task,
         strategy=config.strategy.name,
         random_seed=config.random_seed,
         seed_set_sha256=sha256_of(repr(seed_set).encode()),

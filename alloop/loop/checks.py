@@ -12,6 +12,7 @@ from alloop.errors import ConfigError
 from alloop.loop.parts import Parts, detector_gives, lacking, make_detector, make_oracle
 from alloop.query import Need
 from alloop.strategy import Strategy, depends_on_count, make_strategy
+from alloop.tasks.table import task_of
 
 
 def check_config(config: ExperimentConfig, table: Mapping[str, str]) -> None:
@@ -27,6 +28,7 @@ def check_config(config: ExperimentConfig, table: Mapping[str, str]) -> None:
     """
     make_oracle(config)
     detector = make_detector(config)
+    _check_task(config, detector)
     _check_needs(config, make_strategy(config.strategy.name, config.strategy.parameters, table), detector)
     _check_semi_supervised(config, detector)
     refuse_unbalanced(config.training, detector, config.detector.name)
@@ -42,7 +44,7 @@ def check_data(parts: Parts) -> None:
     """
     _check_reference(parts)
     _check_seed_set(parts)
-    _check_masks(parts)
+    parts.task.check(parts.splits.train, parts.detector.gives, parts.config.detector.name)
 
 
 def first_strategy(config: ExperimentConfig, table: Mapping[str, str]) -> Strategy | None:
@@ -79,6 +81,16 @@ def first_strategy(config: ExperimentConfig, table: Mapping[str, str]) -> Strate
         msg = f"loop.first_batch: {name!r} ranks otherwise for another number of images; try max_herding or k_center"
         raise ConfigError(msg)
     return strategy
+
+
+def _check_task(config: ExperimentConfig, detector: DetectorPlugin) -> None:
+    missing = sorted(task_of(config).needs - detector.gives)
+    if missing:
+        msg = (
+            f"detector.name: {config.detector.name!r} gives no {' and no '.join(missing)}, which task {config.task} "
+            "needs; take another one, or set the key task"
+        )
+        raise ConfigError(msg)
 
 
 def _check_needs(config: ExperimentConfig, strategy: Strategy, detector: DetectorPlugin) -> None:
@@ -155,11 +167,12 @@ def refuse_unbalanced(config: TrainingConfig, plugin: DetectorPlugin, name: str)
 
 def _check_reference(parts: Parts) -> None:
     config, strategy = parts.config, parts.strategy
-    truths = parts.splits.reference.dataset.annotations
-    if Need.REFERENCE in strategy.needs and not truths.trainable.any():
+    reference = parts.splits.reference
+    if Need.REFERENCE in strategy.needs and not parts.task.has_labels(reference):
         msg = (
-            f"strategy.name: {config.strategy.name!r} needs labeled reference images, but the {len(truths)} images "
-            "of the reference split have no box; give data.reference or data.test with annotations"
+            f"strategy.name: {config.strategy.name!r} needs labeled reference images, but the "
+            f"{len(reference.dataset.images)} images of the reference split have no label; give data.reference or "
+            "data.test with annotations"
         )
         raise ConfigError(msg)
 
@@ -168,15 +181,4 @@ def _check_seed_set(parts: Parts) -> None:
     pool, seed_set = len(parts.splits.train.dataset.images), parts.config.loop.seed_set
     if seed_set.unit == "images" and seed_set.number > pool:
         msg = f"loop.seed_set: {seed_set} are more than the {pool} images of the pool"
-        raise ConfigError(msg)
-
-
-def _check_masks(parts: Parts) -> None:
-    """Check that every trainable box of the pool has a mask if the detector learns masks."""
-    if Need.MASKS not in parts.detector.gives:
-        return
-    image_id = parts.splits.train.dataset.annotations.lacking_mask()
-    if image_id is not None:
-        name = parts.config.detector.name
-        msg = f"detector.name: {name} needs masks, but image {image_id} has boxes without a segmentation"
         raise ConfigError(msg)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from alloop.class_values import Truth
 from alloop.config import ExperimentConfig
 from alloop.files import run_lock
 from alloop.ledger.amendments import add_query
@@ -25,7 +26,8 @@ from alloop.loop.time_left import time_left
 from alloop.loop.tracking import Trackers, tracked, tracker_plugins
 from alloop.oracles.oracle import RevealingOracle
 from alloop.progress import Progress
-from alloop.values import Annotations, ImageId
+from alloop.query import boxed
+from alloop.values import ImageId
 
 
 def run_experiment(
@@ -133,7 +135,7 @@ def ask_for_more(context: RunContext, round_: int) -> None:
 def choice(
     context: RunContext,
     round_: int,
-    labeled: Mapping[ImageId, Annotations],
+    labeled: Mapping[ImageId, Truth],
     detector: RoundDetector,
     timings: Timings,
 ) -> Bought | RequestBatch | None:
@@ -141,7 +143,7 @@ def choice(
     with timings.of("query"):
         if isinstance(context.oracle, RevealingOracle):
             return query_and_reveal(context, context.oracle, round_, labeled, detector)
-        return next_requests(context, round_, labeled, detector)
+        return next_requests(context, round_, boxed(labeled), detector)
 
 
 def _book(ledger: Ledger, round_: int, chosen: Bought | RequestBatch | None) -> None:
@@ -158,14 +160,14 @@ def query_and_reveal(
     context: RunContext,
     oracle: RevealingOracle,
     round_: int,
-    labeled: Mapping[ImageId, Annotations],
+    labeled: Mapping[ImageId, Truth],
     detector: RoundDetector,
 ) -> Bought | None:
     """Ask the strategy, then the oracle; return None when the pool or the budget is exhausted."""
     session = open_query(context, round_, labeled, detector)
     if session is None:
         return None
-    answers: dict[ImageId, Annotations] = {}
+    answers: dict[ImageId, Truth] = {}
 
     def true_boxes(image_ids: tuple[ImageId, ...]) -> list[int]:
         answers.update(oracle.annotate(image_ids))
@@ -184,11 +186,12 @@ def query_and_reveal(
 
 
 def _report(context: RunContext, record: RoundRecord) -> None:
-    figures = ((key, record.metrics[key]) for key in ("ap", "ap50"))
-    shown = "  ".join(f"{key.upper()} {value:.3f}" for key, value in figures if value is not None)
+    task = context.experiment.task
+    figures = ((name, record.metrics[key]) for key, name in task.reported.items())
+    shown = "  ".join(f"{name} {value:.3f}" for name, value in figures if value is not None)
     ledger, planned = context.ledger, context.experiment.config.loop.rounds
     left = time_left(ledger.rounds(), ledger.spent().images, planned) if ledger.open_round() is not None else None
     context.progress.say(
-        f"round {record.round} of 0 to {planned - 1}: {record.images} images, {record.boxes} boxes, {shown} "
+        f"round {record.round} of 0 to {planned - 1}: {record.images} images, {record.boxes} {task.unit}, {shown} "
         f"({sum(record.timings.values()):.0f} s{'' if left is None else f'; {left} left in this run'})"
     )

@@ -1,6 +1,7 @@
 """Embeddings from a file for the first batch: another model may have made them, and the detector need not give any."""
 
 from alloop.config import ExperimentConfig
+from alloop.data.classification.data_set import ClassifiedDataSet
 from alloop.data.data_set import DataSet
 from alloop.data.notes import Notes
 from alloop.errors import ConfigError, DataError
@@ -47,7 +48,7 @@ def _refuse_unordered(config: ExperimentConfig) -> None:
         raise ConfigError(msg)
 
 
-def _refuse_missing(found: Embeddings, pool: DataSet) -> None:
+def _refuse_missing(found: Embeddings, pool: DataSet | ClassifiedDataSet) -> None:
     missing = [image for image_id, image in pool.images.items() if image_id not in found.rows]
     if missing:
         first = f"{missing[0].image_id} ({missing[0].file_name})"

@@ -7,20 +7,16 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+from alloop.class_values import Truth
 from alloop.data.annotation_json import annotation_sha256
 from alloop.data.pixels import PixelCache
 from alloop.data.splits import Split
 from alloop.detectors.external import External
-from alloop.detectors.fitted import FittedTorchDetector
 from alloop.detectors.frozen_features import computed_by
 from alloop.detectors.kept_scores import KeptScores
 from alloop.detectors.plugin import DetectorPlugin, PseudoLabelPlugin
 from alloop.detectors.protocol import Detector
-from alloop.evaluation.coco_ap import evaluate
-from alloop.evaluation.detections_file import detections_to_bytes
-from alloop.evaluation.matching import matched_detections
 from alloop.evaluation.metrics import Metrics
-from alloop.evaluation.voc_ap import voc_ap
 from alloop.files import sha256_of
 from alloop.loop.class_balancing import balance_afterwards, balanced_objective, reads_sigmoids, retraining_begun
 from alloop.loop.context import RunContext, Timings
@@ -45,21 +41,22 @@ from alloop.loop.round_files import (
 )
 from alloop.loop.shared_models import SharedModel
 from alloop.predictions.fitted import PredictedDetector
-from alloop.query import FittedDetector, Need
+from alloop.query import FittedDetector, Need, boxed
 from alloop.randomness import RoundSeed
+from alloop.tasks.detection import boxes_of
 from alloop.training.batches import TrainingBatches
 from alloop.training.schedule import lr_at, snapshot_steps, total_steps
 from alloop.training.semi_supervised.objective import SemiSupervisedObjective
 from alloop.training.supervised import SupervisedObjective, train
 from alloop.training.weights import load_weights_of, weights_of
-from alloop.values import Annotations, ImageId
+from alloop.values import ImageId
 
 RoundDetector = Detector | OutsideDetector | PredictedDetector
 """The detector of a round: a network, the answers of another program, or what is known before any training."""
 
 
 def trained_and_evaluated(
-    context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations], timings: Timings
+    context: RunContext, round_: int, labeled: Mapping[ImageId, Truth], timings: Timings
 ) -> tuple[RoundDetector, dict[str, Any]]:
     """Return the detector of a round and its metrics: from the shared models where they have it, else made now."""
     # a shared model is its last state alone, so it cannot serve a strategy that asks for snapshots
@@ -112,7 +109,7 @@ def fitted(
         return detector.on(split)
     if isinstance(detector, PredictedDetector):
         return detector
-    return FittedTorchDetector(
+    return context.experiment.task.fitted(
         detector,
         split.images,
         cache,
@@ -153,7 +150,7 @@ def _reading(experiment: Experiment) -> list[str]:
 
 
 def _made(
-    context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations], timings: Timings
+    context: RunContext, round_: int, labeled: Mapping[ImageId, Truth], timings: Timings
 ) -> tuple[RoundDetector, dict[str, Any]]:
     """Train and evaluate; a round that is trained already is only evaluated."""
     if context.ledger.stored(model_path(round_)) is not None:
@@ -180,10 +177,10 @@ def _snapshots(experiment: Experiment, images: int) -> tuple[int, ...]:
     return snapshot_steps(experiment.config.training, images, wanted=wanted)
 
 
-def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations]) -> RoundDetector:
+def _trained(context: RunContext, round_: int, labeled: Mapping[ImageId, Truth]) -> RoundDetector:
     """Train, or go on from the last checkpoint, and record the weights; or let another program do it."""
     if isinstance(context.experiment.detector, External):
-        return asked(context, context.experiment.detector, round_, labeled)
+        return asked(context, context.experiment.detector, round_, boxed(labeled))
     experiment, ledger, config = context.experiment, context.ledger, context.experiment.config
     detector, steps = _untrained(context, round_), total_steps(config.training, len(labeled))
     checkpoints = Checkpoints(ledger, round_, _snapshots(experiment, len(labeled)))
@@ -273,7 +270,7 @@ def _semi_supervised(
         steps=steps,
         device=experiment.device,
         classification_terms=_classification_terms(experiment.detector),
-        truth=None if experiment.oracle.asks_people else pool.dataset.annotations.__getitem__,
+        truth=None if experiment.oracle.asks_people else boxes_of(pool).annotations.__getitem__,
     )
 
 
@@ -283,18 +280,11 @@ def _classification_terms(plugin: DetectorPlugin) -> frozenset[str]:
 
 
 def _evaluated(context: RunContext, round_: int, detector: RoundDetector) -> Metrics:
-    """Return AP of boxes, and of masks where the detector gives them, on the test split; keep detections if wanted."""
-    test = context.experiment.splits.test
-    ids, names, truth = sorted(test.dataset.images), test.dataset.class_names, test.dataset.annotations
-    detections = dict(zip(ids, fitted(context, test, context.caches.test, detector).detections(ids), strict=True))
-    settings = context.experiment.config.evaluation
-    limit = settings.max_detections
-    sizes = {i: (record.width, record.height) for i, record in test.dataset.images.items()}
-    metrics = evaluate(truth, detections, names, sizes=sizes, max_detections=limit)
-    metrics = replace(metrics, values={**metrics.values, **voc_ap(truth, detections, names)})
-    if settings.keep_detections:
-        kept = matched_detections(truth, detections, names, test.dataset.groups, limit)
-        context.ledger.store(detections_path(round_), detections_to_bytes(kept), round_)
-    if Need.MASKS in context.experiment.detector.gives:
-        metrics = metrics.with_masks(evaluate(truth, detections, names, "segm", sizes, limit))
+    """Return the metrics on the test split; keep the predictions if wanted."""
+    experiment = context.experiment
+    view = fitted(context, experiment.splits.test, context.caches.test, detector)
+    settings, gives = experiment.config.evaluation, experiment.detector.gives
+    metrics, kept = experiment.task.evaluated(view, experiment.splits.test, settings, gives)
+    if kept is not None:
+        context.ledger.store(detections_path(round_), kept, round_)
     return metrics

@@ -21,6 +21,7 @@ from alloop.ledger.store import Ledger
 from alloop.loop.recorded_data import splits_by_name
 from alloop.loop.split_leaks import checked_images, leak_warnings
 from alloop.progress import Progress
+from alloop.tasks.detection import boxes_of
 from alloop.values import ImageId
 
 FACTS = ("data", "pool_class_boxes", "pool_class_images", "leaks")  # what new images change
@@ -82,7 +83,7 @@ def _refuse_other_changes(ledger: Ledger, facts: RunFacts, splits: Splits, known
     if not recorded_image_sizes(ledger):
         msg = f"{ledger.folder}: this run is of an older version, which did not record its images; its pool cannot grow"
         raise ConfigError(msg)
-    before = replace(splits, train=replace(splits.train, dataset=_restricted(splits.train.dataset, known)))
+    before = replace(splits, train=replace(splits.train, dataset=_restricted(boxes_of(splits.train), known)))
     if before.fingerprint() != facts.data:
         what = "an image that was there has another id, name, size or label, or the reference or test split differs"
         msg = f"{ledger.folder}: more than new images differs from what this run began with: {what}"

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from alloop.config.reading import ExperimentConfig
 from alloop.data.cache_folder import CacheFolder
-from alloop.data.splits import Splits, load_splits
+from alloop.data.splits import Splits
 from alloop.detectors.plugin import DetectorPlugin
 from alloop.errors import ConfigError
 from alloop.oracles.oracle import OraclePlugin
-from alloop.query import Need
+from alloop.query import Need, unserved
 from alloop.strategy import Strategy, make_strategy
+from alloop.tasks.table import task_of
+from alloop.tasks.task import Task
 
 CACHE = "cache"  # folder in a run or a study; nothing in it is needed
 
@@ -26,6 +28,11 @@ class Parts:
     strategy: Strategy
     oracle: OraclePlugin
 
+    @property
+    def task(self) -> Task:
+        """What depends on the kind of label."""
+        return task_of(self.config)
+
 
 def read_parts(config: ExperimentConfig, table: Mapping[str, str], kept: CacheFolder | None = None) -> Parts:
     """Read the data of a config, and make its plug-ins.
@@ -39,7 +46,8 @@ def read_parts(config: ExperimentConfig, table: Mapping[str, str], kept: CacheFo
         ConfigError: unknown names or parameters, or a file that is not there.
         DataError: data that cannot be used.
     """
-    return parts_of(config, table, load_splits(config.data, for_people=config.oracle.asks_people, kept=kept))
+    splits = task_of(config).load_splits(config.data, for_people=config.oracle.asks_people, kept=kept)
+    return parts_of(config, table, splits)
 
 
 def parts_of(config: ExperimentConfig, table: Mapping[str, str], splits: Splits) -> Parts:
@@ -93,4 +101,4 @@ def lacking(strategy: Strategy, gives: frozenset[Need]) -> list[str]:
 
     Reference images come from the data and snapshots from the training, so neither is among them.
     """
-    return sorted(strategy.needs - gives - {Need.REFERENCE, Need.SNAPSHOTS})
+    return [need for need in unserved(strategy.needs, gives) if need not in (Need.REFERENCE, Need.SNAPSHOTS)]

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 
+from alloop.class_values import Truth
 from alloop.loop.context import RunContext
 from alloop.loop.fitting import RoundDetector, fitted
 from alloop.loop.pool import Pool
-from alloop.predictions.counting import expected_boxes, fitted_threshold
 from alloop.query import Query
 from alloop.strategy import Strategy, checked_selection, uses_labels
-from alloop.values import Annotations, ImageId, Selection
+from alloop.tasks.task import Counter, Task
+from alloop.values import ImageId, Selection
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class QuerySession:
     """A strategy with its query, of which only the number of images is still open.
 
     Attributes:
+        task: says what images are expected to cost.
         strategy: the strategy that ranks.
         query: what it sees.
         mean_boxes: boxes per image over all labeled images.
         seed_boxes: boxes per image over the seed set, which no strategy chose.
     """
 
+    task: Task
     strategy: Strategy
     query: Query
     mean_boxes: float
@@ -39,12 +42,11 @@ class QuerySession:
         """Let the strategy rank `count` images."""
         return checked_selection(self.strategy, replace(self.query, count=count))
 
-    def predicted_boxes(self, selection: Selection) -> list[float]:
-        """Return the boxes that each selected image is expected to cost: its detections above `_threshold`."""
+    def predicted_boxes(self, selection: Selection) -> Sequence[float]:
+        """Return the boxes that each selected image is expected to cost, by the strategy, else by the task."""
         if selection.predicted_boxes is not None:
             return [float(boxes) for boxes in selection.predicted_boxes]
-        detections = self.query.detector.detections(selection.image_ids)
-        return [float(boxes) for boxes in expected_boxes(detections, self._threshold)]
+        return self._expected(selection.image_ids)
 
     def recorded_boxes(self, selection: Selection) -> Sequence[float | None]:
         """Return what is recorded beside true boxes: the predicted ones, None where the strategy knows no detector.
@@ -56,14 +58,14 @@ class QuerySession:
         return self.predicted_boxes(selection)
 
     @cached_property
-    def _threshold(self) -> float:
-        return fitted_threshold(self.query, self.seed_boxes)
+    def _expected(self) -> Counter:
+        return self.task.counter(self.query, self.seed_boxes)
 
 
 def open_query(
     context: RunContext,
     round_: int,
-    labeled: Mapping[ImageId, Annotations],
+    labeled: Mapping[ImageId, Truth],
     detector: RoundDetector,
     strategy: Strategy | None = None,
     without: Collection[ImageId] = (),
@@ -104,4 +106,4 @@ def open_query(
     mean, charged = spent.boxes / max(1, spent.images), context.ledger.charged()
     seed_boxes = charged[0].boxes / charged[0].images if charged else 0.0  # the first batch is asked for before any
     # without a box so far every image is expected to hold one: a quota in boxes must not ask for the whole pool
-    return QuerySession(strategy, query, mean, seed_boxes or mean or 1.0)
+    return QuerySession(experiment.task, strategy, query, mean, seed_boxes or mean or 1.0)

@@ -12,7 +12,7 @@ import yaml
 
 from alloop.config import ExperimentConfig, parse_config
 from alloop.data.images import FolderImages
-from alloop.data.splits import Split, Splits, load_splits
+from alloop.data.splits import Split, Splits
 from alloop.data.threads import blocks, in_order
 from alloop.errors import ConfigError, DamagedFileError
 from alloop.files import sha256_file, sha256_of
@@ -22,6 +22,7 @@ from alloop.ledger.split_images import HashedImage, record_images, recorded_imag
 from alloop.ledger.store import Ledger
 from alloop.loop.pool import seed_set_named
 from alloop.plugins import path_parameters, plugin_class
+from alloop.tasks.table import task_of
 from alloop.values import ImageId
 
 
@@ -94,10 +95,11 @@ def refuse_other_data_of_finished(ledger: Ledger, facts: RunFacts, config: Exper
         ConfigError: other annotations.
         DamagedFileError: an image that is gone or was changed.
     """
-    if config.data.digit_scenes is not None:
+    if config.data.is_embedded:
         return ""
     if _data_moved(facts, config):
-        refuse_other_data(ledger, facts, config, load_splits(config.data, for_people=config.oracle.asks_people))
+        splits = task_of(config).load_splits(config.data, for_people=config.oracle.asks_people)
+        refuse_other_data(ledger, facts, config, splits)
         return ""
     recorded, missing = recorded_images(ledger), []
     for name, folder in image_folders(config.data).items():

@@ -5,15 +5,16 @@ from typing import Any
 
 import torch
 
+from alloop.class_values import Truth
 from alloop.data.pixels import PixelCache
 from alloop.detectors.frozen_features import FrozenFeatureCache
 from alloop.detectors.protocol import Detector, FrozenFeatureDetector
 from alloop.loop.context import RunContext
-from alloop.query import Need
+from alloop.query import Need, boxed
 from alloop.randomness import RoundSeed
 from alloop.training.batches import TrainingBatches, UnlabeledBatches
 from alloop.training.class_balance.classifier_retraining import ClassBalancedBatches
-from alloop.values import Annotations, ImageId
+from alloop.values import ImageId
 
 
 def frozen_features(context: RunContext, cache: PixelCache, detector: Detector) -> FrozenFeatureCache | None:
@@ -29,28 +30,25 @@ def frozen_features(context: RunContext, cache: PixelCache, detector: Detector) 
 
 
 def training_batches(
-    context: RunContext, round_: int, labeled: Mapping[ImageId, Annotations], detector: Detector
+    context: RunContext, round_: int, labeled: Mapping[ImageId, Truth], detector: Detector
 ) -> TrainingBatches:
     """Return the batches that a detector is trained on."""
     seed = RoundSeed(context.experiment.config.random_seed, round_)
-    return TrainingBatches(**_settings(context, labeled, detector, seed))
+    return context.experiment.task.batches(labeled, _settings(context, detector, seed))
 
 
 def class_balanced_batches(
-    context: RunContext, labeled: Mapping[ImageId, Annotations], detector: Detector, seed: RoundSeed
+    context: RunContext, labeled: Mapping[ImageId, Truth], detector: Detector, seed: RoundSeed
 ) -> ClassBalancedBatches:
     """Return the batches that a classifier is retrained on, under a seed of their own."""
-    return ClassBalancedBatches(**_settings(context, labeled, detector, seed))
+    return ClassBalancedBatches(labeled=boxed(labeled), **_settings(context, detector, seed))
 
 
-def _settings(
-    context: RunContext, labeled: Mapping[ImageId, Annotations], detector: Detector, seed: RoundSeed
-) -> dict[str, Any]:
-    """Return the arguments of `TrainingBatches`."""
+def _settings(context: RunContext, detector: Detector, seed: RoundSeed) -> dict[str, Any]:
+    """Return the arguments of `TrainingBatches` but the images."""
     experiment, cache = context.experiment, context.caches.training
     return {
         "cache": cache,
-        "labeled": labeled,
         "config": experiment.config.training,
         "seed": seed,
         "with_masks": Need.MASKS in experiment.detector.gives,

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from alloop.budget.charges import Edits
+from alloop.class_values import Truth
 from alloop.geometry.boxes import pairwise_iou
 from alloop.values import Annotations, ImageId, ImageRecord
 
@@ -63,7 +64,7 @@ class Answer:
 class RevealingOracle(Protocol):
     """An oracle that knows the labels. Asking for the same image again gives the same and costs nothing."""
 
-    def annotate(self, image_ids: Sequence[ImageId]) -> dict[ImageId, Annotations]:
+    def annotate(self, image_ids: Sequence[ImageId]) -> dict[ImageId, Truth]:
         """Return the annotations of each image, empty ones for an image without objects."""
 
 

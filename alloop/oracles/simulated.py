@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from alloop.values import Annotations, ImageId
+from alloop.class_values import Truth
+from alloop.values import ImageId
 
 if TYPE_CHECKING:
     from alloop.data.splits import Split  # reading the ledger needs no splits
@@ -24,10 +25,10 @@ class Simulated:
 class SimulatedOracle:
     """A `RevealingOracle` that holds the hidden labels; nothing that a strategy can reach holds this oracle."""
 
-    def __init__(self, annotations: Mapping[ImageId, Annotations]) -> None:
+    def __init__(self, annotations: Mapping[ImageId, Truth]) -> None:
         """Hold the annotations of every image of the pool."""
         self._annotations = annotations
 
-    def annotate(self, image_ids: Sequence[ImageId]) -> dict[ImageId, Annotations]:
+    def annotate(self, image_ids: Sequence[ImageId]) -> dict[ImageId, Truth]:
         """Return the annotations of each image."""
         return {image_id: self._annotations[image_id] for image_id in image_ids}

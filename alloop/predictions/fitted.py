@@ -10,10 +10,11 @@ from alloop.errors import StrategyError
 from alloop.predictions.embeddings import Embeddings
 from alloop.predictions.predictions import Predictions
 from alloop.predictions.regions import RegionFeatures
-from alloop.query import Need
+from alloop.query import Need, unserved
 from alloop.values import Detections, ImageId
 
 SERVED_BY: Mapping[Need, str] = {
+    Need.PREDICTIONS: "predictions of the pool (--predictions FILE)",
     Need.DETECTIONS: "predictions of the pool (--predictions FILE)",
     Need.EMBEDDINGS: "embeddings of the images (--embeddings FILE.npy)",
     Need.NOISY_DETECTIONS: "predictions of the same images with noise (--noisy SIGMA=FILE, one for each sigma)",
@@ -84,6 +85,10 @@ class PredictedDetector:
             raise StrategyError(msg)
         return [self._noisy[sigma].of_image(image_id) for image_id in image_ids]
 
+    def class_probabilities(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise StrategyError: the files are those of a detector."""
+        _refuse(Need.PREDICTIONS)
+
     def embeddings(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, "n d"]:
         """Return one vector per image."""
         if self._embeddings is None:
@@ -139,7 +144,7 @@ class PredictedDetector:
 
 def refuse_unserved(name: str, needs: frozenset[Need], gives: frozenset[Need]) -> None:
     """Raise StrategyError where a strategy needs more than was given, and say which file would serve it."""
-    missing = sorted(needs - gives)
+    missing = unserved(needs, gives)
     files = [SERVED_BY[need] for need in missing if need in SERVED_BY]
     others = [str(need) for need in missing if need not in SERVED_BY]
     if others:

@@ -23,10 +23,11 @@ from alloop.ledger.store import read_ledger
 from alloop.loop.recorded_data import contents_of
 from alloop.progress import Progress
 from alloop.pruning.subset import Balance, count_of, prune, pruning_parameters
-from alloop.query import FittedDetector, Need
+from alloop.query import FittedDetector, Need, unserved
 from alloop.strategy import Strategy, make_strategy
 from alloop.studies.arms import Arm, Failure, run_arms
 from alloop.studies.grid import FULL_LABEL, threads_each
+from alloop.tasks.detection import boxes_of
 
 SCORER = "scorer"  # name of the detector of the block `scorer`, trained on the whole set
 
@@ -109,7 +110,7 @@ class PruneStudy:
 
     @cached_property
     def _dataset(self) -> DataSet:
-        return load_splits(self.config.data).train.dataset
+        return boxes_of(load_splits(self.config.data).train)
 
     @cached_property
     def _weights(self) -> Path | None:
@@ -201,7 +202,7 @@ class PruneStudy:
             arm = Arm(_folder(SCORER, 1, seed), self._config(seed, scorer=True))
         folder, shared = self.out / arm.name, self.out / "shared"
         detector = scoring_detector(arm.config, folder, self.table, shared=shared, progress=progress)
-        lacking = sorted(strategy.needs - detector.gives)
+        lacking = unserved(strategy.needs, detector.gives)
         if lacking:
             msg = (
                 f"{name} needs {', '.join(lacking)}, which the detector of this study does not give; "

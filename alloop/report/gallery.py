@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from alloop.class_values import ClassLabel, Truth
 from alloop.errors import AlloopError
 from alloop.ledger.split_images import HashedImage, pool_images
 from alloop.ledger.store import read_ledger
@@ -74,16 +75,21 @@ def _gallery(run: Run, show: Show, each: int, why: str) -> Gallery | None:
         truths, images = ledger.annotations(shown), pool_images(ledger, shown)
     names = run.facts.classes or ()
     first, last = (
-        [_picture(one, len(purchase), images[one[2]], show, _boxes(truths[one[2]], names)) for one in part]
+        [_picture(one, len(purchase), images[one[2]], show, truths[one[2]], names) for one in part]
         for part, purchase in zip(parts, purchases, strict=True)
     )
     return Gallery(run.strategy, run.name, first, last, why)
 
 
-def _picture(chosen: Chosen, among: int, image: HashedImage, show: Show, boxes: tuple[PictureBox, ...]) -> Picture:
+def _picture(chosen: Chosen, among: int, image: HashedImage, show: Show, truth: Truth, names: Sequence[str]) -> Picture:
     round_, rank, image_id, utility, _ = chosen
     value = "" if utility is None else f"; utility {utility:.3g}"
-    lines = (f"round {round_}, choice {rank + 1} of {among}{value}", *counted_classes(boxes))
+    chosen_as = f"round {round_}, choice {rank + 1} of {among}{value}"
+    if isinstance(truth, ClassLabel):
+        label = class_name(names, truth.label)
+        return Picture(show(image), (), image[1], (chosen_as, label), f"image {image_id} of class {label}")
+    boxes = _boxes(truth, names)
+    lines = (chosen_as, *counted_classes(boxes))
     return Picture(show(image), boxes, image[1], lines, f"image {image_id} with {counted_boxes(boxes)}")
 
 

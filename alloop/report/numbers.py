@@ -52,7 +52,7 @@ def _round_json(record: RoundRecord, metric: Metric) -> dict[str, Any]:
         "images": record.images,
         "boxes": record.boxes,
         **{key: record.metrics[key] for key in columns(metric)},
-        "ap_at_100": record.metrics.get("ap_at_100"),  # null where it equals `ap`
+        **({"ap_at_100": record.metrics.get("ap_at_100")} if "ap" in record.metrics else {}),  # null where it is `ap`
     }
 
 
@@ -135,7 +135,7 @@ def _mean_row(
     for key in metrics:
         values = [value for _, r, _ in members if (value := r.metrics[key]) is not None]
         row[key] = float(np.mean(values)) if values else None
-    at_100 = [value for _, r, _ in members if (value := r.metrics.get("ap_at_100", r.metrics["ap"])) is not None]
+    at_100 = [v for _, r, _ in members if (v := r.metrics.get("ap_at_100", r.metrics.get("ap"))) is not None]
     if any("ap_at_100" in r.metrics for _, r, _ in members):
         row["ap_at_100"] = float(np.mean(at_100))
     return row

@@ -69,7 +69,9 @@ def _rounds_table(comparison: Comparison) -> Table:
         ]
         for row in mean_rows(comparison.runs, metrics)
     ]
-    return Table(["strategy", "round", "seeds", "images", "boxes", *map(metric_title, metrics), *priced], rows)
+    return Table(
+        ["strategy", "round", "seeds", "images", comparison.runs[0].unit, *map(metric_title, metrics), *priced], rows
+    )
 
 
 def _verdict_lines(comparison: Comparison) -> list[str]:

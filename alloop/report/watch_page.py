@@ -17,7 +17,7 @@ from alloop.report.numbers import UNKNOWN
 from alloop.report.panel import Cell, HtmlTable, Section, anchored, drawing, number
 from alloop.results.compare import Comparison
 from alloop.results.losses import Losses, read_losses
-from alloop.results.names import METRICS, metric_title
+from alloop.results.names import UNITS, measured, metric_title
 from alloop.results.pairs import CurvesBySeed
 from alloop.results.runs import Run, read_run
 from alloop.results.watching import Watched, WatchedRun
@@ -59,11 +59,12 @@ class WatchPage:
 
     def _curve(self, runs: list[Run]) -> list[Section]:
         """Return the curve of AP over boxes so far; nothing before the first round is finished."""
-        key = tuple((run.name, run.paid, tuple(run.curve("ap")[1])) for run in runs)
+        key = tuple((run.name, run.paid, tuple(run.curve(run.measured[0])[1])) for run in runs)
         if not any(values for _, _, values in key):
             return []
-        picture = self._picture("AP", key, lambda: draw(_without_verdicts(runs), "ap"))
-        return [Section(Markup("AP over boxes so far"), picture, "half")]
+        metric = runs[0].measured[0]
+        picture = self._picture("curve", key, lambda: draw(_without_verdicts(runs), metric))
+        return [Section(Markup(f"{metric_title(metric)} over {runs[0].unit} so far"), picture, "half")]  # noqa: S704
 
     def _losses(self, one: WatchedRun) -> list[Section]:
         """Return the losses of the rounds that are trained, and those of the training that goes on."""
@@ -91,7 +92,8 @@ class WatchPage:
 
 
 def _without_verdicts(runs: list[Run]) -> Comparison:
-    return Comparison(tuple(runs), (), "ap", "t", CurvesBySeed.of_runs(runs, "ap"))
+    metric = runs[0].measured[0]
+    return Comparison(tuple(runs), (), metric, "t", CurvesBySeed.of_runs(runs, metric))
 
 
 def _title(one: WatchedRun, text: str) -> Markup:
@@ -128,23 +130,27 @@ def _now(watched: Watched) -> Markup:
 
 
 def _rounds_table(one: WatchedRun) -> HtmlTable:
-    rounds = one.status.rounds if one.status else ()
+    rounds, task = (one.status.rounds, one.status.task) if one.status else ((), "detection")
     rows = [
         [
             *(f"{value}" for value in (record.round, record.images, record.boxes)),
-            *(number(record.metrics[metric]) for metric in METRICS),
+            *(number(record.metrics[metric]) for metric in measured(task)),
             duration(sum(record.timings.values())),
         ]
         for record in rounds
     ]
-    return HtmlTable(["round", "images", "boxes", *map(metric_title, METRICS), "time"], rows)
+    return HtmlTable(["round", "images", UNITS[task], *map(metric_title, measured(task)), "time"], rows)
 
 
 def _runs_table(watched: Watched) -> HtmlTable:
     rows: list[list[str | Cell]] = []
     for one in watched.runs:
         status = one.status
-        ap = next((record.metrics["ap"] for record in reversed(status.rounds)), None) if status else None
+        ap = (
+            next((record.metrics[measured(status.task)[0]] for record in reversed(status.rounds)), None)
+            if status
+            else None
+        )
         log = status.log if status else None
         reports = log is not None and bool(log.lines) and status is not None and status.open_round is not None
         what = log.lines[-1].what if log and reports else ""
@@ -152,4 +158,7 @@ def _runs_table(watched: Watched) -> HtmlTable:
         spent = [f"{status.spent.images}", f"{status.spent.boxes}"] if status else [UNKNOWN, UNKNOWN]
         done = f"{len(status.rounds)} of {one.planned}" if status else UNKNOWN
         rows.append([one.folder.name, one.state, done, *spent, number(ap), left, Cell(what, css="wide")])
-    return HtmlTable(["run", "state", "rounds", "images", "boxes", "AP", "left", "last report"], rows)
+    status = next((one.status for one in watched.runs if one.status), None)
+    task = status.task if status else "detection"
+    heads = ["run", "state", "rounds", "images", UNITS[task], metric_title(measured(task)[0]), "left", "last report"]
+    return HtmlTable(heads, rows)

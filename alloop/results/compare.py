@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from alloop.budget.prices import BOXES, CostModel
+from alloop.budget.prices import BOXES, IMAGES, CostModel
 from alloop.errors import ConfigError
 from alloop.results.gaps import Range, common_range, curve_of, gap
 from alloop.results.names import Metric, Test
@@ -129,24 +129,38 @@ class Comparison:
 
 
 def compare_runs(
-    folders: str | Path | Iterable[str | Path], metric: Metric = "ap", test: Test = "t", cost: CostModel = BOXES
+    folders: str | Path | Iterable[str | Path],
+    metric: Metric | None = None,
+    test: Test = "t",
+    cost: CostModel | None = None,
 ) -> Comparison:
     """Compare every strategy with random.
 
     Args:
         folders: folders of runs and studies, or one such folder.
-        metric: the metric of the curves.
+        metric: the metric of the curves; None for `ap`, or for `accuracy` of classification.
         test: `t`, or `permutation` of signs or `wilcoxon`, both with bootstrap intervals.
-        cost: what the curves are drawn against.
+        cost: what the curves are drawn against; None for boxes, or for images of classification.
 
     Raises:
         ConfigError: no runs, or runs that cannot be compared.
     """
     paths = [folders] if isinstance(folders, str | Path) else folders
-    runs = find_runs([Path(path) for path in paths], cost)
+    runs = find_runs([Path(path) for path in paths], cost or BOXES)
     refuse_unlike(runs)
+    metric = metric or runs[0].measured[0]
     _refuse_unmeasured(runs, metric)
-    return compared(runs, metric, test, cost)
+    return compared(runs, metric, test, cost or (IMAGES if runs[0].unit == "labels" else BOXES))
+
+
+def reported_runs(
+    folder: Path, metric: Metric | None = None, test: Test = "t", cost: CostModel | None = None
+) -> Comparison:
+    """Compare as `compare_runs` does for a report, whose verdicts are about AP50 by default."""
+    comparison = compare_runs([folder], metric, test, cost)
+    if metric is None and comparison.metric == "ap":
+        return compared((*comparison.runs, *comparison.replicates), "ap50", test, comparison.cost)
+    return comparison
 
 
 def _refuse_unmeasured(runs: Sequence[Run], metric: Metric) -> None:
@@ -156,7 +170,8 @@ def _refuse_unmeasured(runs: Sequence[Run], metric: Metric) -> None:
         if lacking is not None:
             known = ", ".join(name for name in get_args(Metric) if name in lacking.metrics)
             msg = (
-                f"{run.name}: round {lacking.round} has no {metric}: its version did not measure it; compare by {known}"
+                f"{run.name}: round {lacking.round} has no {metric}: its version, or its task, does not measure it; "
+                f"compare by {known}"
             )
             raise ConfigError(msg)
 

@@ -54,7 +54,7 @@ def limits(
         losses: of the rounds in `low_rounds`; those of others are looked at as well.
     """
     stalled = {one.round: found for one in losses if (found := stalled_loss(one)) is not None}
-    points = [(r.boxes, value) for r in rounds if r.round not in stalled and (value := r.metrics["ap"]) is not None]
+    points = [(r.boxes, value) for r in rounds if r.round not in stalled and (value := r.metrics.get("ap")) is not None]
     return [*_stalled(stalled), *_nothing_found(points), *fallen(points), *_tied(shared)]
 
 
@@ -62,7 +62,7 @@ def low_rounds(rounds: Sequence[RoundRecord]) -> list[int]:
     """Return the rounds with an AP of 0, or with one that is lower than an earlier one by more than noise."""
     best, low = 0.0, []
     for record in rounds:
-        value = record.metrics["ap"]
+        value = record.metrics.get("ap")
         if value is not None and (value == 0 or _lower(value, best)):
             low.append(record.round)
         best = max(best, value or 0.0)

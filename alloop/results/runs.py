@@ -20,7 +20,7 @@ from alloop.ledger.facts import RunFacts
 from alloop.ledger.store import RoundRecord, read_ledger, run_folders
 from alloop.plugins import load_class, plain_parameters, sibling_parameters
 from alloop.results.limits import Limit, run_limits
-from alloop.results.names import Metric
+from alloop.results.names import UNITS, Metric, measured
 
 # may differ between runs that are compared; what `seed_images` names is compared as the seed set, a file of weights
 # by its content
@@ -55,6 +55,16 @@ class Run:
         return self.facts.replicate
 
     @property
+    def unit(self) -> str:
+        """What is paid for, in the plural: `boxes`, or `labels` of classification."""
+        return UNITS[self.facts.task]
+
+    @property
+    def measured(self) -> tuple[Metric, ...]:
+        """The metrics of its task; the first is the one that curves are drawn of."""
+        return measured(self.facts.task)
+
+    @property
     def paid(self) -> tuple[float, ...]:
         """The total cost of the images that each round trained on."""
         if self.cost == BOXES:
@@ -75,12 +85,12 @@ class Run:
         points = [
             (paid, value)
             for paid, record in zip(self.paid, self.rounds, strict=True)
-            if (value := record.metrics[metric]) is not None
+            if (value := record.metrics.get(metric)) is not None
         ]
         costs, values = [paid for paid, _ in points], [value for _, value in points]
         return np.array(costs, dtype=np.float64), np.array(values, dtype=np.float64)
 
-    def plot(self, metric: Metric = "ap") -> Any:
+    def plot(self, metric: Metric | None = None) -> Any:
         """Return a matplotlib figure of a metric against what was paid."""
         return self._alone().plot(metric)
 

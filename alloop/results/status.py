@@ -18,6 +18,7 @@ from alloop.progress import duration
 from alloop.results.forecast import forecast
 from alloop.results.forecast_words import RunForecast
 from alloop.results.limits import Limit, run_limits
+from alloop.results.names import UNITS
 from alloop.results.run_log import RunLog, read_log
 from alloop.results.stopping import WORTH, NextRound, advice
 from alloop.tables import Table
@@ -68,6 +69,11 @@ class RunStatus:
     log: RunLog = field(default_factory=RunLog)
 
     @property
+    def task(self) -> str:
+        """What the run is about: `detection`, or `classification`."""
+        return self.facts.task if self.facts else "detection"
+
+    @property
     def left(self) -> TimeLeft | None:
         """How long the run still takes; None where nothing says it, or where it seems to be stopped."""
         planned = self.facts and self.facts.rounds_planned
@@ -107,7 +113,7 @@ class RunStatus:
             f"strategy {name}, random seed {seed}: {self.state}",
             f"rounds   {self.progress}",
             *self._reported(),
-            f"paid     {self.spent.images} of {self.pool} images, {self.spent.boxes} boxes; {budget}",
+            f"paid     {self.spent.images} of {self.pool} images, {self.spent.boxes} {UNITS[self.task]}; {budget}",
             *([f"weights  {facts.initial_weights}"] if facts and facts.initial_weights else []),
             *(f"amended  {amendment}" for amendment in self.amendments),
             *(f"warning  {warning}" for warning in (facts.warnings if facts else ())),
@@ -150,7 +156,7 @@ class RunStatus:
 
     def _curve(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return the boxes paid for and AP, of the rounds that have one."""
-        points = [(float(r.boxes), value) for r in self.rounds if (value := r.metrics["ap"]) is not None]
+        points = [(float(r.boxes), value) for r in self.rounds if (value := r.metrics.get("ap")) is not None]
         return tuple(boxes for boxes, _ in points), tuple(value for _, value in points)
 
     def _requested(self) -> list[str]:

@@ -43,7 +43,7 @@ def _mean_points(runs: Sequence[Run], strategy: str) -> list[Point]:
 
 
 def _points(run: Run) -> list[Point]:
-    return [(r.boxes, value) for r in run.rounds if (value := r.metrics["ap"]) is not None]
+    return [(r.boxes, value) for r in run.rounds if (value := r.metrics.get("ap")) is not None]
 
 
 def _hardly_better(runs: Sequence[Run], metric: Metric) -> list[str]:

@@ -14,6 +14,7 @@ from alloop.data.splits import load_splits, refuse_missing_files
 from alloop.errors import ConfigError, DataError
 from alloop.files import atomic_folder, atomic_write
 from alloop.starting.settings import Device, Setting, first_settings
+from alloop.tasks.detection import boxes_of
 
 CONFIG, SPLITS, LABELED = "config.yaml", "splits", "labeled.txt"  # in the folder of the project
 PATHS = {
@@ -70,8 +71,8 @@ def start_project(source: Source, out: Path, device: Device) -> Sequence[Setting
         config = DataConfig.model_validate(data)
         refuse_missing_files(config)
         splits = load_splits(config, for_people=True)
-        pool = splits.train.dataset
-        others = [splits.test.dataset] if splits.shared else [splits.test.dataset, splits.reference.dataset]
+        pool = boxes_of(splits.train)
+        others = [boxes_of(split) for split in ((splits.test,) if splits.shared else (splits.test, splits.reference))]
         settings = first_settings(pool, others, device)
         if any(setting.key == "loop.seed_images" for setting in settings):
             labeled = sorted(pool.images.keys() - pool.unlabeled)

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from alloop.data.cache_folder import CacheFolder
-from alloop.data.splits import Splits, load_splits, refuse_missing_files
+from alloop.data.splits import Splits, refuse_missing_files
 from alloop.errors import AlloopError
 from alloop.loop.checks import check_config, check_data
 from alloop.loop.parts import parts_of
 from alloop.studies.arms import Arm
+from alloop.tasks.table import task_of
 
 
 def check_arms(arms: Sequence[Arm], table: Mapping[str, str], kept: CacheFolder) -> None:
@@ -33,7 +34,9 @@ def check_arms(arms: Sequence[Arm], table: Mapping[str, str], kept: CacheFolder)
         people = arm.config.oracle.asks_people
         key = repr((arm.config.data, people))
         if key not in read:
-            read = {key: load_splits(arm.config.data, for_people=people, kept=kept)}  # one at a time in memory
+            read = {
+                key: task_of(arm.config).load_splits(arm.config.data, for_people=people, kept=kept)
+            }  # one at a time in memory
         try:
             check_data(parts_of(arm.config, table, read[key]))
         except AlloopError as error:

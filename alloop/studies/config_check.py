@@ -6,25 +6,19 @@ Nothing is trained and torch is not loaded, unless the config names a device oth
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from alloop.budget.amounts import Amount
 from alloop.config.reading import ExperimentConfig, changed
 from alloop.data.same_files import same_files
-from alloop.data.sizes import box_sides, image_sizes, shown_sides
-from alloop.data.splits import Split, Splits, load_splits, refuse_missing_files
-from alloop.data.summary import note_lines, untrained_boxes, unused_classes
+from alloop.data.splits import Split, Splits
 from alloop.errors import ConfigError
 from alloop.loop.checks import check_config, check_data
 from alloop.loop.parts import make_detector, parts_of
 from alloop.loop.recorded_data import splits_by_name
 from alloop.tables import Table
+from alloop.tasks.table import task_of
 from alloop.training.schedule import long_warmup, total_steps
 
-FINE = 8.0  # pixels; smaller boxes are finer than the finest level of most detectors
-MANY_FINE = 0.1  # share of such boxes that is worth a line
 FEW_PASSES = 5  # over the images of a round; fewer train too little to show what labels are worth
-FEW_BOXES = 10  # of a class in the test split; its AP is mostly chance then
 SHOWN = 5  # images in two splits that are named
 
 
@@ -60,9 +54,9 @@ def checked_config(config: ExperimentConfig, table: Mapping[str, str], strategie
         ConfigError: a file that is not there, or a device that this machine lacks.
         DataError: data that cannot be used, or an image file that is not there.
     """
-    refuse_missing_files(config.data)
+    task_of(config).refuse_missing(config.data)
     _refuse_missing_device(config)
-    splits = load_splits(config.data, for_people=config.oracle.asks_people)
+    splits = task_of(config).load_splits(config.data, for_people=config.oracle.asks_people)
     problems = {}
     for name in strategies:
         try:
@@ -103,18 +97,14 @@ def _refuse_missing_device(config: ExperimentConfig) -> None:
 
 def _row(config: ExperimentConfig, name: str, split: Split) -> dict[str, str]:
     """Return counts and sizes of a split."""
-    own, scaled = split.dataset, _input_size(config)
-    row = {
+    own, task = split.dataset, task_of(config)
+    return {
         "split": name,
         "images": f"{len(own.images)}",
-        "boxes": f"{own.boxes}",
+        task.unit: f"{own.boxes}",
         "classes": f"{sum(map(bool, own.class_counts()))}",
-        "image size": image_sizes(own),
-        "box sides in px: 10 %, half, 90 %": shown_sides(box_sides(own)),
+        **task.figures(split, _input_size(config)),
     }
-    if scaled is not None:
-        row[f"scaled to {scaled[0]} x {scaled[1]}"] = shown_sides(box_sides(own, *scaled))
-    return row
 
 
 def _input_size(config: ExperimentConfig) -> tuple[int, int] | None:
@@ -125,30 +115,9 @@ def _input_size(config: ExperimentConfig) -> tuple[int, int] | None:
 
 def _notes(config: ExperimentConfig, splits: Splits) -> list[str]:
     """Return what was noted about the data, and what may be too small in them."""
-    by_name, pool, scaled = splits_by_name(splits), splits.train.dataset, _input_size(config)
-    lines = [line for split in by_name.values() for line in note_lines(split.dataset)]
-    if not config.oracle.asks_people:
-        lines += [*untrained_boxes(pool), *unused_classes(pool, "the pool")]
-    sides = box_sides(pool, *scaled) if scaled else box_sides(pool)
-    fine = float(np.mean(sides < FINE)) if len(sides) else 0.0
-    if scaled and fine > MANY_FINE:
-        hint = "detectors hardly find such; raise detector.short_side and long_side, or take a backbone of stride 4"
-        lines.append(f"{fine:.0%} of the boxes of the pool have sides under {FINE:g} px after scaling; {hint}")
-    return [*lines, *_rare_test_classes(splits.test)]
-
-
-def _rare_test_classes(test: Split) -> list[str]:
-    """Say which classes have so few test boxes that AP, the mean over classes, is uncertain."""
-    own = test.dataset
-    rare = [
-        f"{name} {count}"
-        for name, count in zip(own.class_names, own.class_counts(), strict=True)
-        if 0 < count < FEW_BOXES
-    ]
-    if not rare:
-        return []
-    listed = ", ".join(rare[:SHOWN]) + (f" and {len(rare) - SHOWN} more" if len(rare) > SHOWN else "")
-    return [f"classes with under {FEW_BOXES} boxes in the test split, whose AP is mostly chance: {listed}"]
+    task = task_of(config)
+    noted = task.notes(splits_by_name(splits), labels_are_known=not config.oracle.asks_people)
+    return [*noted, *task.doubts(splits, _input_size(config))]
 
 
 def _leak_lines(splits: Mapping[str, Split]) -> list[str]:
@@ -172,7 +141,7 @@ def _plan_lines(config: ExperimentConfig, splits: Splits) -> list[str]:
     if first is None or later is None:
         return [f"plan: {bought}"]
     last = max(1, min(len(pool.images), round(first + (loop.rounds - 1) * later)))
-    boxes = f" and about {last * density:.0f} of {pool.boxes} boxes" if density else ""
+    boxes = f" and about {last * density:.0f} of {pool.boxes} {task_of(config).unit}" if density else ""
     lines = [f"plan: {bought}: {last} of {len(pool.images)} images{boxes} in the last round"]
     if config.detector.is_external:
         return lines

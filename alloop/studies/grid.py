@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from alloop.config.reading import ExperimentConfig, changed, refuse_people, refuse_waiting, with_all_labels
-from alloop.data.splits import load_splits
 from alloop.ledger.database import FILE
 from alloop.loop.parts import CACHE, detector_gives, kept_values, lacking
 from alloop.progress import Progress
 from alloop.strategy import make_strategy
 from alloop.studies.arms import Arm, Failure, run_arms
 from alloop.studies.checks import check_arms
+from alloop.tasks.table import task_of
 from alloop.trackers.tracker import require_packages
 
 FULL_LABEL = "full_label"
@@ -65,7 +65,7 @@ def _strategy_arm(config: ExperimentConfig, name: str, seed: int, replicate: int
 
 
 def _full_label_arm(config: ExperimentConfig, seed: int) -> Arm:
-    images = len(load_splits(config.data).train.dataset.images)
+    images = len(task_of(config).load_splits(config.data).train.dataset.images)
     alone = changed(config, {"random_seed": seed, "strategy": {"name": "random"}})
     return Arm(f"{FULL_LABEL}_seed{seed}", with_all_labels(alone, images))
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Float32
 
+from alloop.class_values import Truth
 from alloop.query import Need, PseudoLabels, Query, Weights
 from alloop.randomness import rng
 from alloop.values import Annotations, Detections, ImageId, MaskPixels
@@ -60,6 +61,14 @@ class FakeDetections(_Fake):
             masks=_ellipses(proposals),
             proposals=proposals,
         )
+
+
+class FakeClassProbabilities(_Fake):
+    """Gives each image probabilities of the classes."""
+
+    def class_probabilities(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, "n k"]:
+        """Return probabilities of three classes for each image."""
+        return np.stack([self._rng(i).dirichlet(np.ones(3)).astype(np.float32) for i in image_ids])
 
 
 class FakeFeatures(_Fake):
@@ -125,7 +134,7 @@ class FakeDerivatives(FakeDetections):
         generator = self._rng(image_id)
         return generator.uniform(0.5, 2, 8), generator.normal(size=8)
 
-    def loss_gradient(self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Annotations]) -> Weights:  # noqa: ARG002
+    def loss_gradient(self, image_ids: Sequence[ImageId], annotations: Mapping[ImageId, Truth]) -> Weights:  # noqa: ARG002
         """Return the sum of -c t."""
         losses = [self._curvature_and_minimum(i) for i in image_ids]
         return {"weight": np.sum([-c * t for c, t in losses], axis=0)}
@@ -133,7 +142,7 @@ class FakeDerivatives(FakeDetections):
     def curvature_product(
         self,
         image_ids: Sequence[ImageId],
-        annotations: Mapping[ImageId, Annotations],  # noqa: ARG002
+        annotations: Mapping[ImageId, Truth],  # noqa: ARG002
         vector: Weights,
     ) -> Weights:
         """Return the sum of c times the vector."""
@@ -142,7 +151,7 @@ class FakeDerivatives(FakeDetections):
     def loss_slopes(
         self,
         image_ids: Sequence[ImageId],
-        annotations: Mapping[ImageId, Annotations],  # noqa: ARG002
+        annotations: Mapping[ImageId, Truth],  # noqa: ARG002
         direction: Weights,
     ) -> Float32[np.ndarray, " n"]:
         """Return the gradient times the direction."""
@@ -161,7 +170,7 @@ class FakeDerivatives(FakeDetections):
         return self.loss_slopes(image_ids, {}, direction), np.array(counts, dtype=np.float32)
 
 
-class FakeDetector(FakeDerivatives, FakeFeatures, FakeMasks, FakeLossPredictions):
+class FakeDetector(FakeDerivatives, FakeClassProbabilities, FakeFeatures, FakeMasks, FakeLossPredictions):
     """A detector without pixels that serves every need.
 
     Every answer is a pure function of the image id. Images whose ids are congruent modulo `distinct` look the same.

@@ -21,6 +21,7 @@ from alloop.data.grouped_annotations import GroupedAnnotations
 from alloop.data.images import FolderImages
 from alloop.data.splits import Split
 from alloop.oracles.oracle import Answer, HumanOracle, OraclePlugin, PreAnnotations, RevealingOracle, Task
+from alloop.query import boxed
 from alloop.randomness import rng
 from alloop.testing.fakes import fake_annotations
 from alloop.values import Annotations, ImageId, ImageRecord
@@ -57,7 +58,8 @@ class OracleCase:
     def people_answer(self, round_: int, image_ids: Sequence[ImageId]) -> dict[ImageId, Annotations]:
         """Let people annotate images with the boxes of the pool; return those boxes."""
         assert self.answer is not None, "an oracle that asks people needs `answer` in its OracleCase"
-        given = {image_id: self.pool.dataset.annotations[image_id] for image_id in image_ids}
+        boxes = boxed(self.pool.dataset.annotations)
+        given = {image_id: boxes[image_id] for image_id in image_ids}
         self.answer(round_, given)
         return given
 
@@ -120,9 +122,9 @@ def check_reveals_every_image(case: OracleCase) -> None:
 def check_reveals_the_same_again(case: OracleCase) -> None:
     """Refuse an oracle whose answer depends on the order, on earlier questions, or on what else is asked."""
     oracle, ids = case.revealing(), case.image_ids
-    together = oracle.annotate(ids)
+    together = boxed(oracle.annotate(ids))
     for image_id in reversed(ids):
-        alone = case.revealing().annotate([image_id])[image_id], oracle.annotate([image_id])[image_id]
+        alone = (boxed(asked.annotate([image_id]))[image_id] for asked in (case.revealing(), oracle))
         for answer in alone:
             _same(together[image_id], answer, f"image {image_id} was answered differently when asked alone or again")
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from alloop.errors import StrategyError
 from alloop.plugins import make_plugin, plain_parameters
-from alloop.query import CAPABILITIES, Need, Query
+from alloop.query import CAPABILITIES, Need, Query, boxed
 from alloop.strategy import Strategy, checked_selection, uses_labels
 from alloop.testing.fakes import make_query
 from alloop.values import Selection
@@ -118,8 +118,10 @@ def check_query_unchanged(strategy: Strategy) -> None:
     strategy.select(query)
     assert (query.unlabeled, query.count, query.random_seed) == before[:3], "select changed the query"
     assert before[3].keys() == query.labeled.keys(), "select changed the labeled set"
-    for image_id, truth in before[3].items():
-        assert np.array_equal(truth.boxes, query.labeled[image_id].boxes), f"select changed the boxes of {image_id}"
+    for image_id, truth in boxed(before[3]).items():
+        assert np.array_equal(truth.boxes, boxed(query.labeled)[image_id].boxes), (
+            f"select changed the boxes of {image_id}"
+        )
 
 
 def check_ties_at_random(strategy: Strategy) -> None:
@@ -152,12 +154,28 @@ def check_only_declared_needs(strategy: Strategy) -> None:
     query = _query(strategy)
     restricted = dataclasses.replace(
         query,
-        detector=_Restricted(query.detector, strategy.needs),
-        reference_detector=_Restricted(query.reference_detector, strategy.needs),
+        detector=_Restricted(query.detector, _as_detector(strategy.needs)),
+        reference_detector=_Restricted(query.reference_detector, _as_detector(strategy.needs)),
     )
     if Need.REFERENCE not in strategy.needs:
         restricted = dataclasses.replace(restricted, reference=MappingProxyType({}), reference_detector=None)
     _same(strategy.select(query), strategy.select(restricted), "without what `needs` leaves out")
+
+
+def _as_detector(needs: frozenset[Need]) -> frozenset[Need]:
+    """Return what a detector gives that serves some needs: its predictions are detections."""
+    return needs - {Need.PREDICTIONS} | {Need.DETECTIONS} if Need.PREDICTIONS in needs else needs
+
+
+def check_classifies(strategy: Strategy) -> None:
+    """Refuse a strategy that needs predictions of any task, and cannot do with class probabilities."""
+    if Need.PREDICTIONS not in strategy.needs:
+        return
+    query = _query(strategy)
+    restricted = (_Restricted(detector, strategy.needs) for detector in (query.detector, query.reference_detector))
+    detector, reference = restricted
+    selection = strategy.select(dataclasses.replace(query, detector=detector, reference_detector=reference))
+    assert len(set(selection.image_ids)) == query.count, "expected `query.count` images of a classifier as well"
 
 
 class _Restricted:
@@ -209,6 +227,7 @@ def strategy_checks() -> list[StrategyCheck]:
         check_ties_at_random,
         check_needs,
         check_only_declared_needs,
+        check_classifies,
         check_hidden_truth_unused,
         check_progress,
     ]

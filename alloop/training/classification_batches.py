@@ -1,7 +1,6 @@
 """Training batches of labeled images with one class each."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -16,14 +15,9 @@ from alloop.values import ImageId
 class ClassificationBatches(TrainingBatches):
     """Batches whose targets are classes.
 
-    With `crop_padding`, an image is laid on a black border of this many pixels, and a window of its own size is cut out
-    at random, as usual on CIFAR (He et al. 2016, section 4.2).
+    With `training.crop_padding`, an image is laid on a black border of this many pixels, and a window of its own size
+    is cut out at random, as usual on CIFAR (He et al. 2016, section 4.2).
     """
-
-    def __init__(self, *settings: Any, crop_padding: int = 0, **named: Any) -> None:
-        """Fix everything that a batch depends on; see `TrainingBatches`."""
-        super().__init__(*settings, **named)
-        self._padding = crop_padding
 
     def __call__(self, step: int) -> tuple[list[Image], list[Target], list[ImageId]]:
         """Return images, targets and image ids of one step."""
@@ -36,10 +30,11 @@ class ClassificationBatches(TrainingBatches):
 
     def _cropped(self, images: Sequence[Tensor], step: int) -> list[Image]:
         """Return windows of padded images; where they lie is a function of seed and step."""
-        if not self._padding:
+        padding = self._config.crop_padding
+        if not padding:
             return [*images]
-        corners = self._seed.rng("crop", step).integers(0, 2 * self._padding + 1, (len(images), 2)).tolist()
-        return [_window(image, self._padding, *corner) for image, corner in zip(images, corners, strict=True)]
+        corners = self._seed.rng("crop", step).integers(0, 2 * padding + 1, (len(images), 2)).tolist()
+        return [_window(image, padding, *corner) for image, corner in zip(images, corners, strict=True)]
 
 
 def _window(image: Tensor, padding: int, left: int, top: int) -> Tensor:

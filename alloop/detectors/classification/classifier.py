@@ -24,7 +24,14 @@ class ImageClassifier:
         last_layers: every weight of a convolution or linear layer, with its scale. ISAL differentiates them all.
     """
 
-    def __init__(self, module: StagedClassifier) -> None:
+    def __init__(self, module: StagedClassifier, image_size: int | None = None) -> None:
+        """Wrap a network.
+
+        Args:
+            module: the network.
+            image_size: side of the square that images are scaled to; None where they all have one size.
+        """
+        module.image_size = image_size
         self.module: StagedClassifier = module
         self.levels = module.backbone.names
         self.last_layers = {
@@ -35,7 +42,7 @@ class ImageClassifier:
 
     def losses(self, images: list[Tensor], targets: Sequence[Target]) -> dict[str, Float[Tensor, " batch"]]:
         """Return the cross entropy of each image over the number of images."""
-        return {"classification": _cross_entropy(self.module(torch.stack(images)), targets) / len(images)}
+        return {"classification": _cross_entropy(self.module(self.module.batch(images)), targets) / len(images)}
 
     def classify(self, images: list[Tensor]) -> Float[Tensor, "batch k"]:
         """Return the probability of each class, without gradient, and leave the mode of the module as it was."""
@@ -44,11 +51,11 @@ class ImageClassifier:
     def embed(self, images: list[Tensor]) -> Float[Tensor, "batch d"]:
         """Return the features that the last layer reads, without gradient."""
         with evaluating(self.module):
-            return self.module.features(torch.stack(images))
+            return self.module.features(self.module.batch(images))
 
     def cached_features(self, images: list[Tensor]) -> "CachedImages":
         """Return the images themselves: ISAL differentiates every layer, so nothing lies below the last one."""
-        return CachedImages(self.module, torch.stack(images))
+        return CachedImages(self.module, self.module.batch(images))
 
 
 class CachedImages:

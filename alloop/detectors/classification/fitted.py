@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from jaxtyping import Float32
 
-from alloop.class_values import ClassLabel, ClassProbabilities, Truth
+from alloop.class_values import ClassLabel, Truth
 from alloop.detectors.classification.classifier import CachedImages
 from alloop.detectors.fitted_network import FittedNetwork, unserved
 from alloop.detectors.kept_scores import Arrays
 from alloop.detectors.protocol import CachedLosses, Classifier, Image, Target
+from alloop.errors import AlloopError
 from alloop.query import PseudoLabels
 from alloop.values import ImageId
 
@@ -16,19 +19,27 @@ from alloop.values import ImageId
 class FittedTorchClassifier(FittedNetwork):
     """A trained classifier: class probabilities beside what every network answers."""
 
-    def class_probabilities(self, image_ids: Sequence[ImageId]) -> list[ClassProbabilities]:
-        """Return the probability of each class, for each image."""
+    def class_probabilities(self, image_ids: Sequence[ImageId]) -> Float32[np.ndarray, "n k"]:
+        """Return the probability of each class, for each image.
+
+        Raises:
+            AlloopError: numbers that are not finite.
+        """
+        found = self._scored("probabilities", image_ids, self._classified)
+        rows = np.stack([found[i]["probabilities"] for i in image_ids])
+        finite = np.isfinite(rows).all(axis=1)
+        if not finite.all():
+            msg = f"image {image_ids[int(finite.argmin())]}: the classifier gives probabilities that are not finite"
+            raise AlloopError(f"{msg}; lower training.lr")
+        return rows
+
+    def _classified(self, ids: Sequence[ImageId], images: list[Image]) -> dict[ImageId, Arrays]:
         network = self.detector
         if not isinstance(network, Classifier):
             raise unserved("class_probabilities", "`classify`", network)
-
-        def classified(ids: Sequence[ImageId], images: list[Image]) -> dict[ImageId, Arrays]:
-            with self._autocast():
-                rows = network.classify(images).float().cpu().numpy()
-            return {image_id: {"probabilities": row} for image_id, row in zip(ids, rows, strict=True)}
-
-        found = self._scored("probabilities", image_ids, classified)
-        return [ClassProbabilities(**found[i]) for i in image_ids]
+        with self._autocast():
+            rows = network.classify(images).float().cpu().numpy()
+        return {image_id: {"probabilities": row} for image_id, row in zip(ids, rows, strict=True)}
 
     def _target(self, image_id: ImageId, truth: Truth) -> Target:  # noqa: ARG002
         """Return the class of an image as a training target."""

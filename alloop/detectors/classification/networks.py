@@ -6,11 +6,14 @@ pooling (He et al. 2016, section 4.2; ISAL's classifier is such a ResNet-18).
 """
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, Literal
 
+import torch
 import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 Stem = Literal["cifar", "imagenet"]
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -24,12 +27,30 @@ class StagedClassifier(nn.Module):
     Attributes:
         backbone: returns the output of each stage.
         head: the last linear layer.
+        image_size: side of the square that images are scaled to; None where they all have one size.
     """
+
+    image_size: int | None = None
 
     def __init__(self, stem: nn.Module, stages: Sequence[nn.Module], widths: Sequence[int], classes: int) -> None:
         super().__init__()
         self.backbone = StageOutputs(stem, stages, widths)
         self.head = nn.Linear(widths[-1], classes)
+
+    def batch(self, images: Sequence[Float[Tensor, "3 _ _"]]) -> Float[Tensor, "n 3 h w"]:
+        """Return images as one tensor; one that is no square of `image_size` is stretched to it."""
+        return torch.stack([self._square(image) for image in images])
+
+    def _square(self, image: Float[Tensor, "3 _ _"]) -> Float[Tensor, "3 h w"]:
+        size = self.image_size
+        if size is None or image.shape[1:] == (size, size):
+            return image
+        stretched = functional.interpolate(image[None], (size, size), mode="bilinear", antialias=True)
+        return stretched[0]
+
+    def transform(self, images: Sequence[Float[Tensor, "3 _ _"]]) -> tuple[SimpleNamespace, None]:
+        """Return what the backbone reads as `.tensors`, as the transform of a torchvision detector does."""
+        return SimpleNamespace(tensors=self.normalised(self.batch(images))), None
 
     def normalised(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
         """Return pixels of 0..1 in the units that the first layer reads."""

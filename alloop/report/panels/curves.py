@@ -11,7 +11,8 @@ from alloop.results.names import Metric, metric_title
 
 def _sections(data: PageData) -> Iterator[dict[str, Any]]:
     first = data.comparison.metric
-    second: Metric = "ap50" if first == "ap" else "ap"
+    measured = data.comparison.runs[0].measured
+    second: Metric = measured[1] if first == measured[0] else measured[0]
     foreseen = bool(outlook(data.comparison))
     for metric in (first, second):
         picture = drawing(data.curve if metric == first else draw(data.comparison, metric), metric)

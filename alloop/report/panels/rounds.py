@@ -7,7 +7,7 @@ from alloop.report.numbers import UNKNOWN, mean_rows
 from alloop.report.panel import HtmlTable, PageData, Panel, number
 from alloop.results.names import columns, metric_title
 
-_HEADS = ("strategy", "round", "seeds", "images", "boxes", "boxes per image")
+_HEADS = ("strategy", "round", "seeds", "images")
 
 
 def _sections(data: PageData) -> Iterator[dict[str, Any]]:
@@ -19,11 +19,12 @@ def _sections(data: PageData) -> Iterator[dict[str, Any]]:
             f"{row['strategy']}{' (uses labels)' if row['label_using'] else ''}",
             *(f"{row[key]:.0f}" for key in ("round", "seeds", "images", "boxes")),
             f"{row['boxes'] / row['images']:.2f}" if row["images"] else UNKNOWN,
-            *(number(row.get(key, row["ap"])) for key in metrics),
+            *(number(row.get(key, row.get("ap"))) for key in metrics),
         ]
         for row in means
     ]
-    yield {"table": HtmlTable([*_HEADS, *map(metric_title, metrics)], rows)}
+    unit = data.comparison.runs[0].unit
+    yield {"table": HtmlTable([*_HEADS, unit, f"{unit} per image", *map(metric_title, metrics)], rows)}
 
 
 PANEL = Panel("Every round", _sections, "{{ table }}")
