@@ -66,12 +66,14 @@ class LossPrediction:
         margin: by which the predictions of a pair of images should differ.
         hidden: width of the module for each pyramid level.
         detach: whether the module's gradient is kept out of the detector.
+        detach_from: share of the training from which on it is.
     """
 
     weight: float = 1.0
     margin: float = 1.0
     hidden: int = 128
     detach: bool = True
+    detach_from: float = 0.0
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from alloop.detectors.protocol import Image, Network, PyramidDetector, Target
-from alloop.detectors.torchvision.features import batch_of, evaluating, pooled_levels
+from alloop.detectors.torchvision.features import batch_of, evaluating
 from alloop.strategy import LossPrediction
 
 NAME = "loss_prediction"  # of the submodule, of its parameters' prefix and of its loss term
@@ -32,19 +32,21 @@ class LossPredictionModule(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """Return the predicted losses `[n]` from one `[n, c, h, w]` per level."""
-        pooled = pooled_levels(levels)
+        pooled = [level.mean(dim=(2, 3)) for level in levels]
         hidden = [torch.relu(layer(level)) for layer, level in zip(self.of_level, pooled, strict=True)]
         predicted: Tensor = self.join(torch.cat(hidden, dim=1))[:, 0]
         return predicted
 
-    def loss(self, levels: Sequence[Tensor], losses: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    def loss(self, levels: Sequence[Tensor], losses: Float[Tensor, " n"], share: float = 1.0) -> Float[Tensor, " n"]:
         """Return the weighted ranking loss per image.
 
         Args:
             levels: one `[n, c, h, w]` per level; no gradient reaches them where the settings detach the module.
             losses: what is to be predicted.
+            share: how much of the training is done, from 0 to 1.
         """
-        predicted = self([level.detach() for level in levels] if self.settings.detach else levels)
+        detached = self.settings.detach and share >= self.settings.detach_from
+        predicted = self([level.detach() for level in levels] if detached else levels)
         return self.settings.weight * ranking_loss(predicted.float(), losses, self.settings.margin)
 
 
@@ -75,10 +77,12 @@ def attached_module(detector: Network) -> LossPredictionModule | None:
     return module if isinstance(module, LossPredictionModule) else None
 
 
-def training_losses(detector: Network, images: list[Image], targets: Sequence[Target]) -> dict[str, Tensor]:
+def training_losses(
+    detector: Network, images: list[Image], targets: Sequence[Target], share: float = 1.0
+) -> dict[str, Tensor]:
     """Return the detector's loss terms, and the ranking loss of its loss prediction module where it has one.
 
-    The module sees the features that the detector computes for its own losses.
+    The module sees the features that the detector computes for its own losses; `share` of the training is done.
     """
     module = attached_module(detector)
     if module is None or not isinstance(detector, PyramidDetector):
@@ -91,7 +95,7 @@ def training_losses(detector: Network, images: list[Image], targets: Sequence[Ta
     finally:
         hook.remove()
     image_losses = torch.stack(list(terms.values())).sum(dim=0).detach()
-    return {**terms, NAME: module.loss([maps[0][level] for level in detector.levels], image_losses)}
+    return {**terms, NAME: module.loss([maps[0][level] for level in detector.levels], image_losses, share)}
 
 
 def predicted_losses(detector: PyramidDetector, images: list[Image]) -> Float[Tensor, " batch"]:

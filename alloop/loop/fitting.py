@@ -232,7 +232,7 @@ def _train(
     if round_ == 0 and config.training.short_sides and frozen_features(context, context.caches.pool, detector):
         context.progress.say("training.short_sides: training at several sizes keeps no features of frozen stages")
     semi_supervised = _semi_supervised(context, round_, detector, batches, steps)
-    objective = semi_supervised or SupervisedObjective(detector, batches)
+    objective = semi_supervised or SupervisedObjective(detector, batches, steps)
     classes = len(experiment.splits.train.dataset.class_names)
     name = f"round {round_}: training on {len(batches.labels)} images"
     losses = train(

@@ -30,9 +30,11 @@ from alloop.values import ImageId
 class SupervisedObjective:
     """The detector's own losses on labeled images. It has no state: a batch is a function of the step number."""
 
-    def __init__(self, detector: Detector, batches: TrainingBatches) -> None:
+    def __init__(self, detector: Detector, batches: TrainingBatches, steps: int | None = None) -> None:
+        """Train on batches, for `steps` steps if that is known: a loss prediction may depend on how many are done."""
         self._detector = detector
         self._batches = batches
+        self._steps = steps
 
     def begin(self, averaged: Mapping[str, Tensor]) -> None:
         """Do nothing: the average is not needed."""
@@ -40,7 +42,8 @@ class SupervisedObjective:
     def __call__(self, step: int) -> tuple[dict[str, Tensor], list[ImageId]]:
         """Return the detector's loss terms, one number per image each, and the ids of the images."""
         images, targets, image_ids = self._batches(step)
-        return training_losses(self._detector, images, targets), image_ids
+        share = 1.0 if self._steps is None else step / self._steps
+        return training_losses(self._detector, images, targets, share), image_ids
 
     def end_step(self, step: int) -> None:
         """Do nothing."""
