@@ -19,7 +19,8 @@ from alloop.values import Annotations, Detections, ImageId, MaskPixels, Selectio
 Weights = Mapping[str, np.ndarray]
 """One array per weight of the detector's last layers, by name."""
 
-PseudoLabels = Literal["hard", "posterior"]
+PseudoLabels = Literal["hard", "posterior"] | int
+"""How certain pseudo-labels are; a number is that of the most probable classes of an image, weighed by probability."""
 
 
 class Need(StrEnum):
@@ -166,7 +167,8 @@ class Differentiable(Protocol):
             image_ids: images without annotations.
             direction: one array per weight of the last layers.
             score_threshold: detections of a lower score are left out.
-            labels: `hard` treats each pseudo-label as certain, `posterior` weighs it by the class probabilities.
+            labels: `hard` treats each pseudo-label as certain, `posterior` weighs it by the class probabilities. A
+                number k, in classification alone, weighs the k most probable classes.
 
         Returns:
             slopes, meaningless where an image has no pseudo-label, and numbers of pseudo-labels.

@@ -22,7 +22,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from alloop.errors import StrategyError
-from alloop.query import Need, PseudoLabels, Query, Weights
+from alloop.query import Need, Query, Weights
 from alloop.randomness import RoundSeed
 from alloop.values import ImageId, Selection
 from strategies.inverse_hessian import (
@@ -48,6 +48,8 @@ class Influence:
         score_threshold: detections of a lower score are no pseudo-labels; images without any come last, in random
             order.
         pseudo_labels: `hard` as released, or weighted by the detector's `posterior`.
+        top_classes: in classification, the number of the most probable classes that the gradient is expected over,
+            instead of `pseudo_labels`; with all classes that gradient is 0 in the last layer.
         images: k, the number of labeled images per repetition.
         repetitions: p, the number of s_test that are averaged.
         sampling: `random` from the labeled images, or `sequential`: repetition r takes every p-th, as released.
@@ -62,7 +64,8 @@ class Influence:
     """
 
     score_threshold: float = 0.1
-    pseudo_labels: PseudoLabels = "hard"
+    pseudo_labels: Literal["hard", "posterior"] = "hard"
+    top_classes: int | None = None
     images: int = 500
     repetitions: int = 4
     sampling: Literal["random", "sequential"] = "random"
@@ -79,6 +82,8 @@ class Influence:
         """Raise ValueError on numbers out of range and on settings that exclude each other."""
         if not 0 <= self.damping < 1:
             raise ValueError(f"damping: expected a number in 0..1, found {self.damping}")
+        if self.top_classes is not None and self.top_classes < 1:
+            raise ValueError(f"top_classes: expected a positive number, or null, found {self.top_classes}")
         if self.images < 1 or self.repetitions < 1:
             raise ValueError(f"images and repetitions: expected 1 or more, found {self.images}, {self.repetitions}")
         if self.scale is not None and not 0 < self.scale < np.inf:
@@ -99,7 +104,7 @@ class Influence:
         solution, diagnostics = self.solve(query, v)
         image_ids = sorted(query.unlabeled)
         utilities, boxes = query.detector.pseudo_label_slopes(
-            image_ids, solution.s, self.score_threshold, self.pseudo_labels
+            image_ids, solution.s, self.score_threshold, self.top_classes or self.pseudo_labels
         )
         scored = (boxes > 0) & np.isfinite(utilities)
         diagnostics |= {"unscored_images": float((~scored).sum()), "utility_per_box": float(self.per_box)}

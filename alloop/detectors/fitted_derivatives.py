@@ -113,6 +113,9 @@ class DifferentiableStream(StreamingDetector):
     def _pseudo_targets(self, cached: CachedLosses, score_threshold: float, labels: PseudoLabels) -> list[Target]:
         """Return the network's own predictions of a batch as training targets."""
         assert isinstance(cached, CachedFeatures)
+        if isinstance(labels, int):
+            msg = "top_classes: a detection has one class; leave it out, or take pseudo_labels: posterior"
+            raise StrategyError(msg)
         return [pseudo_target(detections, score_threshold, labels) for detections in cached.detections()]
 
     @property

@@ -11,13 +11,14 @@ from alloop.data.cache_folder import CacheFolder
 from alloop.data.fingerprints import Fingerprint
 from alloop.data.kept_fingerprints import fingerprints
 from alloop.data.leaks import NEAR, Match, Side, overlaps
+from alloop.data.perceptual_hash import SIDE
 from alloop.data.splits import Split
 from alloop.errors import DataError
 from alloop.ledger.facts import SplitLeaks
 from alloop.ledger.image_audit import TITLES
 from alloop.ledger.split_images import HashedImage
 from alloop.progress import Progress
-from alloop.values import ImageId
+from alloop.values import ImageId, ImageRecord
 
 _COMPARED = (("test", "train"), ("reference", "train"), ("reference", "test"))
 _HARM = {
@@ -78,6 +79,7 @@ def _hashed(split: Split, found: Fingerprints) -> list[HashedImage]:
 
 def _leaks(side: Side, of: Side) -> SplitLeaks:
     identical, near = (overlap.matches for overlap in overlaps(side, of)[:2])
+    near = tuple(match for match in near if _is_told_apart(side.images[match.first], of.images[match.second]))
 
     def names(match: Match) -> tuple[str, str]:
         return side.images[match.first].file_name, of.images[match.second].file_name
@@ -93,6 +95,11 @@ def _leaks(side: Side, of: Side) -> SplitLeaks:
         identical_pairs=tuple(map(names, identical[:SHOWN])),
         near_pairs=tuple((*names(match), int(match.distance)) for match in near[:SHOWN]),
     )
+
+
+def _is_told_apart(*images: ImageRecord) -> bool:
+    """Return whether images are large enough for their perceptual hashes to tell one motif from another."""
+    return all(min(image.width, image.height) >= SIDE for image in images)
 
 
 def leak_warnings(leaks: tuple[SplitLeaks, ...]) -> list[str]:

@@ -143,7 +143,8 @@ class RunStatus:
             diagnostics = ", ".join(f"{name} {value:.4g}" for name, value in measured[-1].diagnostics.items())
             lines.append(f"query    after round {measured[-1].round}: {diagnostics}")
         metrics = ", ".join(f"{k} {v:.3f}" for k, v in self.rounds[-1].metrics.items() if v is not None)
-        content = "content  {1} is the sha256 of what round {0} trained on; `alloop export` writes it"
+        exported = "; `alloop export` writes it" if self.task == "detection" else ""
+        content = f"content  {{1}} is the sha256 of what round {{0}} trained on{exported}"
         return [*lines, f"last     {metrics}", *([content.format(*self.content)] if self.content else [])]
 
     def _forecast(self) -> list[str]:

@@ -47,15 +47,20 @@ class FittedTorchClassifier(FittedNetwork):
         return Target(labels=torch.tensor([truth.label], device=self._device))
 
     def _pseudo_targets(self, cached: CachedLosses, score_threshold: float, labels: PseudoLabels) -> list[Target]:
-        """Return the most probable class of each image, or the probabilities of all that reach the threshold.
+        """Return the most probable class of each image, or the probabilities of several classes.
 
-        Source: ISAL's expected gradient. With all classes its slope in the last layer is 0, since the sum of
-        p_c (p - e_c) is; so the least probable ones are left out.
+        These are the classes that reach the threshold, or the `labels` most probable ones. Source: ISAL's expected
+        gradient. With all classes its slope in the last layer is 0, since the sum of p_c (p - e_c) is; so the least
+        probable ones are left out.
         """
         assert isinstance(cached, CachedImages)
         probabilities = cached.probabilities()
         targets = [Target(labels=row.argmax()[None]) for row in probabilities]
-        if labels == "posterior":
-            for target, row in zip(targets, probabilities, strict=True):
-                target["posteriors"] = torch.where(row >= score_threshold, row, 0.0)[None]
+        if labels == "hard":
+            return targets
+        for target, row in zip(targets, probabilities, strict=True):
+            weighed = row >= score_threshold
+            if isinstance(labels, int):
+                weighed = torch.zeros_like(weighed).scatter(0, row.topk(min(labels, len(row))).indices, value=True)
+            target["posteriors"] = torch.where(weighed, row, 0.0)[None]
         return targets
