@@ -27,7 +27,7 @@ class DetectorPlugin(Protocol):
     def long_side(self) -> int:
         """Upper limit of the long side in pixels; an image that would pass it is scaled to it."""
 
-    def build(self, classes: int) -> "alloop.detectors.protocol.Detector":
+    def build(self, classes: int) -> "alloop.detectors.protocol.Network":
         """Build the network with its initial weights.
 
         Random weights come from torch's global generator, which the caller seeds.

@@ -6,7 +6,7 @@ import torch
 
 from alloop.config.class_balance import ClassifierRetraining, EqualizationLoss, LogitAdjustment, Method
 from alloop.config.training import TrainingConfig
-from alloop.detectors.protocol import Detector
+from alloop.detectors.protocol import Network
 from alloop.detectors.region_protocol import BalancedDetector
 from alloop.errors import ConfigError
 from alloop.loop.round_files import Checkpoints
@@ -33,13 +33,13 @@ def reads_sigmoids(config: TrainingConfig) -> bool:
     return isinstance(balance_method(config), EqualizationLoss)
 
 
-def prepare_logits(network: Detector, config: TrainingConfig) -> None:
+def prepare_logits(network: Network, config: TrainingConfig) -> None:
     """Let a network that was just built read its logits in the way in which the configured method trains them."""
     if reads_sigmoids(config):
         balanced(network).read_logits_as_sigmoids()
 
 
-def balanced(network: Detector) -> BalancedDetector:
+def balanced(network: Network) -> BalancedDetector:
     """Return the network of a plug-in that declares `balances_classes`.
 
     Raises:
@@ -53,7 +53,7 @@ def balanced(network: Detector) -> BalancedDetector:
 
 
 def balanced_objective(
-    objective: TrainingObjective, network: Detector, config: TrainingConfig, classes: int, device: torch.device
+    objective: TrainingObjective, network: Network, config: TrainingConfig, classes: int, device: torch.device
 ) -> TrainingObjective:
     """Return the objective of a training, with another loss of regions where the configured method has one."""
     method = balance_method(config)
@@ -69,7 +69,7 @@ def retraining_begun(config: TrainingConfig, checkpoints: Checkpoints, steps: in
 
 
 def balance_afterwards(
-    network: Detector,
+    network: Network,
     batches: TrainingBatches,
     config: TrainingConfig,
     *,

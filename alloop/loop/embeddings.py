@@ -11,7 +11,7 @@ from alloop.data.images import ImageSource
 from alloop.data.pixels import PixelCache
 from alloop.detectors.fitted import FittedTorchDetector
 from alloop.detectors.loss_prediction import attach_module
-from alloop.detectors.protocol import Detector, PyramidDetector
+from alloop.detectors.protocol import Network, PyramidDetector
 from alloop.detectors.seeding import seeded
 from alloop.errors import ConfigError
 from alloop.ledger.store import read_ledger
@@ -61,12 +61,12 @@ def embedder(
     return embed
 
 
-def _of_config(path: Path) -> tuple[ExperimentConfig, Detector]:
+def _of_config(path: Path) -> tuple[ExperimentConfig, Network]:
     config = load_config(path)
     return config, _built(config, 1, str(path))  # an embedding does not depend on the number of classes
 
 
-def _of_run(folder: Path, table: Mapping[str, str]) -> tuple[ExperimentConfig, Detector]:
+def _of_run(folder: Path, table: Mapping[str, str]) -> tuple[ExperimentConfig, Network]:
     with read_ledger(folder) as ledger:
         facts, rounds = ledger.facts(), ledger.rounds()
         if facts is None or not rounds:
@@ -81,7 +81,7 @@ def _of_run(folder: Path, table: Mapping[str, str]) -> tuple[ExperimentConfig, D
     return config, detector
 
 
-def _built(config: ExperimentConfig, classes: int, name: str) -> Detector:
+def _built(config: ExperimentConfig, classes: int, name: str) -> Network:
     plugin = make_detector(config)
     if Need.EMBEDDINGS not in plugin.gives:
         msg = f"{name}: detector {config.detector.name!r} gives no embeddings; name another one"

@@ -16,7 +16,7 @@ from alloop.config.training import CHANGES_NO_RESULT
 from alloop.data.cache_folder import CacheFolder
 from alloop.data.images import DECODER
 from alloop.detectors.loss_prediction import attach_module
-from alloop.detectors.protocol import Detector, PyramidDetector
+from alloop.detectors.protocol import Network, PyramidDetector
 from alloop.detectors.seeding import seeded
 from alloop.errors import ConfigError
 from alloop.loop.checks import check_config, check_data
@@ -33,7 +33,7 @@ class Experiment(Parts):
     device: torch.device
     threads: int
 
-    def new_detector(self, round_: int) -> Detector:
+    def new_detector(self, round_: int) -> Network:
         """Build a network with the weights that the config names; see `training.start` for those of the last round."""
         seed = RoundSeed(self.config.random_seed, round_)
         with seeded(seed.derive("init")):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from alloop.detectors.protocol import Detector
+from alloop.detectors.protocol import Network
 from alloop.loop.buying import Walk
 from alloop.loop.context import RunContext
 from alloop.loop.purchase_rules import random_seed_set, rules_of
@@ -59,7 +59,7 @@ class FirstBatch:
             yield from selection.image_ids[done:]
             done, count = count, min(2 * count, session.unlabeled)
 
-    def _untrained(self) -> Detector:
+    def _untrained(self) -> Network:
         """Return the detector with the weights that training starts from."""
         detector = self._context.experiment.new_detector(0)
         detector.module.to(self._context.experiment.device)

@@ -15,7 +15,7 @@ from alloop.detectors.external import External
 from alloop.detectors.frozen_features import computed_by
 from alloop.detectors.kept_scores import KeptScores
 from alloop.detectors.plugin import DetectorPlugin, PseudoLabelPlugin
-from alloop.detectors.protocol import Detector
+from alloop.detectors.protocol import Detector, Network
 from alloop.evaluation.metrics import Metrics
 from alloop.files import sha256_of
 from alloop.loop.class_balancing import balance_afterwards, balanced_objective, reads_sigmoids, retraining_begun
@@ -51,7 +51,7 @@ from alloop.training.supervised import SupervisedObjective, train
 from alloop.training.weights import load_weights_of, weights_of
 from alloop.values import ImageId
 
-RoundDetector = Detector | OutsideDetector | PredictedDetector
+RoundDetector = Network | OutsideDetector | PredictedDetector
 """The detector of a round: a network, the answers of another program, or what is known before any training."""
 
 
@@ -129,7 +129,7 @@ def _scores_in_half(experiment: Experiment) -> bool:
     return experiment.config.training.amp and experiment.device.type == "cuda"
 
 
-def _kept_scores(context: RunContext, cache: PixelCache, detector: Detector) -> KeptScores:
+def _kept_scores(context: RunContext, cache: PixelCache, detector: Network) -> KeptScores:
     """Return where the scores of a detector with these weights are kept."""
     experiment = context.experiment
     identity = [
@@ -211,7 +211,7 @@ def _continues(experiment: Experiment, round_: int) -> bool:
     return round_ > 0 and experiment.config.training.start == "previous"
 
 
-def _untrained(context: RunContext, round_: int) -> Detector:
+def _untrained(context: RunContext, round_: int) -> Network:
     """Return the detector that a training starts from."""
     detector = context.experiment.new_detector(round_)
     if _continues(context.experiment, round_):
@@ -222,7 +222,7 @@ def _untrained(context: RunContext, round_: int) -> Detector:
 def _train(
     context: RunContext,
     round_: int,
-    detector: Detector,
+    detector: Network,
     batches: TrainingBatches,
     checkpoints: Checkpoints,
     steps: int,
@@ -252,7 +252,7 @@ def _train(
 
 
 def _semi_supervised(
-    context: RunContext, round_: int, detector: Detector, labeled: TrainingBatches, steps: int
+    context: RunContext, round_: int, detector: Network, labeled: TrainingBatches, steps: int
 ) -> SemiSupervisedObjective | None:
     """Return the objective that also uses unlabeled images; None where it is not wanted or no image is unlabeled."""
     experiment, config = context.experiment, context.experiment.config
@@ -260,9 +260,12 @@ def _semi_supervised(
     unlabeled = sorted(pool.dataset.images.keys() - set(labeled.image_ids))
     if settings is None or not unlabeled:
         return None
+    teacher = experiment.new_detector(round_)
+    assert isinstance(detector, Detector)  # the config refuses other tasks
+    assert isinstance(teacher, Detector)
     return SemiSupervisedObjective(
         detector,
-        experiment.new_detector(round_),
+        teacher,
         labeled,
         unlabeled_batches(context, round_, unlabeled, detector, ratio=settings.unlabeled_ratio),
         config.training,

@@ -8,7 +8,7 @@ import torch
 from alloop.class_values import Truth
 from alloop.data.pixels import PixelCache
 from alloop.detectors.frozen_features import FrozenFeatureCache
-from alloop.detectors.protocol import Detector, FrozenFeatureDetector
+from alloop.detectors.protocol import FrozenFeatureDetector, Network
 from alloop.loop.context import RunContext
 from alloop.query import Need, boxed
 from alloop.randomness import RoundSeed
@@ -17,7 +17,7 @@ from alloop.training.class_balance.classifier_retraining import ClassBalancedBat
 from alloop.values import ImageId
 
 
-def frozen_features(context: RunContext, cache: PixelCache, detector: Detector) -> FrozenFeatureCache | None:
+def frozen_features(context: RunContext, cache: PixelCache, detector: Network) -> FrozenFeatureCache | None:
     """Return what the frozen layers of a detector make of images; None where it has none, or where it is off."""
     wanted, device = context.experiment.config.training.frozen_features, context.experiment.device
     if wanted == "off" or (wanted == "auto" and device.type != "cpu"):
@@ -30,7 +30,7 @@ def frozen_features(context: RunContext, cache: PixelCache, detector: Detector) 
 
 
 def training_batches(
-    context: RunContext, round_: int, labeled: Mapping[ImageId, Truth], detector: Detector
+    context: RunContext, round_: int, labeled: Mapping[ImageId, Truth], detector: Network
 ) -> TrainingBatches:
     """Return the batches that a detector is trained on."""
     seed = RoundSeed(context.experiment.config.random_seed, round_)
@@ -38,13 +38,13 @@ def training_batches(
 
 
 def class_balanced_batches(
-    context: RunContext, labeled: Mapping[ImageId, Truth], detector: Detector, seed: RoundSeed
+    context: RunContext, labeled: Mapping[ImageId, Truth], detector: Network, seed: RoundSeed
 ) -> ClassBalancedBatches:
     """Return the batches that a classifier is retrained on, under a seed of their own."""
     return ClassBalancedBatches(labeled=boxed(labeled), **_settings(context, detector, seed))
 
 
-def _settings(context: RunContext, detector: Detector, seed: RoundSeed) -> dict[str, Any]:
+def _settings(context: RunContext, detector: Network, seed: RoundSeed) -> dict[str, Any]:
     """Return the arguments of `TrainingBatches` but the images."""
     experiment, cache = context.experiment, context.caches.training
     return {
@@ -59,7 +59,7 @@ def _settings(context: RunContext, detector: Detector, seed: RoundSeed) -> dict[
 
 
 def unlabeled_batches(
-    context: RunContext, round_: int, image_ids: Sequence[ImageId], detector: Detector, *, ratio: int
+    context: RunContext, round_: int, image_ids: Sequence[ImageId], detector: Network, *, ratio: int
 ) -> UnlabeledBatches:
     """Return batches of images without labels, with `ratio` images for each labeled one of a step."""
     experiment, cache = context.experiment, context.caches.pool

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from alloop.config.training import TrainingConfig
 from alloop.detectors.loss_prediction import NAME as LOSS_PREDICTION
 from alloop.detectors.loss_prediction import training_losses
-from alloop.detectors.protocol import Detector
+from alloop.detectors.protocol import Network
 from alloop.detectors.seeding import seeded
 from alloop.randomness import RoundSeed
 from alloop.training.batches import TrainingBatches
@@ -30,7 +30,7 @@ from alloop.values import ImageId
 class SupervisedObjective:
     """The detector's own losses on labeled images. It has no state: a batch is a function of the step number."""
 
-    def __init__(self, detector: Detector, batches: TrainingBatches, steps: int | None = None) -> None:
+    def __init__(self, detector: Network, batches: TrainingBatches, steps: int | None = None) -> None:
         """Train on batches, for `steps` steps if that is known: a loss prediction may depend on how many are done."""
         self._detector = detector
         self._batches = batches
@@ -87,7 +87,7 @@ def _groups(module: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
 
 
 def train(
-    detector: Detector,
+    detector: Network,
     objective: TrainingObjective,
     config: TrainingConfig,
     *,

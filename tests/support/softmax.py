@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from alloop.class_values import ClassLabel
+from alloop.data.images import MemoryImages
+from alloop.data.pixels import PixelCache
+from alloop.detectors.classification.classifier import ImageClassifier
+from alloop.detectors.classification.fitted import FittedTorchClassifier
+from alloop.detectors.classification.networks import StagedClassifier
+from alloop.query import Need
 from alloop.testing import FakeDetector
+from alloop.values import ImageId, ImageRecord
 
 
 class Softmax(FakeDetector):
@@ -42,6 +50,45 @@ class Softmax(FakeDetector):
 
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "isal_stest.json"
+
+
+class LinearNetwork(StagedClassifier):
+    """One linear layer over the numbers of an image, as a network that `ImageClassifier` takes."""
+
+    def __init__(self, weight):
+        classes, features = np.shape(weight)
+        super().__init__(torch.nn.Identity(), [torch.nn.Identity()], [features], classes)
+        self.head = torch.nn.Linear(features, classes, bias=False, dtype=torch.float64)
+        self.head.weight.data = torch.tensor(weight, dtype=torch.float64)
+
+    def batch(self, images):
+        return torch.stack(list(images))
+
+    def forward(self, images):
+        return self.head(images.flatten(1))
+
+
+class RowsAsImages(FittedTorchClassifier):
+    """The real classifier path over rows of numbers, which no file of pixels could hold."""
+
+    def __init__(self, case):
+        records = {i: ImageRecord(ImageId(i), "", 1, 1) for i in range(len(case["X"]))}
+        source = MemoryImages({}, records)
+        network = ImageClassifier(LinearNetwork(case["W"]))
+        settings = {"gives": frozenset({Need.LAST_LAYERS}), "batch_size": 4, "device": torch.device("cpu")}
+        super().__init__(network, source, PixelCache(source, 1, 1), ("a", "b", "c"), **settings)
+        self.rows = torch.tensor(case["X"], dtype=torch.float64)
+
+    def _batches(self, task, image_ids):
+        for image_id in image_ids:
+            yield [image_id], [self.rows[image_id].reshape(1, 1, -1)]
+
+
+def golden_classifier():
+    """Return the golden case, and the same as `golden_detector` by the classifier that alloop trains."""
+    case = json.loads(GOLDEN.read_text())["cases"][0]
+    truth = {ImageId(i): ClassLabel(int(label)) for i, label in enumerate(case["Y"])}
+    return case, RowsAsImages(case), truth
 
 
 def golden_detector():

@@ -18,9 +18,9 @@ SIDE, COUNT = 8, 6
 def batches(crop_padding=0, seed=0, **config):
     source = Source([(SIDE, SIDE)] * COUNT)
     labeled = {ImageId(i): ClassLabel(i % 3) for i in range(COUNT)}
-    settings = TrainingConfig(iterations=1, batch_size=COUNT, **{"flip": 0.0, **config})
+    settings = TrainingConfig(iterations=1, batch_size=COUNT, crop_padding=crop_padding, **{"flip": 0.0, **config})
     cache = PixelCache(source, SIDE, SIDE)
-    fixed = {"with_masks": False, "device": torch.device("cpu"), "crop_padding": crop_padding}
+    fixed = {"with_masks": False, "device": torch.device("cpu")}
     return ClassificationBatches(cache, labeled, settings, RoundSeed(seed, 0), **fixed)
 
 

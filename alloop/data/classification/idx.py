@@ -6,6 +6,7 @@ lengths as big-endian int32; then come the numbers. Source: Y. LeCun, C. Cortes,
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,15 +21,16 @@ _LARGEST = 2**31  # bytes that a file may unpack to
 _PREFIX = {"train": "train", "test": "t10k"}
 
 
-def read_idx_set(folder: Path, part: Literal["train", "test"]) -> ClassifiedImages:
+def read_idx_set(folder: Path, part: Literal["train", "test"], class_names: Sequence[str] = ()) -> ClassifiedImages:
     """Read one part of a set in IDX files, gray images becoming RGB.
 
     Args:
         folder: with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and so on, or the same with `.gz`.
         part: `train`, or `test`, whose files begin with `t10k`.
+        class_names: in label order; empty for the labels from 0 to the largest one.
 
     Raises:
-        DataError: a file that is not there or damaged, or as many labels as there are images are not there.
+        DataError: a file that is not there or damaged, other numbers of labels and images, a class without a name.
     """
     images, labels = (
         _array(_found(folder, f"{_PREFIX[part]}-{kind}-ubyte")) for kind in ("images-idx3", "labels-idx1")
@@ -38,6 +40,10 @@ def read_idx_set(folder: Path, part: Literal["train", "test"]) -> ClassifiedImag
         raise DataError(msg)
     names = tuple(f"{part}/{row}" for row in range(len(labels)))
     classes = tuple(str(label) for label in range(int(labels.max(initial=0)) + 1))
+    if class_names and len(class_names) < len(classes):
+        msg = f"{folder}: {part} has class {classes[-1]}, and {len(class_names)} classes have names"
+        raise DataError(msg)
+    classes = tuple(class_names) or classes
     return ClassifiedImages(names, labels.astype(np.int64), classes, np.repeat(images[..., None], 3, axis=3))
 
 

@@ -32,7 +32,7 @@ FORMATS: Mapping[str, tuple[Reader, Callable[[SplitConfig], Path | None]]] = {
     "class_folders": (lambda block, _, names: read_class_folders(block.annotations, names), lambda b: b.annotations),
     "class_csv": (lambda block, _, names: read_class_csv(block.annotations, _csv_images(block), names), _csv_images),
     "cifar": (lambda block, part, _: read_cifar(block.annotations, part), lambda _: None),
-    "idx": (lambda block, part, _: read_idx_set(block.annotations, part), lambda _: None),
+    "idx": (lambda block, part, names: read_idx_set(block.annotations, part, names), lambda _: None),
 }
 """The sources of images with one class each, by name: what reads one, and where its image files are, if it has any."""
 

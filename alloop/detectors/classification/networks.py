@@ -6,7 +6,6 @@ pooling (He et al. 2016, section 4.2; ISAL's classifier is such a ResNet-18).
 """
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
@@ -14,6 +13,7 @@ import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models.detection.image_list import ImageList
 
 Stem = Literal["cifar", "imagenet"]
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -48,9 +48,10 @@ class StagedClassifier(nn.Module):
         stretched = functional.interpolate(image[None], (size, size), mode="bilinear", antialias=True)
         return stretched[0]
 
-    def transform(self, images: Sequence[Float[Tensor, "3 _ _"]]) -> tuple[SimpleNamespace, None]:
-        """Return what the backbone reads as `.tensors`, as the transform of a torchvision detector does."""
-        return SimpleNamespace(tensors=self.normalised(self.batch(images))), None
+    def transform(self, images: Sequence[Float[Tensor, "3 _ _"]]) -> tuple[ImageList, None]:
+        """Return what the backbone reads, as the transform of a torchvision detector does."""
+        batch = self.normalised(self.batch(images))
+        return ImageList(batch, [(batch.shape[2], batch.shape[3])] * len(images)), None
 
     def normalised(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
         """Return pixels of 0..1 in the units that the first layer reads."""
