@@ -146,6 +146,7 @@ def train(
             saved = time.monotonic()
     losses.check()
     average.apply(module)
+    module.to(memory_format=torch.contiguous_format)  # as one that is restored: the layout decides the last bits
     return history
 
 

@@ -59,7 +59,7 @@ class LinearNetwork(StagedClassifier):
         classes, features = np.shape(weight)
         super().__init__(torch.nn.Identity(), [torch.nn.Identity()], [features], classes)
         self.head = torch.nn.Linear(features, classes, bias=False, dtype=torch.float64)
-        self.head.weight.data = torch.tensor(weight, dtype=torch.float64)
+        self.head.weight.data = torch.tensor(weight)
 
     def batch(self, images):
         return torch.stack(list(images))
@@ -68,20 +68,25 @@ class LinearNetwork(StagedClassifier):
         return self.head(images.flatten(1))
 
 
+def padded(rows):
+    """Return rows with zeros behind them, so that each can be an image of three channels."""
+    rows = np.asarray(rows, dtype=np.float64)
+    return np.pad(rows, ((0, 0), (0, -rows.shape[1] % 3)))
+
+
 class RowsAsImages(FittedTorchClassifier):
     """The real classifier path over rows of numbers, which no file of pixels could hold."""
 
     def __init__(self, case):
         records = {i: ImageRecord(ImageId(i), "", 1, 1) for i in range(len(case["X"]))}
         source = MemoryImages({}, records)
-        network = ImageClassifier(LinearNetwork(case["W"]))
+        network = ImageClassifier(LinearNetwork(padded(case["W"])))
         settings = {"gives": frozenset({Need.LAST_LAYERS}), "batch_size": 4, "device": torch.device("cpu")}
         super().__init__(network, source, PixelCache(source, 1, 1), ("a", "b", "c"), **settings)
-        self.rows = torch.tensor(case["X"], dtype=torch.float64)
+        self.rows = torch.tensor(padded(case["X"]))
 
-    def _batches(self, task, image_ids):
-        for image_id in image_ids:
-            yield [image_id], [self.rows[image_id].reshape(1, 1, -1)]
+    def _pixels(self, image_ids):
+        return [self.rows[image_id].reshape(3, 1, -1) for image_id in image_ids]
 
 
 def golden_classifier():

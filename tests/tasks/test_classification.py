@@ -251,7 +251,10 @@ def test_a_class_is_stored_as_one_label_and_nothing_else():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"training.semi_supervised": {}, "training.ema": 0.9}, r"training\.semi_supervised: task classification does not serve it"),
+        (
+            {"training.semi_supervised": {}, "training.ema": 0.9},
+            r"training\.semi_supervised: task classification does not serve it",
+        ),
         ({"training.short_sides": [8, 16]}, "training.short_sides: task classification"),
         ({"evaluation.keep_detections": True}, "evaluation.keep_detections: task classification"),
         ({"oracle.name": "folder", "oracle.folder": "x"}, "oracle: task classification does not serve it"),
