@@ -44,8 +44,8 @@ class FCOS(TorchvisionParameters):
         float,
         Field(
             ge=0,
-            description="distances to the sides that boxes begin with, in strides. 0 is torchvision's start, from which "
-            "a box head may be negative everywhere and then never learns, because it ends in a ReLU; not for isal",
+            description="distances to the sides that boxes begin with, in strides. From 0, torchvision's start, some "
+            "trainings never learn boxes: the head ends in a ReLU, and may be negative everywhere. Not for isal",
         ),
     ] = 0.0
 
