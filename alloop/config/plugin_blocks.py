@@ -19,6 +19,8 @@ from alloop.plugins import (
 
 # a hash that only checks a file, and the time after which a program is stopped
 DETECTOR_CHANGES_NO_RESULT = frozenset({"weights_sha256", "time_limit_hours"})
+DETECTOR_WITHOUT_EFFECT = {"box_start": 0.0}
+"""Parameters that were added later, with the value under which a detector is as it was without them."""
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")  # endings by which `detector.weights` is known to be a file
 
 
@@ -135,7 +137,8 @@ class DetectorBlock(PluginBlock):
         for name in NETWORKS if self.name in NETWORKS else ():
             values |= self._parameters_of(name)
         values |= self.used()
-        return {key: value for key, value in values.items() if key not in DETECTOR_CHANGES_NO_RESULT}
+        later = {key for key, value in DETECTOR_WITHOUT_EFFECT.items() if values.get(key) == value}
+        return {key: value for key, value in values.items() if key not in DETECTOR_CHANGES_NO_RESULT | later}
 
     def _parameters_of(self, name: str) -> dict[str, Any]:
         """Return the parameters of a built-in detector, its defaults or the given values."""

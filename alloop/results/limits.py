@@ -95,8 +95,8 @@ def _lower(value: float, best: float) -> bool:
 def _stalled(found: Mapping[int, tuple[str, float, int]]) -> Iterator[Limit]:
     for round_, (name, value, step) in found.items():
         what = f"the training of round {round_} failed: its loss {name} stayed at {value:.4g} from step {step} on"
-        change = "AP of this round says nothing about its labels; lower training.lr, or warm up longer"
-        yield Limit(Sign.STALLED, f"{what}, so {change}")
+        change = "set detector.box_start: 1 where it is fcos and the loss one of boxes, else lower training.lr"
+        yield Limit(Sign.STALLED, f"{what}, so AP of this round says nothing about its labels; {change}")
 
 
 def _nothing_found(points: Sequence[Point]) -> Iterator[Limit]:

@@ -91,6 +91,7 @@ def _detector(device: Device, scaled: Float64[np.ndarray, " n"]) -> list[Setting
             Setting("detector.weights", "imagenet", "pretrained features; torchvision downloads them once"),
             Setting("detector.channels", 96, "a narrow pyramid, for a CPU"),
             Setting("detector.tower_convs", 2, "two convolutions instead of four, for a CPU"),
+            Setting("detector.box_start", 1.0, "boxes of two strides: from torchvision's 0 some trainings never learn"),
         ]
     anchor = int(np.clip(round(float(np.quantile(scaled, 0.1))), 8, 64)) if len(scaled) else 32
     return [

@@ -81,7 +81,7 @@ def test_a_training_that_failed_is_told_instead_of_what_follows_from_it():
     (limit,) = limits(rounds(0.30, 0.35, 0.0), (), [dead])
     assert limit.sign is Sign.STALLED
     assert limit.sentence.startswith("the training of round 2 failed: its loss boxes stayed at 1 from step 31 on, so ")
-    assert "training.lr" in limit.sentence
+    assert "detector.box_start: 1" in limit.sentence
     assert [limit.sign for limit in limits(rounds(0.30, 0.35, 0.0), (), [losses(2, 0.5, 0.4)])] == [Sign.FALLEN]
 
 

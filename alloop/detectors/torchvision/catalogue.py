@@ -12,6 +12,7 @@ from alloop.detectors.torchvision.parameters import (
     TorchvisionParameters,
     TwoStageParameters,
 )
+from alloop.errors import ConfigError
 from alloop.query import Need
 
 if TYPE_CHECKING:
@@ -39,6 +40,14 @@ class FCOS(TorchvisionParameters):
     variant: Annotated[
         Literal["torchvision", "isal"], Field(description="torchvision, or isal for the FCOS that ISAL was measured on")
     ] = "torchvision"
+    box_start: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="distances to the sides that boxes begin with, in strides. From 0, torchvision's start, some "
+            "trainings never learn boxes: the head ends in a ReLU, and may be negative everywhere. Not for isal",
+        ),
+    ] = 0.0
 
     gives: ClassVar[frozenset[Need]] = ONE_STAGE
     classification_terms: ClassVar[frozenset[str]] = frozenset({"classification"})
@@ -48,8 +57,15 @@ class FCOS(TorchvisionParameters):
         """Build the network with its initial weights."""
         from alloop.detectors.torchvision import one_stage  # noqa: PLC0415  imports torch
 
-        build = {"torchvision": one_stage.build_fcos, "isal": one_stage.build_isal_fcos}[self.variant]
-        return build(self, classes, channels=self.channels, tower_convs=self.tower_convs)
+        sizes = {"channels": self.channels, "tower_convs": self.tower_convs}
+        if self.variant == "isal":
+            if self.box_start:
+                msg = (
+                    "detector.box_start: the box head of variant isal ends in an exponential and needs none; remove it"
+                )
+                raise ConfigError(msg)
+            return one_stage.build_isal_fcos(self, classes, **sizes)
+        return one_stage.build_fcos(self, classes, **sizes, box_start=self.box_start)
 
 
 @dataclass(frozen=True, kw_only=True)

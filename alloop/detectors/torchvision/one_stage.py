@@ -65,12 +65,15 @@ class OneStageDetector(TorchvisionDetector):
         return pool_regions(self.module, self.strides, images, boxes)
 
 
-def build_fcos(parameters: TorchvisionParameters, classes: int, *, channels: int, tower_convs: int) -> Detector:
+def build_fcos(
+    parameters: TorchvisionParameters, classes: int, *, channels: int, tower_convs: int, box_start: float = 0.0
+) -> Detector:
     """Build an FCOS with one anchor location per pixel; the bounds of the levels follow from their strides."""
     architecture = {"variant": "torchvision", "channels": channels, "tower_convs": tower_convs}
     pyramid = _pyramid(parameters, "fcos_resnet50_fpn", architecture)
     locations = WideAnchors(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
     head = PerImageFCOSHead(channels, classes, tower_convs)
+    torch.nn.init.constant_(head.regression_head.bbox_reg.bias, box_start)
     model = PosteriorFCOS(pyramid.module, classes, anchor_generator=locations, head=head, **_thresholds(parameters))
     model.box_coder.__class__ = WideLinearCoder
     return _detector(model, pyramid, "fcos_resnet50_fpn")
