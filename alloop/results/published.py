@@ -4,6 +4,7 @@ Numbers are as printed; null means not reported; `suspect` names cells that may 
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,8 @@ STRATEGY_OF_METHOD = {
     "Learning loss": "learning_loss",
     "Localization stability": "localization_stability",
 }
+
+_IMAGES_PER_STEP = re.compile(r"\((\d+) images per step")
 
 Curve = tuple[np.ndarray, np.ndarray]  # boxes and figures
 
@@ -46,8 +49,9 @@ def published_table(name: str, comparison: Comparison) -> list[str | Table]:
         raise ConfigError(msg)
     table = tables()[name]
     title = f"{name}: {table['title']}{', ' + table['metric'] if 'metric' in table else ''}"
-    if all(isinstance(row, dict) and "bbox_num" in row for row in table["rows"].values()):
-        return [title, *_beside(table, comparison)]
+    published = _published_curves(table)
+    if published:
+        return [title, *_beside(published, comparison)]
     suspects = [f"may be a misprint: {', '.join(filter(None, cell))}" for cell in table.get("suspect", [])]
     return [title, _as_printed(table), *suspects]
 
@@ -76,9 +80,9 @@ def _cell(value: Any) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-def _beside(table: Mapping[str, Any], comparison: Comparison) -> list[str | Table]:
+def _beside(published: Mapping[str, Curve], comparison: Comparison) -> list[str | Table]:
     """Return savings and efficiencies, as published and in one's own runs."""
-    published = {method: _published_curve(row) for method, row in table["rows"].items()}
+    unit = "images" if comparison.runs[0].unit == "labels" else "boxes"
     names = {run.strategy for run in comparison.runs if run.rounds and not run.full_label}
     own = {name: mean_curve(comparison.runs, name, comparison.metric) for name in names}
     savings, efficiencies = [], []
@@ -90,11 +94,23 @@ def _beside(table: Mapping[str, Any], comparison: Comparison) -> list[str | Tabl
         savings.append([method, *(f"{a} / {b}" for a, b in zip(theirs, ours, strict=True))])
         efficiencies.append([method, _efficiency(curve, ".4f"), _efficiency(here, ".3f")])
     return [
-        "boxes saved against random at shares of random's last figure: published / here",
+        f"{unit} saved against random at shares of random's last figure: published / here",
         Table(["", *(f"at {share:.0%}" for share in SHARES)], savings),
-        "10^4 x figure / boxes at the last step",
+        f"10^4 x figure / {unit} at the last step",
         Table(["", "published", "here"], efficiencies),
     ]
+
+
+def _published_curves(table: Mapping[str, Any]) -> dict[str, Curve]:
+    """Return the curve of each method of a table of figures against boxes, or of accuracies of equal steps."""
+    rows = table["rows"]
+    if all(isinstance(row, dict) and "bbox_num" in row for row in rows.values()):
+        return {method: _published_curve(row) for method, row in rows.items()}
+    step = _IMAGES_PER_STEP.search(table["title"])
+    if step is None or "accuracy" not in table.get("metric", ""):
+        return {}
+    images = float(step[1]) * np.arange(1, 1 + len(table["columns"]))
+    return {method: (images, np.array(row) / 100) for method, row in rows.items()}
 
 
 def _published_curve(row: Mapping[str, Any]) -> Curve:

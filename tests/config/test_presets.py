@@ -36,6 +36,7 @@ def test_every_config_is_complete(name, monkeypatch, tmp_path):
 
 def test_every_experiment_of_the_papers_is_there():
     isal = {"isal_voc", "isal_coco", "isal_coco_large", "isal_coco_faster_rcnn"}
+    isal |= {"isal_cifar10", "isal_cifar100", "isal_cifar10_large"}
     csod = {"csod_voc", "csod_bdd", "csod_coco", "csod_voc_retinanet", "csod_voc_fcos"}
     tfdp = {"tfdp_voc", "tfdp_cityscapes", "tfdp_coco"}
     assert {name.removesuffix(".yaml") for name in PAPERS} == isal | csod | tfdp | {"cissod_coco"}
@@ -45,8 +46,16 @@ def shrunken(config, data, images):
     """Two rounds of two steps on 64-pixel images; everything else as in the paper."""
     tree = config.model_dump(mode="json")
     tree["data"] = data
+    if config.task == "classification":
+        tree["data"], tree["detector"]["image_size"] = {"digits": True}, 8
+        return shortened(tree, images)
     small = {"weights": "none", "channels": 64, "head_width": 16, "proposals": 10, "sampled_regions": 8}
     tree["detector"] |= {**small, "backbone": "resnet18", "short_side": 64, "long_side": 96}
+    return shortened(tree, images)
+
+
+def shortened(tree, images):
+    """Return the config of two rounds of two steps."""
     tree["training"] |= {"batch_size": 2, "epochs": None, "iterations": 2, "threads": 1, "device": "cpu"}
     tree["training"] |= {"warmup_iterations": 0, "warmup_share": 0.5}
     if tree["training"]["short_sides"]:
