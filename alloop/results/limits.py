@@ -13,7 +13,8 @@ MOSTLY = 0.5  # share of the chosen images with one utility above which it is re
 STALLED = 0.1  # share of a training at its end in which a loss that learns is never constant
 FEWEST = 5  # steps at the end of a training without which a constant loss says nothing
 
-Point = tuple[int, float]  # boxes paid for and AP
+Point = tuple[int, float]  # boxes paid for and AP, or labels and accuracy
+Names = tuple[str, str]  # of the figure and of what is paid for
 
 
 class Sign(Enum):
@@ -54,15 +55,30 @@ def limits(
         losses: of the rounds in `low_rounds`; those of others are looked at as well.
     """
     stalled = {one.round: found for one in losses if (found := stalled_loss(one)) is not None}
-    points = [(r.boxes, value) for r in rounds if r.round not in stalled and (value := r.metrics.get("ap")) is not None]
-    return [*_stalled(stalled), *_nothing_found(points), *fallen(points), *_tied(shared)]
+    points = points_of([record for record in rounds if record.round not in stalled])
+    names = names_of(rounds)
+    return [*_stalled(stalled, names), *_nothing_found(points), *fallen(points, names), *_tied(shared)]
+
+
+def points_of(rounds: Sequence[RoundRecord]) -> list[Point]:
+    """Return the points of the curve of AP, or of accuracy."""
+    return [(record.boxes, value) for record in rounds if (value := _figure(record)) is not None]
+
+
+def names_of(rounds: Sequence[RoundRecord]) -> Names:
+    """Return what the points of rounds are called in texts."""
+    return ("accuracy", "labels") if any("accuracy" in record.metrics for record in rounds) else ("AP", "boxes")
+
+
+def _figure(record: RoundRecord) -> float | None:
+    return record.metrics.get("ap", record.metrics.get("accuracy"))
 
 
 def low_rounds(rounds: Sequence[RoundRecord]) -> list[int]:
-    """Return the rounds with an AP of 0, or with one that is lower than an earlier one by more than noise."""
+    """Return the rounds with an AP or accuracy of 0, or with one that is lower than an earlier one by more than noise."""
     best, low = 0.0, []
     for record in rounds:
-        value = record.metrics.get("ap")
+        value = _figure(record)
         if value is not None and (value == 0 or _lower(value, best)):
             low.append(record.round)
         best = max(best, value or 0.0)
@@ -92,11 +108,11 @@ def _lower(value: float, best: float) -> bool:
     return value < best - 2 * NOISE
 
 
-def _stalled(found: Mapping[int, tuple[str, float, int]]) -> Iterator[Limit]:
+def _stalled(found: Mapping[int, tuple[str, float, int]], names: Names) -> Iterator[Limit]:
     for round_, (name, value, step) in found.items():
         what = f"the training of round {round_} failed: its loss {name} stayed at {value:.4g} from step {step} on"
         change = "set detector.box_start: 1 where it is fcos and the loss one of boxes, else lower training.lr"
-        yield Limit(Sign.STALLED, f"{what}, so AP of this round says nothing about its labels; {change}")
+        yield Limit(Sign.STALLED, f"{what}, so {names[0]} of this round says nothing about its labels; {change}")
 
 
 def _nothing_found(points: Sequence[Point]) -> Iterator[Limit]:
@@ -106,14 +122,15 @@ def _nothing_found(points: Sequence[Point]) -> Iterator[Limit]:
         yield Limit(Sign.NOTHING_FOUND, f"{what}; {change}")
 
 
-def fallen(points: Sequence[Point]) -> Iterator[Limit]:
-    """Say where AP fell by more than equal trainings differ, although labels were added."""
+def fallen(points: Sequence[Point], names: Names) -> Iterator[Limit]:
+    """Say where AP or accuracy fell by more than equal trainings differ, although labels were added."""
     if len(points) < 2:
         return
     boxes, now = points[-1]
     fewer, then = max(points[:-1], key=lambda point: point[1])
     if _lower(now, then) and boxes > fewer:
-        fell = f"AP fell from {then:.3f} to {now:.3f} while boxes rose from {fewer} to {boxes}"
+        figure, paid = names
+        fell = f"{figure} fell from {then:.3f} to {now:.3f} while {paid} rose from {fewer} to {boxes}"
         change = "raise training.iterations, or give epochs"
         yield Limit(Sign.FALLEN, f"{fell}: this training does not make use of more labels; {change}")
 

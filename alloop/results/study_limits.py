@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from alloop.results.limits import NOISE, Limit, Point, Sign, fallen
+from alloop.results.limits import NOISE, Limit, Point, Sign, fallen, names_of, points_of
 from alloop.results.names import Metric, metric_title
 from alloop.results.runs import Run
 
@@ -18,7 +18,8 @@ def study_limits(runs: Sequence[Run], metric: Metric) -> list[str]:
     """
     seen = [(run.name, limit) for run in runs for limit in run.limits if limit.sign is not Sign.FALLEN]
     strategies = dict.fromkeys(run.strategy for run in runs if not run.full_label)
-    falls = [(name, limit) for name in strategies for limit in fallen(_mean_points(runs, name))]
+    names = names_of([record for run in runs for record in run.rounds])
+    falls = [(name, limit) for name in strategies for limit in fallen(_mean_points(runs, name), names)]
     return [*_folded([*seen, *falls]), *_hardly_better(runs, metric)]
 
 
@@ -34,16 +35,12 @@ def _folded(seen: Iterable[tuple[str, Limit]]) -> Iterator[str]:
 
 
 def _mean_points(runs: Sequence[Run], strategy: str) -> list[Point]:
-    """Return the mean boxes and AP of each round that all seeds of a strategy have."""
-    curves = [_points(run) for run in runs if run.strategy == strategy]
+    """Return the mean point of each round that all seeds of a strategy have."""
+    curves = [points_of(run.rounds) for run in runs if run.strategy == strategy]
     return [
         (round(np.mean([boxes for boxes, _ in points])), float(np.mean([value for _, value in points])))
         for points in zip(*curves, strict=False)
     ]
-
-
-def _points(run: Run) -> list[Point]:
-    return [(r.boxes, value) for r in run.rounds if (value := r.metrics.get("ap")) is not None]
 
 
 def _hardly_better(runs: Sequence[Run], metric: Metric) -> list[str]:

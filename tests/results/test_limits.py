@@ -46,6 +46,15 @@ def test_ap_that_falls_while_boxes_rise_is_told():
     assert limits(rounds(0.30, 0.35, 0.32, boxes=(100, 300, 300))) == []
 
 
+def test_accuracy_that_falls_is_told_in_its_own_words():
+    records = [
+        RoundRecord(k, 10, n, {"accuracy": value, "top5_accuracy": None}, {}, {})
+        for k, (n, value) in enumerate([(10, 0.9), (20, 0.8)])
+    ]
+    (line,) = sentences(records)
+    assert line.startswith("accuracy fell from 0.900 to 0.800 while labels rose from 10 to 20")
+
+
 def test_utilities_that_most_images_share_are_told_for_the_last_such_round():
     first, second = SharedUtility(0, 0.0, 6, 7), SharedUtility(1, 1.0, 3, 4)
     (line,) = sentences([], [first, second])
