@@ -15,6 +15,7 @@ from alloop.pruning.subset_json import subset_json
 from alloop.strategy import make_strategy
 from alloop.training.schedule import long_warmup
 from strategies import TABLE
+from tests.support.classification import write_class_folders
 
 FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(path.name for path in FOLDER.glob("*.yaml"))
@@ -47,7 +48,7 @@ def shrunken(config, data, images):
     tree = config.model_dump(mode="json")
     tree["data"] = data
     if config.task == "classification":
-        tree["data"], tree["detector"]["image_size"] = {"digits": True}, 8
+        tree["detector"]["image_size"] = 8
         return shortened(tree, images)
     small = {"weights": "none", "channels": 64, "head_width": 16, "proposals": 10, "sampled_regions": 8}
     tree["detector"] |= {**small, "backbone": "resnet18", "short_side": 64, "long_side": 96}
@@ -77,7 +78,10 @@ def a_few(folder, split, out):
 @pytest.mark.parametrize("name", PAPERS)
 def test_two_shrunken_rounds_of_a_paper(name, monkeypatch, tmp_path, real_data):
     config = loaded(name, monkeypatch, tmp_path)
-    if config.detector.name == "mask_rcnn":
+    if config.task == "classification":
+        block = {"annotations": str(write_class_folders(tmp_path / "images")), "format": "class_folders"}
+        data = {"train": block, "test": block}
+    elif config.detector.name == "mask_rcnn":
         data = {"digit_scenes": {"pool": 12, "reference": 2, "test": 4}}
     else:
         folder = real_data / "bccd"
