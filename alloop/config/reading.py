@@ -204,6 +204,21 @@ def refuse_people(config: ExperimentConfig, task: str) -> None:
         raise ConfigError(f"{msg}; remove the oracle block")
 
 
+def refuse_classification(config: ExperimentConfig, job: str) -> None:
+    """Refuse a config of image classification for a job that is about boxes.
+
+    Args:
+        config: the experiment.
+        job: what is about boxes, for the message.
+
+    Raises:
+        ConfigError: the config classifies images.
+    """
+    if config.task == "classification":
+        msg = f"task: classification: {job} is about boxes so far; run and study serve this task"
+        raise ConfigError(msg)
+
+
 def refuse_waiting(config: ExperimentConfig) -> None:
     """Refuse a study whose runs would wait until somebody has run the program that trains.
 

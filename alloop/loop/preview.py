@@ -14,6 +14,7 @@ import yaml
 
 from alloop.budget.amounts import Spent
 from alloop.config import ExperimentConfig, parse_config
+from alloop.config.reading import refuse_classification
 from alloop.data.splits import Split
 from alloop.errors import ConfigError
 from alloop.files import run_lock
@@ -68,6 +69,7 @@ def preview(folder: Path, table: Mapping[str, str], progress: Progress | None = 
         msg = f"{folder}: this run has not begun; `alloop run` begins it"
         raise ConfigError(msg)
     config = parse_config(yaml.safe_load(facts.config))
+    refuse_classification(config, "a preview")
     config = config.model_copy(update={"data": data_of(facts, folder) or config.data})
     with run_lock(folder), open_ledger(folder) as ledger:
         context_of = partial(run_context, table=table, ledger=ledger, folders=(None, None), progress=progress)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from alloop.config import ExperimentConfig
-from alloop.config.reading import refuse_people, scorer_of, with_all_labels
+from alloop.config.reading import refuse_classification, refuse_people, scorer_of, with_all_labels
 from alloop.data.splits import load_splits
 from alloop.detectors.torchvision.weight_files import load_weights
 from alloop.ledger.store import open_ledger
@@ -40,6 +40,7 @@ def scoring_detector(
         AlloopError: as `run_experiment`; ConfigError where the file of weights is of another detector.
     """
     refuse_people(config, "pruning")
+    refuse_classification(config, "pruning")
     progress, cache = progress or Progress(quiet=True), cache or out / CACHE
     if config.scorer is not None and config.scorer.weights is not None:
         return _read(scorer_of(config), config.scorer.weights, out, table, cache, progress)

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from alloop.config.reading import ExperimentConfig, changed, scorer_of, with_all_labels
+from alloop.config.reading import ExperimentConfig, changed, refuse_classification, scorer_of, with_all_labels
 from alloop.data.data_set import DataSet
 from alloop.data.splits import load_splits
 from alloop.errors import ConfigError
@@ -75,6 +75,7 @@ class PruneStudy:
             ConfigError: an impossible share, an unknown strategy or parameter, a detector that cannot serve a
                 strategy, a file of weights that is not there or is of another detector.
         """
+        refuse_classification(self.config, "pruning")
         progress = progress or Progress(quiet=True)
         strategies = self._strategies
         for keep in self.keeps:

@@ -344,3 +344,17 @@ def test_probabilities_of_the_pool_are_kept_between_the_runs_of_a_study(tmp_path
     assert len(first) == 1, "round 0 is trained once for all strategies of a seed"
     assert np.isfinite([run.rounds[-1].metrics["accuracy"] for run in runs]).all()
     assert (tmp_path / "study" / "report.html").exists()
+
+
+def test_jobs_about_boxes_are_refused_with_that_reason(entropy_run, tmp_path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(class_tree()))
+    prune = call("prune-study", tmp_path / "c.yaml", "--strategies", "random", "--keep", "0.5", "--seeds", "0", code=2)
+    ask = call("ask", entropy_run, code=2)
+    export = call("export", entropy_run, "--round", "1", "--to", "coco", "--out", tmp_path / "x", code=2)
+    for refused, job in (
+        (prune, "pruning is about boxes"),
+        (ask, "a preview is about boxes"),
+        (export, "export writes"),
+    ):
+        assert job in " ".join(refused.output.split())
+    assert not (tmp_path / "x").exists()
