@@ -69,8 +69,14 @@ def curvature(loss: LossOfWeights, weights: Weights) -> Callable[[Weights], dict
 
 def slopes(loss: LossOfWeights, weights: Weights, direction: Weights) -> Float[Tensor, " batch"]:
     """Return the derivative of each image's loss along a direction, by one forward pass with a tangent."""
+    return with_slopes(loss, weights, direction)[1]
+
+
+def with_slopes(
+    function: Callable[[Weights], Tensor], weights: Weights, direction: Weights
+) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+    """Return what a function of the weights is, and its derivative along a direction, by one pass with a tangent."""
     _load_forward_mode()
     with torch.no_grad():
-        tangent = torch.func.jvp(loss, (dict(weights),), ({name: direction[name] for name in weights},))[1]
-    result: Tensor = tangent
-    return result
+        both = torch.func.jvp(function, (dict(weights),), ({name: direction[name] for name in weights},))
+    return both[0], both[1]

@@ -75,7 +75,7 @@ def _figure(record: RoundRecord) -> float | None:
 
 
 def low_rounds(rounds: Sequence[RoundRecord]) -> list[int]:
-    """Return the rounds with an AP or accuracy of 0, or with one that is lower than an earlier one by more than noise."""
+    """Return the rounds whose figure is 0, or lower than an earlier one by more than noise."""
     best, low = 0.0, []
     for record in rounds:
         value = _figure(record)

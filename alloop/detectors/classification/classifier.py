@@ -70,6 +70,12 @@ class CachedImages:
         cells = self._batch.shape[0] * self._batch.shape[-2] * self._batch.shape[-1]
         return 24 * 4 * cells * sum(self._module.backbone.widths)
 
+    def logits(self, weights: Mapping[str, Tensor]) -> Float[Tensor, "n k"]:
+        """Return the logits as a function of the weights of `last_layers`, batch norm with its running statistics."""
+        with in_eval_mode(self._module):
+            logits: Tensor = functional_call(self._module, dict(weights), (self._batch,))
+        return logits.float()
+
     def probabilities(self) -> Float[Tensor, "n k"]:
         """Return the probability of each class, without gradient."""
         with evaluating(self._module):
@@ -81,12 +87,7 @@ class CachedImages:
 
         Batch norm uses its running statistics, so an image does not depend on its batch.
         """
-
-        def of_weights(weights: Mapping[str, Tensor]) -> Tensor:
-            with in_eval_mode(self._module):
-                return _cross_entropy(functional_call(self._module, dict(weights), (self._batch,)), targets)
-
-        return of_weights
+        return lambda weights: _cross_entropy(self.logits(weights), targets)
 
 
 def _cross_entropy(logits: Float[Tensor, "n k"], targets: Sequence[Target]) -> Float[Tensor, " n"]:

@@ -4,15 +4,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
+from torch import Tensor
+from torch.nn import functional
 
 from alloop.class_values import ClassLabel, Truth
 from alloop.detectors.classification.classifier import CachedImages
 from alloop.detectors.fitted_network import FittedNetwork, unserved
 from alloop.detectors.kept_scores import Arrays
-from alloop.detectors.protocol import CachedLosses, Classifier, Image, Target
+from alloop.detectors.last_layers import with_slopes
+from alloop.detectors.protocol import Classifier, Image, Target
 from alloop.errors import AlloopError
-from alloop.query import PseudoLabels
+from alloop.query import PseudoLabels, Weights
 from alloop.values import ImageId
 
 
@@ -46,21 +49,37 @@ class FittedTorchClassifier(FittedNetwork):
         assert isinstance(truth, ClassLabel)
         return Target(labels=torch.tensor([truth.label], device=self._device))
 
-    def _pseudo_targets(self, cached: CachedLosses, score_threshold: float, labels: PseudoLabels) -> list[Target]:
-        """Return the most probable class of each image, or the probabilities of several classes.
+    def pseudo_label_slopes(
+        self, image_ids: Sequence[ImageId], direction: Weights, score_threshold: float, labels: PseudoLabels
+    ) -> tuple[Float32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
+        """Return slopes of the expected loss, and one pseudo-label for each image.
 
-        These are the classes that reach the threshold, or the `labels` most probable ones. Source: ISAL's expected
-        gradient. With all classes its slope in the last layer is 0, since the sum of p_c (p - e_c) is; so the least
-        probable ones are left out.
+        With logits z, probabilities p and weights w of the classes, the loss is sum_c w_c (log sum exp z - z_c), so its
+        slope is sum_c w_c (p . z' - z'_c), where z' is the slope of z. One pass with a tangent gives z and z'.
         """
-        assert isinstance(cached, CachedImages)
-        probabilities = cached.probabilities()
-        targets = [Target(labels=row.argmax()[None]) for row in probabilities]
-        if labels == "hard":
-            return targets
-        for target, row in zip(targets, probabilities, strict=True):
-            weighed = row >= score_threshold
-            if isinstance(labels, int):
-                weighed = torch.zeros_like(weighed).scatter(0, row.topk(min(labels, len(row))).indices, value=True)
-            target["posteriors"] = torch.where(weighed, row, 0.0)[None]
-        return targets
+        weights, tangent = self._weights(), self._tensors(direction)
+        found: dict[ImageId, float] = {}
+        for ids, images in self._batches("influence", image_ids):
+            cached = self._cached(images)
+            assert isinstance(cached, CachedImages)
+            logits, moved = with_slopes(cached.logits, weights, tangent)
+            p = logits.softmax(dim=1)
+            w = weighed(p, score_threshold, labels)
+            slopes = w.sum(dim=1) * (p * moved).sum(dim=1) - (w * moved).sum(dim=1)
+            found |= zip(ids, slopes.tolist(), strict=True)
+        return np.array([found[i] for i in image_ids], dtype=np.float32), np.ones(len(image_ids), dtype=np.float32)
+
+
+def weighed(p: Float[Tensor, "n k"], score_threshold: float, labels: PseudoLabels) -> Float[Tensor, "n k"]:
+    """Return the weight of each class in the expected loss of an image.
+
+    It is 1 for the most probable class (`hard`), or the probability of each class that reaches the threshold
+    (`posterior`) or is among the most probable ones (a number). Source: ISAL's expected gradient. With the
+    probabilities of all classes its slope in the logits is 0, since sum_c p_c (p - e_c) is.
+    """
+    if labels == "hard":
+        return functional.one_hot(p.argmax(dim=1), p.shape[1]).to(p)
+    if labels == "posterior":
+        return torch.where(p >= score_threshold, p, 0.0)
+    kept = torch.zeros_like(p, dtype=torch.bool).scatter(1, p.topk(min(labels, p.shape[1])).indices, value=True)
+    return torch.where(kept, p, 0.0)
