@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from alloop.data.annotation_json import annotation_hashes
@@ -54,6 +55,16 @@ class DataSet:
     def class_images(self) -> list[int]:
         """Return the number of images that hold each class, in label order."""
         return [int(count) for count in self.annotations.class_images(len(self.class_names))]
+
+    def restricted(self, image_ids: AbstractSet[ImageId]) -> "DataSet":
+        """Return the data set of those of its images."""
+        return replace(
+            self,
+            images={i: record for i, record in self.images.items() if i in image_ids},
+            annotations=GroupedAnnotations.of_mapping({i: self.annotations[i] for i in self.images if i in image_ids}),
+            unlabeled=self.unlabeled & frozenset(image_ids),
+            groups={i: group for i, group in self.groups.items() if i in image_ids},
+        )
 
     def fingerprint(self) -> str:
         """Return the sha256 of everything that a run depends on: images, boxes and classes."""

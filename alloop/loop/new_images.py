@@ -8,8 +8,6 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from alloop.data.cache_folder import CacheFolder
-from alloop.data.data_set import DataSet
-from alloop.data.grouped_annotations import GroupedAnnotations
 from alloop.data.splits import Splits
 from alloop.errors import ConfigError
 from alloop.ledger.amendments import Amendment, record_amendment
@@ -21,7 +19,6 @@ from alloop.ledger.store import Ledger
 from alloop.loop.recorded_data import splits_by_name
 from alloop.loop.split_leaks import checked_images, leak_warnings
 from alloop.progress import Progress
-from alloop.tasks.detection import boxes_of
 from alloop.values import ImageId
 
 FACTS = ("data", "pool_class_boxes", "pool_class_images", "leaks")  # what new images change
@@ -83,20 +80,8 @@ def _refuse_other_changes(ledger: Ledger, facts: RunFacts, splits: Splits, known
     if not recorded_image_sizes(ledger):
         msg = f"{ledger.folder}: this run is of an older version, which did not record its images; its pool cannot grow"
         raise ConfigError(msg)
-    before = replace(splits, train=replace(splits.train, dataset=_restricted(boxes_of(splits.train), known)))
+    before = replace(splits, train=replace(splits.train, dataset=splits.train.dataset.restricted(known)))
     if before.fingerprint() != facts.data:
         what = "an image that was there has another id, name, size or label, or the reference or test split differs"
         msg = f"{ledger.folder}: more than new images differs from what this run began with: {what}"
         raise ConfigError(msg)
-
-
-def _restricted(dataset: DataSet, image_ids: AbstractSet[ImageId]) -> DataSet:
-    """Return a data set of some of its images."""
-    truths = {i: dataset.annotations[i] for i in dataset.images if i in image_ids}
-    return replace(
-        dataset,
-        images={i: record for i, record in dataset.images.items() if i in image_ids},
-        annotations=GroupedAnnotations.of_mapping(truths),
-        unlabeled=dataset.unlabeled & frozenset(image_ids),
-        groups={i: group for i, group in dataset.groups.items() if i in image_ids},
-    )

@@ -358,3 +358,18 @@ def test_jobs_about_boxes_are_refused_with_that_reason(entropy_run, tmp_path):
     ):
         assert job in " ".join(refused.output.split())
     assert not (tmp_path / "x").exists()
+
+
+def test_a_pool_of_classes_can_grow(sources, tmp_path):
+    pool = write_class_folders(tmp_path / "pool")
+    data = data_of({"class_folders": {**sources["class_folders"], "train": {"annotations": pool}}}, "class_folders")
+    small = {"data": data, "loop.seed_set": 6, "loop.query_size": 3, "training.iterations": 1}
+    run_experiment(class_config(**small), tmp_path / "run", TABLE)
+    before = recorded(tmp_path / "run")
+    draw(pool, "blue/77.png", 2, 9)
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(class_tree(**small, **{"loop.rounds": 3})))
+    refused = call("run", tmp_path / "c.yaml", "--out", tmp_path / "run", code=2)
+    assert "--accept-new-images" in refused.output
+    call("run", tmp_path / "c.yaml", "--out", tmp_path / "run", "--accept-new-images", "--quiet")
+    assert recorded(tmp_path / "run")[0][:2] == before[0]
+    assert "of 19 images" in call("status", tmp_path / "run").output

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 
 from alloop.data.annotation_json import class_label_sha256
 from alloop.data.classification.labels import GroupedLabels
@@ -46,6 +47,16 @@ class ClassifiedDataSet:
     def class_images(self) -> list[int]:
         """Return the number of images of each class, which is that of the labels."""
         return self.class_counts()
+
+    def restricted(self, image_ids: AbstractSet[ImageId]) -> "ClassifiedDataSet":
+        """Return the data set of those of its images."""
+        return replace(
+            self,
+            images={i: record for i, record in self.images.items() if i in image_ids},
+            annotations=self.annotations.restricted(image_ids),
+            unlabeled=self.unlabeled & frozenset(image_ids),
+            groups={i: group for i, group in self.groups.items() if i in image_ids},
+        )
 
     def fingerprint(self) -> str:
         """Return the sha256 of everything that a run depends on: images, labels and classes."""

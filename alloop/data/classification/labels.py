@@ -7,6 +7,7 @@ that is about 1 in 9,000.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 from jaxtyping import Int64
@@ -47,6 +48,11 @@ class GroupedLabels(Mapping[ImageId, ClassLabel]):
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self._rows)
+
+    def restricted(self, image_ids: AbstractSet[ImageId]) -> "GroupedLabels":
+        """Return the labels of those of its images."""
+        kept = [image_id for image_id in self._rows if image_id in image_ids]
+        return GroupedLabels(kept, self.labels[[self._rows[image_id] for image_id in kept]])
 
     def class_images(self, classes: int) -> Int64[np.ndarray, " classes"]:
         """Return the number of images of each of the classes `0 .. classes - 1`."""
