@@ -1,4 +1,4 @@
-"""A study as a Markdown table: `python benchmarks/table.py STUDY [ap|ap50]`.
+"""A study as a Markdown table: `python benchmarks/table.py STUDY [METRIC]`.
 
 One line per strategy, of the figures that `alloop compare` gives: means over the seeds of the last round, boxes per
 bought image, the difference from random at equal boxes with its interval, corrected p and verdict, the gap at the right
@@ -8,12 +8,13 @@ end of the range, the boxes saved where there is a verdict, and the verdict wher
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 
 from alloop.budget.prices import IMAGES
 from alloop.results.compare import Versus, compared
+from alloop.results.names import Metric
 from alloop.results.runs import Run, find_runs
 
 HEADS = ["strategy", "seeds", "boxes per bought image", "boxes", "last", "at equal boxes", "p, Holm", "verdict"]
@@ -54,7 +55,7 @@ def row(runs: Sequence[Run], versus: Versus | None, by_images: Versus | None, me
     return "| " + " | ".join(cells) + " |"
 
 
-def main(folder: Path, metric: Literal["ap", "ap50"]) -> None:
+def main(folder: Path, metric: Metric) -> None:
     runs = [run for run in find_runs([folder]) if run.rounds and not run.full_label and not run.replicate]
     by_boxes = {one.strategy: one for one in compared(runs, metric).versus}
     by_images = {one.strategy: one for one in compared(runs, metric, cost=IMAGES).versus}
@@ -69,4 +70,4 @@ def main(folder: Path, metric: Literal["ap", "ap50"]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), "ap50" if sys.argv[2:] == ["ap50"] else "ap")
+    main(Path(sys.argv[1]), next((name for name in get_args(Metric) if name in sys.argv[2:]), "ap"))
