@@ -37,7 +37,7 @@ class CheckedImages:
 
     Attributes:
         hashed: id, file name and sha256 of each image, by split.
-        perceptual: the perceptual hash of each image of the pool that can be decoded.
+        perceptual: the perceptual hash of each image of the pool that can be decoded and is large enough for it.
         leaks: what the splits share.
     """
 
@@ -62,7 +62,12 @@ def checked_images(splits: Mapping[str, Split], progress: Progress, kept: CacheF
         for name, split in splits.items()
     }
     hashed = {name: _hashed(split, found[name]) for name, split in splits.items()}
-    pool = {image_id: one.perceptual for image_id, one in found["train"].items() if one.perceptual is not None}
+    records = splits["train"].dataset.images
+    pool = {
+        image_id: one.perceptual
+        for image_id, one in found["train"].items()
+        if one.perceptual is not None and _is_told_apart(records[image_id])
+    }
     sides = {name: Side(name, split.dataset.images, found[name]) for name, split in splits.items()}
     compared = [(name, of) for name, of in _COMPARED if name in sides and of in sides]
     return CheckedImages(hashed, pool, tuple(_leaks(sides[name], sides[of]) for name, of in compared))

@@ -19,10 +19,16 @@ from alloop.report.numbers import UNKNOWN, counted
 from alloop.report.style import svg
 from alloop.results.class_balance import ClassBalance, class_balance
 from alloop.results.compare import Comparison
+from alloop.results.names import metric_title
 from alloop.results.runs import Run
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+
+def capital(text: str) -> str:
+    """Return a text with a capital first letter, as a heading begins."""
+    return text[:1].upper() + text[1:]
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,16 @@ class PageData:
     def unit(self) -> str:
         """The unit of the cost in words."""
         return counted(self.comparison.cost)
+
+    @property
+    def paid_for(self) -> str:
+        """What is paid for, in the plural: boxes, or labels of classification."""
+        return self.comparison.runs[0].unit if self.comparison.runs else "boxes"
+
+    @property
+    def figure(self) -> str:
+        """What is measured, at the beginning of a heading: AP, or accuracy."""
+        return capital(metric_title(self.comparison.runs[0].measured[0])) if self.comparison.runs else "AP"
 
     @property
     def other_unit(self) -> str:
@@ -114,7 +130,12 @@ class Panel:
     def render(self, data: PageData, environment: "Environment") -> list[Section]:
         """Return the HTML of each section."""
         title, body = environment.from_string(self.title), environment.from_string(self.template)
-        units = {"unit": data.unit, "other_unit": data.other_unit}
+        units = {
+            "unit": data.unit,
+            "other_unit": data.other_unit,
+            "paid_for": data.paid_for,
+            "figure": data.figure,
+        }
         sets = [units | dict(values) for values in self.sections(data)]
         return [  # the templates escape their values
             Section(Markup(title.render(v)), Markup(body.render(v)), v.get("width", self.width))  # noqa: S704

@@ -153,7 +153,7 @@ def ends(comparison: Comparison) -> Iterator[StrategyResult]:
         if strategy in compared:
             continue
         measured = [f"{metric_title(key)} {row[key]:.3f}" for key in metrics if row[key] is not None]
-        paid = f"{row['images']:.0f} images with {row['boxes']:.0f} boxes"
+        paid = f"{row['images']:.0f} images with {row['boxes']:.0f} {comparison.runs[0].unit}"
         if priced_columns(comparison):
             paid += f", {counted(comparison.cost)} {amount(row['paid'])}"
         seeds = "" if row["seeds"] == 1 else f", mean over {row['seeds']} seeds"

@@ -12,12 +12,12 @@ from alloop.results.class_balance import ClassBalance
 def _sections(data: PageData) -> Iterator[dict[str, Any]]:
     balance = data.balance
     if balance is not None and balance.paid is not None:
-        yield {"paid": amount(balance.paid), "table": _table(balance)}
+        yield {"paid": amount(balance.paid), "table": _table(balance, data.paid_for)}
 
 
-def _table(balance: ClassBalance) -> HtmlTable:
+def _table(balance: ClassBalance, paid_for: str) -> HtmlTable:
     marked = marked_names(balance)
-    heads = ["class", "boxes in the pool", *(entry.strategy for entry in balance.strategies)]
+    heads = ["class", f"{paid_for} in the pool", *(entry.strategy for entry in balance.strategies)]
 
     def means(title: str, members: Sequence[str]) -> list[str | Cell]:
         return [title, "", *(number(entry.ap_of(members)) for entry in balance.strategies)]
@@ -30,7 +30,7 @@ def _table(balance: ClassBalance) -> HtmlTable:
 
 
 PANEL = Panel(
-    "AP by class at {{ paid }} {{ unit }}",
+    "{{ figure }} by class at {{ paid }} {{ unit }}",
     _sections,
     """\
 {{ table }}

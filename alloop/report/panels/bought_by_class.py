@@ -64,13 +64,14 @@ def marked_names(balance: ClassBalance) -> list[str]:
 
 
 PANEL = Panel(
-    "Boxes bought by class",
+    "{{ paid_for | capitalize }} bought by class",
     _sections,
     """\
 {% if rounds | length > 1 %}{{ ends }}
 {% for strategy, table in rounds.items() %}<details><summary>{{ strategy }}, up to each round</summary>
 {{ table }}</details>
 {% endfor %}{% else %}{% for table in rounds.values() %}{{ table }}{% endfor %}{% endif %}
-<p class="muted">Boxes paid up to the end or up to each round, means over seeds; the shade is the share of the class.
+<p class="muted">{{ paid_for | capitalize }} paid up to the end or up to each round, means over seeds; the shade is
+the share of the class.
 Entropy and divergence are in nats. * marks the rarest third of the classes.</p>""",
 )

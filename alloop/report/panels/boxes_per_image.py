@@ -8,7 +8,8 @@ from alloop.report.panel import PageData, Panel, drawing
 
 
 def _sections(data: PageData) -> Iterator[dict[str, Any]]:
-    yield {"drawing": drawing(draw_boxes_per_image(data.comparison), "boxes")}
+    if data.paid_for == "boxes":  # a label belongs to one image
+        yield {"drawing": drawing(draw_boxes_per_image(data.comparison), "boxes")}
 
 
 PANEL = Panel(

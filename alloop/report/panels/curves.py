@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from alloop.report.curve import draw
-from alloop.report.panel import PageData, Panel, drawing
+from alloop.report.panel import PageData, Panel, capital, drawing
 from alloop.report.summary import outlook
 from alloop.results.names import Metric, metric_title
 
@@ -17,7 +17,7 @@ def _sections(data: PageData) -> Iterator[dict[str, Any]]:
     for metric in (first, second):
         picture = drawing(data.curve if metric == first else draw(data.comparison, metric), metric)
         notes = {"explained": metric == first, "noise": bool(data.comparison.replicate_noise), "single": foreseen}
-        yield {"metric": metric_title(metric), "drawing": picture, **notes}
+        yield {"metric": capital(metric_title(metric)), "drawing": picture, **notes}
 
 
 PANEL = Panel(

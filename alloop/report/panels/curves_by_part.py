@@ -20,15 +20,15 @@ def _sections(data: PageData) -> Iterator[dict[str, Any]]:
 
 
 PANEL = Panel(
-    "AP by {{ what }} against {{ unit }} paid",
+    "{{ figure }} by {{ what }} against {{ unit }} paid",
     _sections,
     """\
 <figure class="wide scroll">{{ drawing }}</figure>
 <p class="muted">Means over seeds, all on one scale; the pointer shows the figures of a line.
 {% if what == "size" %}Sizes are those of COCO, by the area of the true object in pixels.
 {% elif others and shown == most %}\
-These are the {{ shown }} classes whose AP changes most from the first to the last round, those with the most boxes
+These are the {{ shown }} classes that change most from the first to the last round, those with the most {{ paid_for }}
 first. The other {{ others }} are in the table.
-{% else %}Those with the most boxes come first.
-{% if others %} For {{ others }} more, AP is unknown.{% endif %}{% endif %}</p>""",
+{% else %}Those with the most {{ paid_for }} come first.
+{% if others %} For {{ others }} more, {{ figure }} is unknown.{% endif %}{% endif %}</p>""",
 )

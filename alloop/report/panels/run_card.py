@@ -35,7 +35,7 @@ def _sections(data: PageData) -> Iterator[dict[str, Any]]:
 
 def _pool(run: Run) -> str:
     boxes = run.facts.pool_class_boxes
-    return f"{run.pool_images} images{'' if boxes is None else f', {sum(boxes)} boxes'}"
+    return f"{run.pool_images} images{'' if boxes is None else f', {sum(boxes)} {run.unit}'}"
 
 
 def _test_split(run: Run) -> str:
