@@ -167,8 +167,7 @@ class Differentiable(Protocol):
             image_ids: images without annotations.
             direction: one array per weight of the last layers.
             score_threshold: detections of a lower score are left out.
-            labels: `hard` treats each pseudo-label as certain, `posterior` weighs it by the class probabilities. A
-                number k, in classification alone, weighs the k most probable classes.
+            labels: `hard` treats each pseudo-label as certain, `posterior` weighs it by the class probabilities.
 
         Returns:
             slopes, meaningless where an image has no pseudo-label, and numbers of pseudo-labels.
@@ -201,12 +200,6 @@ class FittedDetector(
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in label order."""
-
-
-def unserved(needs: frozenset[Need], gives: frozenset[Need]) -> list[Need]:
-    """Return the needs that a detector or classifier does not serve; detections are predictions."""
-    served = gives | {Need.PREDICTIONS} if Need.DETECTIONS in gives else gives
-    return sorted(needs - served)
 
 
 CAPABILITIES: Mapping[Need, type] = {

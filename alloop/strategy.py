@@ -113,6 +113,12 @@ def loss_prediction_of(strategy: Strategy) -> LossPrediction | None:
     return strategy.loss_prediction if isinstance(strategy, LossPredicting) else LossPrediction()
 
 
+def unserved(needs: frozenset[Need], gives: frozenset[Need]) -> list[Need]:
+    """Return the needs that a detector or classifier does not serve; detections are predictions."""
+    served = gives | {Need.PREDICTIONS} if Need.DETECTIONS in gives else gives
+    return sorted(needs - served)
+
+
 def parameter_names(name: str, table: Mapping[str, str]) -> frozenset[str]:
     """Return the names of the parameters of a strategy.
 

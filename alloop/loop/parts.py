@@ -10,8 +10,8 @@ from alloop.data.splits import Splits
 from alloop.detectors.plugin import DetectorPlugin
 from alloop.errors import ConfigError
 from alloop.oracles.oracle import OraclePlugin
-from alloop.query import Need, unserved
-from alloop.strategy import Strategy, make_strategy
+from alloop.query import Need
+from alloop.strategy import Strategy, make_strategy, unserved
 from alloop.tasks.table import task_of
 from alloop.tasks.task import Task
 

@@ -10,7 +10,8 @@ from alloop.errors import StrategyError
 from alloop.predictions.embeddings import Embeddings
 from alloop.predictions.predictions import Predictions
 from alloop.predictions.regions import RegionFeatures
-from alloop.query import Need, unserved
+from alloop.query import Need
+from alloop.strategy import unserved
 from alloop.values import Detections, ImageId
 
 SERVED_BY: Mapping[Need, str] = {

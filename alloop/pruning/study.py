@@ -23,8 +23,8 @@ from alloop.ledger.store import read_ledger
 from alloop.loop.recorded_data import contents_of
 from alloop.progress import Progress
 from alloop.pruning.subset import Balance, count_of, prune, pruning_parameters
-from alloop.query import FittedDetector, Need, unserved
-from alloop.strategy import Strategy, make_strategy
+from alloop.query import FittedDetector, Need
+from alloop.strategy import Strategy, make_strategy, unserved
 from alloop.studies.arms import Arm, Failure, run_arms
 from alloop.studies.grid import FULL_LABEL, threads_each
 from alloop.tasks.detection import boxes_of

@@ -11,7 +11,7 @@ from alloop.results.compare import Comparison, Versus, compared, flips, mean_cur
 from alloop.results.curves import ap_at, boxes_to_reach
 from alloop.results.gaps import with_unequal_single_purchases
 from alloop.results.names import columns, metric_title
-from alloop.results.runs import decoded_whole, scored_by_root
+from alloop.results.older_versions import decoded_whole, scored_by_root
 from alloop.results.study_limits import study_limits
 from alloop.tables import Table, figure, plain
 

@@ -247,21 +247,6 @@ def _recipes(a: Run, b: Run) -> Iterable[tuple[str, Any, Any]]:
             )
 
 
-def decoded_whole(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs of an older version, which decoded large JPEG files whole, where other runs do not."""
-    ways = [config_of(run).get("training", {}).get("decoding") for run in runs]
-    older = [run for run, way in zip(runs, ways, strict=True) if way is None]
-    return older if "reduced" in ways else []
-
-
-def scored_by_root(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs of an older version, whose score of FCOS was a root, where other runs have another score."""
-    older = [
-        run for run in runs if not run.facts.fcos_score and config_of(run).get("detector", {}).get("name") == "fcos"
-    ]
-    return older if any(run.facts.fcos_score for run in runs) else []
-
-
 def counted_detections(config: Mapping[str, Any]) -> int | None:
     """Return how many detections per image and class AP counts at most; None for no limit.
 

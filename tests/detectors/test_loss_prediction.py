@@ -29,7 +29,7 @@ def test_ranking_loss_by_hand():
 
 def test_the_module_learns_to_order_losses():
     torch.manual_seed(0)
-    module = LossPredictionModule(2, 8, LossPrediction(hidden=16))
+    module = LossPredictionModule([8] * 2, LossPrediction(hidden=16))
     optimizer = torch.optim.Adam(module.parameters(), lr=0.01)
 
     def draw(n):
@@ -71,6 +71,17 @@ def test_detached_the_module_learns_alone(name):
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in attached.module.backbone.parameters())
 
 
+@pytest.mark.parametrize(("share", "reaches"), [(0.0, True), (0.59, True), (0.6, False), (1.0, False)])
+def test_the_gradient_reaches_the_detector_until_a_share_of_the_training(share, reaches):
+    """ISAL's rule on CIFAR: features are detached from epoch 120 of 200 on."""
+    detector, (images, targets) = make("fcos"), scene()
+    attach_module(detector, LossPrediction(detach_from=0.6))
+    detector.module.train()
+    training_losses(detector, images, targets, share)["loss_prediction"].sum().backward()
+    taught = [p for p in detector.module.backbone.parameters() if p.grad is not None and p.grad.abs().sum() > 0]
+    assert bool(taught) == reaches
+
+
 def facts_and_rounds(folder):
     with read_ledger(folder) as ledger:
         return ledger.facts(), ledger.rounds()
@@ -102,11 +113,11 @@ def test_learning_loss_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
     original = LossPredictionModule.loss
 
-    def loss(self, levels, losses):
+    def loss(self, levels, losses, share=1.0):
         steps.append(0)
         if len(steps) in (3, 6):
             raise StoppedError
-        return original(self, levels, losses)
+        return original(self, levels, losses, share)
 
     monkeypatch.setattr(LossPredictionModule, "loss", loss)
     for _ in range(2):

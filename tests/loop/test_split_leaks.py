@@ -1,5 +1,7 @@
 """What is found out about the images of a run when it begins, and what the user is told."""
 
+from dataclasses import replace
+
 import pytest
 
 from alloop.config import parse_config
@@ -43,6 +45,21 @@ def test_each_two_splits_are_compared_and_the_pool_keeps_its_hashes(splits):
     assert shared == {("test", "train"): (1, 1), ("reference", "train"): (0, 0), ("reference", "test"): (1, 0)}
     assert sorted(found.perceptual) == list(range(1, 9))
     assert [row[:2] for row in found.hashed["test"]] == [(101, "1.png"), (102, "two.jpg"), (103, "x.png")]
+
+
+def test_images_under_32_pixels_are_too_small_to_look_alike(splits):
+    """A perceptual hash is made of 32 x 32 pixels, and tells little of an image that has fewer."""
+    small = {
+        name: replace(
+            one, dataset=replace(one.dataset, images={i: ImageRecord(i, r.file_name, 31, 120) for i, r in items})
+        )
+        for name, one in splits.items()
+        if (items := list(one.dataset.images.items()))
+    }
+    found = checked_images(small, QUIET)
+    shared = {(leaks.split, leaks.of): (leaks.identical, leaks.near) for leaks in found.leaks}
+    assert shared == {("test", "train"): (1, 0), ("reference", "train"): (0, 0), ("reference", "test"): (1, 0)}
+    assert not found.perceptual
 
 
 def test_each_leak_is_a_sentence_with_its_harm_and_none_says_nothing(splits):

@@ -20,7 +20,7 @@ def test_the_gallery_shows_what_was_bought(study):
     assert [(g.strategy, g.run) for g in shown] == [("random", "random_seed0"), ("entropy", "entropy_seed0")]
     assert [g.why for g in shown] == [
         "Choose images at random.",
-        "Choose the images whose detections have the most uncertain class.",
+        "Choose the images whose detections, or whose class, are the most uncertain.",
     ]
     with read_ledger(runs[0].folder) as ledger:
         selections, labeled = ledger.selections(), ledger.labeled()

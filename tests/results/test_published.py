@@ -49,6 +49,17 @@ def test_a_published_table_lies_beside_ones_own(tmp_path):
         published_table("isal.table44", compare_runs([folder], "ap"))
 
 
+def test_a_table_of_accuracies_lies_beside_ones_own(tmp_path):
+    folder = stored_study(tmp_path, {"influence": 0.05})
+    text = plain(*published_table("isal.table1", compare_runs([folder], "ap")))
+    rows = tables()["isal.table1"]["rows"]
+    images = 1000 * np.arange(1, 11)
+    expected = 1 - np.interp(rows["Random"][-1], rows["ISAL"], images) / images[-1]
+    line = next(line for line in text.splitlines() if line.strip().startswith("ISAL"))
+    assert f"{expected:.0%} / " in line
+    assert f"{1e4 * rows['ISAL'][-1] / 100 / 10_000:.4f}" in text
+
+
 @pytest.mark.parametrize("name", sorted(tables()))
 def test_every_bundled_table_can_be_shown(tmp_path_factory, name):
     folder = stored_study(tmp_path_factory.mktemp("study"), {"influence": 0.05})

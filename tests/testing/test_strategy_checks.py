@@ -33,6 +33,15 @@ class Sound:
         return query.top(image_ids, np.roll(query.rng.random(len(image_ids)), int(by)))
 
 
+class KnowsBoxesAlone(Sound):
+    @property
+    def needs(self):
+        return frozenset({Need.PREDICTIONS})
+
+    def select(self, query):
+        return self.rotated(query, len(query.detector.detections(query.unlabeled[:1])))
+
+
 class RanksNeverAll(Sound):
     def select(self, query):
         chosen = super().select(query)
@@ -212,6 +221,7 @@ BROKEN = [
     (checks.check_needs, HasOtherNeedsEachTime),
     (checks.check_only_declared_needs, UsesAnUndeclaredNeed),
     (checks.check_only_declared_needs, UsesUndeclaredReferenceImages),
+    (checks.check_classifies, KnowsBoxesAlone),
     (checks.check_hidden_truth_unused, UsesHiddenTruth),
     (checks.check_progress, ReportsTooMuch),
     (checks.check_progress, ReportsNoName),
