@@ -85,7 +85,7 @@ class Run:
         points = [
             (paid, value)
             for paid, record in zip(self.paid, self.rounds, strict=True)
-            if (value := record.metrics.get(metric)) is not None
+            if (value := record.metrics[metric]) is not None
         ]
         costs, values = [paid for paid, _ in points], [value for _, value in points]
         return np.array(costs, dtype=np.float64), np.array(values, dtype=np.float64)

@@ -2,22 +2,24 @@
 
 import dataclasses
 import sys
-from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 
 from alloop.config import parse_config
+from alloop.data.data_set import DataSet
 from alloop.data.grouped_annotations import GroupedAnnotations
+from alloop.data.images import MemoryImages
+from alloop.data.splits import Split
 from alloop.detectors.torchvision.catalogue import FCOS, MaskRCNN
 from alloop.errors import ConfigError, TrainingError
 from alloop.ledger.store import read_ledger
-from alloop.loop import checks
 from alloop.loop.engine import run_experiment
 from alloop.loop.experiment import prepare
 from alloop.loop.parts import detector_gives
 from alloop.query import Need
-from alloop.values import Annotations
+from alloop.tasks.detection import Detection
+from alloop.values import Annotations, ImageRecord
 from strategies import TABLE
 from tests.support import small_tree
 
@@ -115,18 +117,14 @@ def test_declared_terms_that_are_not_among_the_losses_are_refused_before_a_step_
 )
 def test_a_detector_that_gives_masks_needs_one_for_every_trainable_box(gives, masks, refused):
     truth = Annotations([[0, 0, 9, 9], [1, 1, 9, 9]], [0, 0], [False, True], [True, False], masks)
-    experiment = SimpleNamespace(
-        config=SimpleNamespace(detector=SimpleNamespace(name="own:Masks")),
-        detector=SimpleNamespace(gives=gives),
-        splits=SimpleNamespace(
-            train=SimpleNamespace(dataset=SimpleNamespace(annotations=GroupedAnnotations.of_mapping({7: truth})))
-        ),
-    )
+    images = {7: ImageRecord(7, "7.png", 9, 9)}
+    dataset = DataSet("pool", images, GroupedAnnotations.of_mapping({7: truth}), ("cat",), (1,))
+    pool = Split(dataset, MemoryImages({}, images))
     if not refused:
-        checks._check_masks(experiment)
+        Detection().check(pool, gives, "own:Masks")
         return
     with pytest.raises(ConfigError, match="own:Masks needs masks, but image 7 has boxes without a segmentation"):
-        checks._check_masks(experiment)
+        Detection().check(pool, gives, "own:Masks")
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_a_seed_set_in_boxes_is_the_head_of_the_same_ranking(tmp_path):
 
 def test_what_cannot_pick_a_seed_set_is_refused_before_anything_is_hashed(tmp_path):
     for name, words in (
-        ("entropy", "loop.first_batch: 'entropy' needs detections, and nothing is trained yet; try max_herding"),
+        ("entropy", "loop.first_batch: 'entropy' needs predictions, and nothing is trained yet; try max_herding"),
         ("max_hording", "did you mean 'max_herding'"),
     ):
         with pytest.raises(ConfigError, match=re.escape(words)):

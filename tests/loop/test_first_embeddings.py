@@ -159,7 +159,7 @@ def test_images_of_a_format_without_an_order_need_a_list(tmp_path, monkeypatch):
     np.save(tmp_path / "e.npy", np.zeros((12, 2)))
     config = load_config(config, ["loop.first_batch=k_center", f"loop.embeddings={tmp_path / 'e.npy'}"])
     splits, train = load_splits(config.data), config.data.train.model_copy(update={"format": "voc"})
-    monkeypatch.setattr("alloop.loop.parts.load_splits", lambda *_, **__: splits)
+    monkeypatch.setattr("alloop.tasks.detection.load_splits", lambda *_, **__: splits)
     other = config.model_copy(update={"data": config.data.model_copy(update={"train": train})})
     with pytest.raises(ConfigError, match=r"in the format voc have no order; .*loop\.embedding_ids"):
         run_experiment(other, tmp_path / "run", TABLE)

@@ -33,6 +33,7 @@ from alloop.oracles.tasks import records_of, task_tree
 from alloop.predictions.counting import counting_threshold, expected_boxes
 from alloop.strategy import make_strategy
 from alloop.studies.grid import run_study
+from alloop.tasks.detection import Detection
 from alloop.testing import fake_annotations, make_query
 from alloop.values import Detections, ImageId, ImageRecord, Selection
 from strategies import TABLE
@@ -233,7 +234,7 @@ def test_the_first_batch_needs_no_label(files, tmp_path):
         run_experiment(parse_config(newer), tmp_path / "newer", TABLE)
     assert Annotator(files, tmp_path / "others").tasks(0) == asked
     tree["oracle"]["first_batch"] = "entropy"
-    with pytest.raises(ConfigError, match="needs detections, and nothing is trained yet"):
+    with pytest.raises(ConfigError, match="needs predictions, and nothing is trained yet"):
         run_experiment(parse_config(tree), tmp_path / "other", TABLE)
 
 
@@ -535,7 +536,7 @@ def test_boxes_shown_travel_as_records():
 
 def test_the_loop_counts_what_images_will_cost_unless_the_strategy_knows():
     query = make_query(count=20)
-    question = QuerySession(make_strategy("random", {}, TABLE), query, mean_boxes=9.0, seed_boxes=1.5)
+    question = QuerySession(Detection(), make_strategy("random", {}, TABLE), query, mean_boxes=9.0, seed_boxes=1.5)
     chosen = question.select(20)
     threshold = counting_threshold(query.detector.detections(sorted(query.unlabeled)), 90)
     assert 0 < threshold < 1

@@ -49,10 +49,10 @@ def test_runs_that_are_finished_are_not_checked_again(tmp_path):
 
 
 def test_data_that_runs_share_are_read_once(tmp_path, monkeypatch):
-    from alloop.studies import checks
+    from alloop.tasks import detection
 
-    read, real = [], checks.load_splits
-    monkeypatch.setattr(checks, "load_splits", lambda *a, **k: read.append(1) or real(*a, **k))
+    read, real = [], detection.load_splits
+    monkeypatch.setattr(detection, "load_splits", lambda *a, **k: read.append(1) or real(*a, **k))
     monkeypatch.setattr("alloop.studies.grid.run_arms", lambda *_, **__: [])
     config = parse_config(small_tree(**FAST))
     run_study(config, tmp_path, TABLE, strategies=["entropy", "margin"], seeds=[0, 1, 2])
