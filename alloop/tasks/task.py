@@ -24,7 +24,7 @@ class Task(Protocol):
     Attributes:
         name: what the config calls it.
         unit: what is paid for, in the plural.
-        reported: the metrics that are told after each round, with their names in texts.
+        reported: the metrics that are reported after each round, with their names in texts.
         needs: what the network of the task must give.
     """
 

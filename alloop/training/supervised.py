@@ -121,8 +121,7 @@ def train(
     state = TrainingState(module, optimizer, average, objective, history)
     first = state.restore(store.load())
     objective.begin(average.tensors)
-    losses = LossReader(device, history)
-    saved = time.monotonic()
+    losses, saved = LossReader(device, history), time.monotonic()
     for step in range(first, steps):
         done = step + 1
         for group in optimizer.param_groups:
